@@ -1,0 +1,1 @@
+"""What dropout does in GPT pretraining."""

@@ -1,0 +1,102 @@
+"""The trained model as a standard Hugging Face GPT-2 folder.
+
+`GPT2LMHeadModel.from_pretrained` and `AutoTokenizer.from_pretrained` open it; so does `load`.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dropgpt.errors import UserError
+from dropgpt.files import replacing, write_json
+from dropgpt.model import GPT, site_rate
+from dropgpt.params import DropoutSites, Model
+from dropgpt.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
+
+# Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
+TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+def save(model: GPT, folder: Path) -> None:
+    """Write the weights (safetensors, float32), the config and the tokenizer files."""
+    weights = {}
+    for name, weight in model.state_dict().items():
+        weight = weight.detach().cpu()
+        if name.startswith("ln_f."):
+            weight = weight * model.logit_scale  # the last LayerNorm takes in the factor
+        if name.endswith(TRANSPOSED):
+            weight = weight.T
+        weights[f"transformer.{name}"] = weight.contiguous()
+    config = model.config
+    sites = {site: site_rate(config, site) for site in DropoutSites.model_fields}
+    vocabulary = vocabulary_files()
+    with replacing(folder) as partial:
+        partial.mkdir()
+        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        write_json(
+            partial / "config.json",
+            {
+                "architectures": ["GPT2LMHeadModel"],
+                "model_type": "gpt2",
+                "vocab_size": N_VOCAB,
+                "n_layer": config.n_layer,
+                "n_head": config.n_head,
+                "n_embd": config.n_embd,
+                "n_positions": config.n_ctx,
+                "activation_function": "gelu",
+                "layer_norm_epsilon": 1e-5,
+                "tie_word_embeddings": True,
+                "embd_pdrop": sites["embedding"],
+                "attn_pdrop": sites["attention"],
+                # Theirs has one rate for both additions to the residual stream, ours has two.
+                "resid_pdrop": sites["attention_output"],
+                "dropout_sites": sites,
+                "bos_token_id": END_OF_TEXT_ID,
+                "eos_token_id": END_OF_TEXT_ID,
+                "dtype": "float32",
+            },
+        )
+        write_json(
+            partial / "tokenizer_config.json",
+            {
+                "tokenizer_class": "GPT2Tokenizer",
+                "model_max_length": config.n_ctx,
+                "bos_token": END_OF_TEXT,
+                "eos_token": END_OF_TEXT,
+                "unk_token": END_OF_TEXT,
+            },
+        )
+        shutil.copyfile(vocabulary["encoder.json"], partial / "vocab.json")
+        shutil.copyfile(vocabulary["vocab.bpe"], partial / "merges.txt")
+
+
+def load(folder: Path) -> GPT:
+    """The model in eval mode on the CPU. Raises UserError where the folder is not whole."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = Model(
+            n_layer=stored["n_layer"],
+            n_head=stored["n_head"],
+            n_embd=stored["n_embd"],
+            n_ctx=stored["n_positions"],
+            dropout=0.0,
+            dropout_sites=stored["dropout_sites"],
+            scale_logits=False,
+        )
+        model = GPT(config)
+        weights = {}
+        for name, weight in load_file(folder / "model.safetensors").items():
+            name = name.removeprefix("transformer.")
+            weights[name] = weight.T if name.endswith(TRANSPOSED) else weight
+        model.load_state_dict(weights)
+    except (OSError, ValueError, KeyError, RuntimeError, ValidationError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder}: no whole model ({type(error).__name__}: {reason}); "
+            "`dvc checkout train` or `dvc repro train` brings it back"
+        ) from None
+    return model.eval()

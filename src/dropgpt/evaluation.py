@@ -1,0 +1,198 @@
+"""Held-out perplexity: every token predicted exactly once, with all the context it may have.
+
+Perplexity is exp of the mean loss in nats. Bits per byte divide the same loss by the bytes of
+the text instead of its tokens, so that models with other tokenizers can be compared.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from dropgpt.loss import token_losses
+from dropgpt.model import GPT
+from dropgpt.params import Evaluate
+from dropgpt.randomness import generator, seed_torch
+from dropgpt.tokens import Tokens
+from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
+
+Losses = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The targets first..end-1 of a stream are read together; those from `score` on are measured.
+
+    `opens` says that the first target has nothing before it that it may see.
+    """
+
+    first: int
+    score: int
+    end: int
+    opens: bool
+
+
+def plan(lengths: npt.NDArray[np.int64], n_ctx: int, stride: int) -> list[Window]:
+    """Windows over documents of `lengths` tokens that lie side by side in a stream.
+
+    Within a document each window begins `stride` tokens after the one before, is at most n_ctx
+    long, and measures what no earlier one has. So each token is measured once, and sees at
+    least n_ctx - stride tokens of its document, or all that there are.
+    """
+    windows = []
+    begin = 0
+    for length in map(int, lengths):
+        limit = begin + length
+        score = begin
+        while score < limit:
+            end = min(limit, score + (n_ctx if score == begin else stride))
+            first = max(begin, end - n_ctx)
+            windows.append(Window(first, score, end, opens=first == begin))
+            score = end
+        begin = limit
+    return windows
+
+
+def losses(
+    model: GPT,
+    tokens: Tokens,
+    windows: list[Window],
+    batch_size: int,
+    advance: Callable[[int], Any] = lambda n: None,
+    before_batch: Callable[[int], Any] = lambda batch: None,
+) -> Losses:
+    """Loss in nats of each token of the stream `tokens`, (len(tokens),), in float32.
+
+    The model's mode is the caller's: eval to measure, train to leave dropout on. `advance` is
+    told how many tokens a batch has measured, `before_batch` the number of the batch to come.
+    """
+    device = model.wte.weight.device
+    result = np.full(len(tokens), np.nan, dtype=np.float32)
+    # What stands before target t is at t; before the very first, <|endoftext|>.
+    inputs = np.concatenate([[END_OF_TEXT_ID], tokens[:-1]]).astype(np.int64)
+    by_length = sorted(windows, key=lambda w: w.first - w.end)
+    with torch.no_grad():
+        for number, start in enumerate(range(0, len(by_length), batch_size)):
+            before_batch(number)
+            batch = by_length[start : start + batch_size]
+            width = batch[0].end - batch[0].first
+            # Padding stands to the right, where a causal model cannot see it.
+            rows = np.full((len(batch), width), END_OF_TEXT_ID, dtype=np.int64)
+            measured = np.zeros((len(batch), width), dtype=bool)
+            for row, w in enumerate(batch):
+                rows[row, : w.end - w.first] = inputs[w.first : w.end]
+                if w.opens:
+                    rows[row, 0] = END_OF_TEXT_ID
+                measured[row, w.score - w.first : w.end - w.first] = True
+            targets = np.concatenate([np.arange(w.score, w.end) for w in batch])
+            features = model.features(torch.from_numpy(rows).to(device))
+            found = token_losses(
+                features[torch.from_numpy(measured).to(device)],
+                model.wte.weight,
+                torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
+            )
+            result[targets] = found.cpu().numpy()
+            advance(len(targets))
+    return result
+
+
+def document_losses(
+    model: GPT,
+    tokens: Tokens,
+    documents: pd.DataFrame,
+    params: Evaluate,
+    advance: Callable[[int], Any] = lambda n: None,
+) -> pd.DataFrame:
+    """`documents` with two more columns, the sum over each one's tokens in nats.
+
+    nats             in eval mode
+    nats_dropout_on  with the masks of (seed, batch), as in training
+    """
+    lengths = documents.tokens.to_numpy()
+    spans = np.array([lengths.sum()]) if params.across_documents else lengths
+    windows = plan(spans, model.config.n_ctx, params.stride)
+    model.eval()
+    off = losses(model, tokens, windows, params.batch_size, advance)
+    model.train()
+    on = losses(
+        model,
+        tokens,
+        windows,
+        params.batch_size,
+        advance,
+        before_batch=lambda batch: seed_torch(params.seed, "evaluation", batch),
+    )
+    model.eval()
+    begins = np.cumsum(lengths) - lengths
+    return documents.assign(
+        nats=np.add.reduceat(off.astype(np.float64), begins),
+        nats_dropout_on=np.add.reduceat(on.astype(np.float64), begins),
+    )
+
+
+def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
+    """What `document_losses` found, as numbers a token; losses in nats.
+
+    The 95% interval is the percentile bootstrap (Efron 1979) over documents, since the tokens
+    of one document are not independent; null where there is one document only.
+    """
+    nats, tokens = documents.nats.to_numpy(), documents.tokens.to_numpy()
+    loss = nats.sum() / tokens.sum()
+    low = high = None
+    if len(documents) > 1:
+        low, high = bootstrap(
+            (nats, tokens),
+            lambda n, t, axis: n.sum(axis) / t.sum(axis),
+            paired=True,
+            vectorized=True,
+            n_resamples=params.bootstrap_resamples,
+            batch=100,
+            method="percentile",
+            rng=generator(params.seed, "evaluation"),
+        ).confidence_interval
+    return {
+        "loss": float(loss),
+        "perplexity": math.exp(loss),
+        "perplexity_95_low": None if low is None else math.exp(low),
+        "perplexity_95_high": None if high is None else math.exp(high),
+        "bits_per_byte": float(nats.sum() / math.log(2) / documents.bytes.sum()),
+        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
+        "tokens": int(tokens.sum()),
+        "documents": len(documents),
+    }
+
+
+def unigram_loss(training: Tokens, held_out: Tokens) -> float:
+    """Mean loss in nats of the model that knows only how often each token occurs in `training`.
+
+    Each of the N_VOCAB tokens counts once more than it occurs (Laplace), so that none is
+    impossible.
+    """
+    counts = np.bincount(training, minlength=N_VOCAB) + 1
+    return float(-np.log(counts / counts.sum())[held_out].mean())
+
+
+def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:
+    """Mean loss in nats of windows (n, n_ctx), in eval mode, which the model leaves again."""
+    was_training = model.training
+    model.eval()
+    device = model.wte.weight.device
+    total = 0.0
+    with torch.no_grad():
+        for x, y in _parts(inputs, targets, batch_size):
+            features = model.features(x.to(device)).flatten(0, 1)
+            nats = token_losses(features, model.wte.weight, y.to(device).flatten())
+            total += float(nats.sum(dtype=torch.float64))
+    model.train(was_training)
+    return total / targets.numel()
+
+
+def _parts(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(inputs.split(size), targets.split(size), strict=True)

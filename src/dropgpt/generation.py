@@ -1,0 +1,121 @@
+"""Temperature sampling."""
+
+import re
+from collections import Counter
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dropgpt.model import GPT, Cache
+from dropgpt.params import Sample
+from dropgpt.randomness import generator
+from dropgpt.vocabulary import END_OF_TEXT_ID
+
+
+def generate(
+    model: GPT,
+    prompt: list[int],
+    temperature: float,
+    params: Sample,
+    use_cache: bool = True,
+) -> list[int]:
+    """Up to `params.tokens` new tokens after `prompt`; <|endoftext|> ends them and is left out.
+
+    What is drawn depends on the seed, the prompt and the temperature alone, not on what else is
+    sampled. Once the context is full it slides along by a token at a time; positions are learned
+    for absolute places, so the cache is of no use from there on.
+    """
+    uniform = generator(params.seed, "sampling", f"{prompt}/{temperature}").random(params.tokens)
+    device = model.wte.weight.device
+    n_ctx = model.config.n_ctx
+    text = list(prompt)
+    cache = Cache(model) if use_cache else None
+    with torch.no_grad():
+        for u in uniform:
+            if cache is not None and cache.length < len(text) <= n_ctx:
+                unread = text[cache.length :]
+                features = model.features(torch.tensor([unread], device=device), cache)
+            else:
+                features = model.features(torch.tensor([text[-n_ctx:]], device=device))
+            z = model.logits(features[0, -1])
+            token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
+            if token == END_OF_TEXT_ID:
+                break
+            text.append(token)
+    return text[len(prompt) :]
+
+
+def probabilities(
+    logits: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None
+) -> Tensor:
+    """exp(z/T), normalised, (vocabulary,) float64 on the CPU; temperature 0 is all on the largest.
+
+    `top_k` keeps the k likeliest tokens. `top_p` keeps the fewest likeliest ones that together
+    have that probability (Holtzman et al. 2020), after the temperature and top_k.
+    """
+    z = logits.detach().double().cpu()
+    if temperature == 0:
+        return torch.zeros_like(z).index_fill_(0, z.argmax(), 1.0)
+    z = z / temperature
+    if top_k is not None and top_k < len(z):
+        z = torch.full_like(z, -torch.inf).scatter(0, *_top(z, top_k))
+    p = z.softmax(0)
+    if top_p is not None:
+        likeliest, order = p.sort(descending=True, stable=True)
+        likeliest[likeliest.cumsum(0) - likeliest >= top_p] = 0
+        p = torch.zeros_like(p).scatter(0, order, likeliest)
+        p /= p.sum()
+    return p
+
+
+def draw(p: Tensor, u: float) -> int:
+    """The token at which the cumulative probability passes u, uniform in [0, 1)."""
+    cumulative = p.cumsum(0).numpy()
+    return int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+
+
+def variety(generations: list[list[int]]) -> dict[str, Any]:
+    """How varied some generations are, from 0 to 1.
+
+    distinct_n  different n-grams over all n-grams of all generations (Li et al. 2016)
+    repetition  share of the 4-grams that stand earlier in the same generation
+    """
+    result: dict[str, Any] = {}
+    for n in (1, 2, 3):
+        grams = [gram for tokens in generations for gram in _ngrams(tokens, n)]
+        result[f"distinct_{n}"] = len(set(grams)) / len(grams) if grams else None
+    repeated = [Counter(_ngrams(tokens, 4)) for tokens in generations]
+    total = sum(c.total() for c in repeated)
+    again = sum(c.total() - len(c) for c in repeated)
+    result["repetition"] = again / total if total else None
+    return result
+
+
+def page(generations: list[dict[str, Any]]) -> str:
+    """Markdown for a reader: a section a prompt, a quotation a temperature."""
+    lines = ["# What the model writes"]
+    for prompt, group in groupby(generations, key=lambda g: g["prompt"]):
+        lines += ["", f"## {_escaped(prompt)} …"]
+        for g in group:
+            kind = "greedy" if g["temperature"] == 0 else f"temperature {g['temperature']}"
+            end = " ∎" if g["ended"] else " …"
+            quotation = f"**{_escaped(prompt)}**{_escaped(g['text'])}{end}"
+            lines += ["", f"### {kind}", "", *(f"> {line}" for line in quotation.split("\n"))]
+    lines += ["", "∎: the model ended its text here. …: cut off at `sample.tokens`.", ""]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
+
+
+def _top(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values, order = z.topk(k)
+    return order, values
+
+
+def _ngrams(tokens: list[int], n: int) -> list[tuple[int, ...]]:
+    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]

@@ -1,0 +1,58 @@
+"""Where the arithmetic runs, and in which precision."""
+
+from typing import Literal
+
+import torch
+
+from dropgpt.errors import UserError
+from dropgpt.params import Runtime
+
+
+def prepare(runtime: Runtime) -> torch.device:
+    """The device that `runtime` asks for, with torch set to repeat itself bit for bit on it.
+
+    Raises UserError where the device is not there.
+    """
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # we never read what we did not write
+    )
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    name = runtime.device
+    if name == "auto":
+        name = "cpu"
+        if torch.backends.mps.is_available():
+            name = "mps"
+        if torch.cuda.is_available():
+            name = "cuda"
+    device = torch.device(name)
+    there = {
+        "cpu": True,
+        "mps": torch.backends.mps.is_available(),
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there[device.type]:
+        raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
+    return device
+
+
+def compute_dtype(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
+) -> torch.dtype:
+    """The type of the large matrix products; weights and sums stay in float32.
+
+    `auto` is bfloat16 only where the hardware multiplies it: elsewhere it is emulated, slower
+    than float32.
+    """
+    if precision == "auto":
+        match device.type:
+            case "cuda":
+                multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+            case "cpu":
+                instructions = torch.cpu.get_capabilities()
+                multiplies = any(instructions.get(i) for i in ("avx512_bf16", "amx_bf16", "bf16"))
+            case _:
+                multiplies = False
+        return torch.bfloat16 if multiplies else torch.float32
+    return getattr(torch, precision)  # type: ignore[no-any-return]

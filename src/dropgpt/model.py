@@ -1,0 +1,137 @@
+"""GPT-2 (Radford et al. 2019) with dropout at four sites; logits out.
+
+pre-LayerNorm blocks, exact GELU, biases, learned positions, and one parameter for the token
+embedding and the head. Parameters bear the names that Hugging Face's GPT-2 gives them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dropgpt.params import Model
+from dropgpt.randomness import torch_generator
+from dropgpt.vocabulary import N_VOCAB
+
+
+class Cache:
+    """Keys and values of the tokens that generation has already read, one pair a block."""
+
+    def __init__(self, model: "GPT", batch_size: int = 1) -> None:
+        c = model.config
+        size = (c.n_layer, batch_size, c.n_head, c.n_ctx, c.n_embd // c.n_head)
+        device = model.wte.weight.device
+        self.keys = torch.zeros(size, device=device)
+        self.values = torch.zeros(size, device=device)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the new tokens' k and v, (batch, heads, time, width), behind the old; return all."""
+        end = self.length + k.size(2)
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Model, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_head = config.n_head
+        self.rate = site_rate(config, "attention")
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(site_rate(config, "attention_output"))
+
+    def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
+        heads = self.c_attn(x).unflatten(-1, (3, self.n_head, -1))  # (batch, time, 3, head, width)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            dropout_p=self.rate if self.training else 0.0,  # it drops in eval mode too
+            is_causal=q.size(2) > 1,  # one new token may see all that the cache holds
+        )
+        return self.dropout(self.c_proj(y.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(site_rate(config, "mlp"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.c_proj(F.gelu(self.c_fc(x))))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    def __init__(self, config: Model, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache)
+        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+
+
+class GPT(nn.Module):
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `logits`
+        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.dropout = nn.Dropout(site_rate(config, "embedding"))
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0
+
+    def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """What the head multiplies, (batch, time, n_embd), for `tokens` (batch, time) int64.
+
+        Apart from `logits` because a loss need not hold all logits at once. With a cache, which
+        must be empty or followed by a single token, positions go on from its length.
+        """
+        start = cache.length if cache is not None else 0
+        positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
+        x = self.dropout(self.wte(tokens) + self.wpe(positions))
+        for block in self.h:
+            x = block(x, cache)
+        if cache is not None:
+            cache.length += tokens.size(1)
+        return self.ln_f(x) * self.logit_scale  # type: ignore[no-any-return]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(…, n_embd) -> (…, N_VOCAB). The head is the token embedding, one parameter."""
+        return F.linear(features, self.wte.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the next token, (batch, time, N_VOCAB)."""
+        return self.logits(self.features(tokens))
+
+
+def site_rate(config: Model, site: str) -> float:
+    """The probability of dropping at one of the four sites."""
+    rate = getattr(config.dropout_sites, site)
+    return float(config.dropout if rate is None else rate)
+
+
+def initialised(config: Model, seed: int) -> GPT:
+    """A GPT with the weights of (seed): linear N(0, 0.02), embeddings Xavier normal, biases 0."""
+    model = GPT(config)
+    random = torch_generator(seed, "initial weights")
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02, generator=random)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.xavier_normal_(module.weight, generator=random)
+    return model

@@ -1,0 +1,187 @@
+"""params.yaml as typed, checked values."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML, YAMLError
+
+from dropgpt.errors import UserError
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Section(BaseModel):
+    """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    source: Literal["wikipedia", "fineweb", "files"]
+    documents: PositiveInt
+    config: Text
+    revision: Text
+    files: Text
+    text_column: Text
+    separator: Text | None
+
+
+class Tokenize(Section):
+    end_of_text: bool
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+class DropoutSites(Section):
+    embedding: Rate | None
+    attention: Rate | None
+    attention_output: Rate | None
+    mlp: Rate | None
+
+
+class Model(Section):
+    n_layer: PositiveInt
+    n_head: PositiveInt
+    n_embd: PositiveInt
+    n_ctx: PositiveInt
+    dropout: Rate
+    dropout_sites: DropoutSites
+    scale_logits: bool
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "Model":
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
+        return self
+
+
+class Train(Section):
+    seed: NonNegativeInt
+    steps: PositiveInt
+    batch_size: PositiveInt
+    micro_batch_size: PositiveInt | None
+    sampling: Literal["epoch", "random"]
+    loss: Literal["all_tokens", "final_token"]
+    learning_rate: PositiveFloat
+    warmup_steps: NonNegativeInt
+    decay: Literal["constant", "linear", "cosine"]
+    final_learning_rate: NonNegativeFloat
+    beta1: Rate
+    beta2: Rate
+    weight_decay: NonNegativeFloat
+    max_gradient_norm: PositiveFloat | None
+    validation_interval: PositiveInt
+    validation_windows: PositiveInt
+    precision: Literal["auto", "float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _learning_rate_falls(self) -> "Train":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above "
+                f"learning_rate {self.learning_rate}"
+            )
+        return self
+
+
+class Evaluate(Section):
+    seed: NonNegativeInt
+    stride: PositiveInt
+    across_documents: bool
+    batch_size: PositiveInt
+    bootstrap_resamples: Annotated[int, Field(ge=100)]
+    extra_corpora: list[Text]
+
+
+class Sample(Section):
+    seed: NonNegativeInt
+    prompts: Annotated[list[Text], Field(min_length=1)]
+    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)]
+    tokens: PositiveInt
+    top_k: PositiveInt | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+
+
+class Runtime(Section):
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: PositiveInt | None
+    log_interval: PositiveFloat
+
+
+class Params(Section):
+    data: Data
+    tokenize: Tokenize
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    sample: Sample
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _windows_overlap_or_touch(self) -> "Params":
+        if self.evaluate.stride > self.model.n_ctx:
+            raise ValueError(
+                f"evaluate.stride {self.evaluate.stride} is above model.n_ctx {self.model.n_ctx}: "
+                "tokens between two windows would not be measured"
+            )
+        return self
+
+
+def load(path: Path) -> Params:
+    """Read and check the whole of `path` (YAML 1.2, with the parser that DVC uses).
+
+    Raises UserError, naming the file, the key, the value and what is allowed.
+    """
+    try:
+        # PyYAML speaks YAML 1.1, in which 3e-4 and 5e-05 are strings; DVC and we speak 1.2.
+        values = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
+
+
+def _explain(path: Path, error: Any) -> str:
+    """One mistake that pydantic found, as a user says it."""
+    key = ".".join(map(str, error["loc"]))
+    where = f"{path}: {key}" if key else f"{path}"
+    match error["type"]:
+        case "extra_forbidden":
+            near = get_close_matches(key, list(_keys(Params)), n=1)
+            hint = f"did you mean {near[0]}?" if near else "remove it"
+            return f"{where}: unknown key; {hint}"
+        case "missing":
+            return f"{where}: this key is missing"
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+    if isinstance(error["input"], dict):
+        return f"{where}: {error['msg'].lower()}"
+    return f"{where} is {error['input']!r}: {error['msg'].lower()}"
+
+
+def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every key of `section` and below, dotted, as `-S` takes them."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _keys(field.annotation, f"{prefix}{name}.")

@@ -1,0 +1,49 @@
+"""models/gpt and data/tokens -> held-out perplexity, and the loss of each document"""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from dropgpt import artifact, corpus, evaluation, tokens
+from dropgpt.files import replacing, write_json
+from dropgpt.hardware import prepare
+from dropgpt.params import Params
+from dropgpt.progress import progress
+from dropgpt.vocabulary import END_OF_TEXT, gpt2_encoding
+from stages import run
+
+
+def evaluate(params: Params) -> None:
+    model = artifact.load(Path("models/gpt")).to(prepare(params.runtime))
+    tensor = tokens.read(Path("data/tokens"))
+    held_out = tensor.documents[tensor.documents.held_out].drop(columns="held_out")
+    corpora = {"held-out": (tensor.held_out, held_out)}
+    for path in params.evaluate.extra_corpora:
+        documents = corpus.files(path, text_column="text", separator=END_OF_TEXT)
+        corpora[path] = tokens.in_memory(
+            tokens.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
+        )
+
+    passes = 2 * sum(len(ids) for ids, _ in corpora.values())  # dropout off, dropout on
+    with progress("evaluate", "tokens", params.runtime.log_interval, passes) as bar:
+        measured = {
+            name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)
+            for name, (ids, documents) in corpora.items()
+        }
+
+    with replacing(Path("data/evaluation.parquet")) as partial:
+        table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
+        table.to_parquet(partial, index=False)
+    summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
+    unigram = evaluation.unigram_loss(tensor.train, tensor.held_out)
+    write_json(
+        Path("metrics/evaluate.json"),
+        summaries.pop("held-out")
+        | {"unigram_loss": unigram, "unigram_perplexity": math.exp(unigram)}
+        | ({"extra_corpora": summaries} if summaries else {}),
+    )
+
+
+if __name__ == "__main__":
+    run(evaluate)

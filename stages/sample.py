@@ -1,0 +1,58 @@
+"""models/gpt -> generations in samples/, at each temperature"""
+
+from pathlib import Path
+
+from dropgpt import artifact, generation
+from dropgpt.errors import UserError
+from dropgpt.files import replacing, write_json
+from dropgpt.hardware import prepare
+from dropgpt.params import Params
+from dropgpt.progress import progress
+from dropgpt.vocabulary import gpt2_encoding
+from stages import run
+
+
+def sample(params: Params) -> None:
+    model = artifact.load(Path("models/gpt")).to(prepare(params.runtime))
+    encoding = gpt2_encoding()
+    prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
+    for number, ids in enumerate(prompts.values()):
+        if len(ids) > model.config.n_ctx:
+            raise UserError(
+                f"params.yaml: sample.prompts.{number} has {len(ids)} tokens, more than the "
+                f"model's context of {model.config.n_ctx}: shorten it"
+            )
+
+    pairs = [(text, temperature) for text in prompts for temperature in params.sample.temperatures]
+    generations = []
+    for text, temperature in progress(
+        "sample", "generations", params.runtime.log_interval, len(pairs), pairs
+    ):
+        ids = generation.generate(model, prompts[text], temperature, params.sample)
+        generations.append(
+            {
+                "prompt": text,
+                "temperature": temperature,
+                "text": encoding.decode(ids),
+                "tokens": ids,
+                "ended": len(ids) < params.sample.tokens,
+            }
+        )
+
+    with replacing(Path("samples")) as partial:
+        partial.mkdir()
+        write_json(partial / "samples.json", generations)
+        (partial / "samples.md").write_text(generation.page(generations), encoding="utf-8")
+    write_json(
+        Path("metrics/sample.json"),
+        {
+            f"temperature {temperature}": generation.variety(
+                [g["tokens"] for g in generations if g["temperature"] == temperature]
+            )
+            for temperature in params.sample.temperatures
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(sample)

@@ -1,0 +1,41 @@
+"""A model small enough to train in a second, and its parameters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from dropgpt.model import GPT, initialised
+from dropgpt.params import DropoutSites, Model, Params
+
+ROOT = Path(__file__).parent.parent
+
+TINY: dict[str, dict[str, Any]] = {
+    "tokenize": {"validation_fraction": 0.1},
+    "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_ctx": 32, "dropout": 0.1},
+    "train": {"steps": 4, "batch_size": 4, "validation_interval": 2, "validation_windows": 2},
+    "evaluate": {"stride": 16, "bootstrap_resamples": 100},
+    "sample": {"tokens": 5},
+}
+
+
+def params_with(**sections: dict[str, Any]) -> Params:
+    """params.yaml as it stands, made tiny, with changes: params_with(train={"steps": 2})."""
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    for changes in (TINY, sections):
+        for section, change in changes.items():
+            values[section].update(change)
+    return Params.model_validate(values)
+
+
+def tiny_model(**changes: Any) -> Model:
+    """The model section; rates of single sites may be given by the site's name."""
+    sites = {site: changes.pop(site, None) for site in DropoutSites.model_fields}
+    return params_with(model=changes | {"dropout_sites": sites}).model
+
+
+@pytest.fixture
+def make_gpt() -> Callable[..., GPT]:
+    return lambda seed=1, **changes: initialised(tiny_model(**changes), seed)

@@ -1,0 +1,66 @@
+"""DVC follows neither imports nor reads of params.yaml: dvc.yaml must name both."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_each_module_that_it_imports(stage: str) -> None:
+    named = {d for d in STAGES[stage]["deps"] if d.endswith(".py")}
+    assert named == imported(ROOT / f"stages/{stage}.py")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_each_section_of_the_params_that_it_reads(stage: str) -> None:
+    tree = ast.parse((ROOT / f"stages/{stage}.py").read_text())
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "params"
+    }
+    assert set(STAGES[stage]["params"]) == read - {"runtime"}
+
+
+def test_every_stage_says_what_it_does() -> None:
+    assert all(stage["desc"] for stage in STAGES.values())
+
+
+def imported(path: Path) -> set[str]:
+    """The project's files that `path` imports, directly or not, and itself."""
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += imports(ast.parse(file.read_text()))
+    return {str(file.relative_to(ROOT)) for file in found}
+
+
+def imports(tree: ast.AST) -> Iterator[Path]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            yield from imports(node)
+            continue
+        for name in names:
+            for base in (ROOT, ROOT / "src"):
+                place = base / name.replace(".", "/")
+                for file in (place.with_suffix(".py"), place / "__init__.py"):
+                    if file.is_file():
+                        yield file
