@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import tiny_model
 
+from conftest import tiny_model
 from dropgpt.loss import cross_entropy
 from dropgpt.model import GPT, initialised
 from dropgpt.params import DropoutSites

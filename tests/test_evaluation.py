@@ -1,0 +1,125 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from conftest import params_with
+from dropgpt.evaluation import document_losses, losses, plan, summary, unigram_loss
+from dropgpt.model import GPT
+from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
+
+LENGTHS = np.array([1, 5, 32, 33, 100, 47])
+TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)
+DOCUMENTS = pd.DataFrame(
+    {"id": list("abcdef"), "source": list("abcdef"), "tokens": LENGTHS, "bytes": 4 * LENGTHS}
+)
+
+
+@pytest.mark.parametrize("stride", [1, 7, 16, 32])
+def test_each_token_is_measured_once_with_the_context_that_the_stride_promises(stride: int) -> None:
+    windows = plan(LENGTHS, n_ctx=32, stride=stride)
+    measured = np.concatenate([np.arange(w.score, w.end) for w in windows])
+    assert sorted(measured) == list(range(LENGTHS.sum()))
+    ends = np.cumsum(LENGTHS)
+    for w in windows:
+        begin = (
+            ends[np.searchsorted(ends, w.first, side="right")]
+            - LENGTHS[np.searchsorted(ends, w.first, side="right")]
+        )
+        assert w.end - w.first <= 32
+        assert w.score - w.first >= min(32 - stride, w.score - begin)
+        assert w.end <= ends[np.searchsorted(ends, w.first, side="right")]
+
+
+def plain_loss(model: GPT, context: list[int], target: int) -> float:
+    z = model(torch.tensor([context]))[0, -1]
+    return F.cross_entropy(z[None].double(), torch.tensor([target])).item()
+
+
+def test_losses_are_those_of_a_token_at_a_time(make_gpt: Callable[..., GPT]) -> None:
+    """Each document begins after <|endoftext|>, whatever stands before it in the stream."""
+    model = make_gpt().eval()
+    found = losses(model, TOKENS, plan(LENGTHS, 32, stride=1), batch_size=7)
+    begins = np.cumsum(LENGTHS) - LENGTHS
+    for begin, length in zip(begins, LENGTHS, strict=True):
+        text = [END_OF_TEXT_ID, *TOKENS[begin : begin + length].tolist()]
+        for t in (0, length // 2, length - 1):
+            expected = plain_loss(model, text[max(0, t - 31) : t + 1], text[t + 1])
+            assert found[begin + t] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_context_crosses_documents_only_when_asked(make_gpt: Callable[..., GPT]) -> None:
+    model = make_gpt().eval()
+    with torch.no_grad():
+        model.wte.weight *= 20  # an untrained model hardly looks at its context
+
+    def nats(across: bool, tokens: np.ndarray) -> pd.Series:
+        evaluate = params_with(evaluate={"across_documents": across}).evaluate
+        return document_losses(model, tokens, DOCUMENTS, evaluate).nats
+
+    changed = TOKENS.copy()
+    changed[:38] = 7  # the first three documents
+    assert (nats(False, changed)[3:] == nats(False, TOKENS)[3:]).all()
+    assert nats(True, changed)[3] != nats(True, TOKENS)[3]
+
+
+def test_the_batch_size_does_not_change_the_numbers(make_gpt: Callable[..., GPT]) -> None:
+    model = make_gpt().eval()
+    windows = plan(LENGTHS, 32, 16)
+    np.testing.assert_allclose(
+        losses(model, TOKENS, windows, 1), losses(model, TOKENS, windows, 50), atol=1e-4
+    )
+
+
+def test_dropout_left_on_costs_loss_and_eval_mode_is_given_back(
+    make_gpt: Callable[..., GPT],
+) -> None:
+    evaluate = params_with().evaluate
+    off = document_losses(make_gpt(dropout=0.0), TOKENS, DOCUMENTS, evaluate)
+    assert (off.nats == off.nats_dropout_on).all()
+    model = make_gpt(dropout=0.5)
+    on = document_losses(model, TOKENS, DOCUMENTS, evaluate)
+    torch.rand(3)  # the masks do not depend on what was drawn before
+    again = document_losses(model, TOKENS, DOCUMENTS, evaluate)
+    assert (on.nats == off.nats).all()
+    assert (on.nats != on.nats_dropout_on).all()
+    assert (on.nats_dropout_on == again.nats_dropout_on).all()
+    assert not model.training
+
+
+def test_summary() -> None:
+    documents = DOCUMENTS.assign(nats=2.0 * LENGTHS, nats_dropout_on=3.0 * LENGTHS)
+    found = summary(documents, params_with().evaluate)
+    assert found["loss"] == pytest.approx(2)
+    assert found["perplexity"] == pytest.approx(math.exp(2))
+    assert found["perplexity_95_low"] == pytest.approx(math.exp(2))
+    assert found["bits_per_byte"] == pytest.approx(2 / math.log(2) / 4)
+    assert found["loss_dropout_on"] == pytest.approx(3)
+    assert found["tokens"] == LENGTHS.sum()
+    one = summary(documents[:1], params_with().evaluate)
+    assert one["perplexity_95_low"] is None
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        tokens = random.integers(50, 150, 60)
+        nats = tokens * random.normal(3, 0.5, 60)
+        documents = pd.DataFrame(
+            {"tokens": tokens, "bytes": tokens, "nats": nats, "nats_dropout_on": nats}
+        )
+        evaluate = params_with(evaluate={"seed": trial, "bootstrap_resamples": 300}).evaluate
+        found = summary(documents, evaluate)
+        hits += found["perplexity_95_low"] <= math.exp(3) <= found["perplexity_95_high"]
+    assert 180 <= hits <= 198  # of 200; 190 expected, less a little for 60 documents
+
+
+def test_unigram_loss_is_laplace_smoothed() -> None:
+    training = np.array([1, 1, 1, 2], dtype=np.uint16)
+    expected = -(math.log(4 / (4 + N_VOCAB)) + math.log(1 / (4 + N_VOCAB))) / 2
+    assert unigram_loss(training, np.array([1, 9], dtype=np.uint16)) == pytest.approx(expected)

@@ -1,0 +1,115 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import params_with
+from dropgpt.generation import draw, generate, page, probabilities, variety
+from dropgpt.model import GPT
+from dropgpt.params import Sample
+from dropgpt.randomness import generator
+from dropgpt.vocabulary import END_OF_TEXT_ID
+
+PROMPT = [10, 20, 30]
+
+
+def sample(**changes: Any) -> Sample:
+    return params_with(sample={"tokens": 20} | changes).sample
+
+
+@pytest.fixture
+def model(make_gpt: Callable[..., GPT]) -> GPT:
+    """An untrained model whose weights are large enough to prefer some tokens to others."""
+    gpt = make_gpt().eval()
+    with torch.no_grad():
+        gpt.wte.weight *= 300
+    return gpt
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("tokens", [20, 60])  # 60: the context of 32 fills up, and slides
+def test_the_cache_does_not_change_the_tokens(model: GPT, temperature: float, tokens: int) -> None:
+    cached = generate(model, PROMPT, temperature, sample(tokens=tokens))
+    plain = generate(model, PROMPT, temperature, sample(tokens=tokens), use_cache=False)
+    assert cached == plain
+    assert len(cached) == tokens
+
+
+def test_the_cache_gives_the_logits_of_the_whole_text(model: GPT) -> None:
+    from dropgpt.model import Cache
+
+    text = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+    cache = Cache(model)
+    parts = [model.features(text[:, :4], cache)]
+    parts += [model.features(text[:, i : i + 1], cache) for i in range(4, 8)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), model.features(text), rtol=0, atol=1e-5)
+
+
+def test_temperature_zero_takes_the_likeliest_token(model: GPT) -> None:
+    first = generate(model, PROMPT, 0.0, sample())[0]
+    assert first == model(torch.tensor([PROMPT]))[0, -1].argmax().item()
+
+
+def test_what_is_drawn_depends_on_seed_prompt_and_temperature(model: GPT) -> None:
+    drawn = generate(model, PROMPT, 1.0, sample())
+    assert generate(model, PROMPT, 1.0, sample()) == drawn
+    assert generate(model, PROMPT, 1.0, sample(seed=2)) != drawn
+    assert generate(model, PROMPT, 1.0, sample(tokens=5)) == drawn[:5]
+    assert generate(model, PROMPT, 1.0, sample(temperatures=[0.3], prompts=["x"])) == drawn
+
+
+def test_probabilities_are_exp_of_the_logits_over_the_temperature() -> None:
+    z = torch.tensor([1.0, 2.0, -3.0, 0.5])
+    for temperature in (0.3, 1.0, 2.0):
+        weights = [math.exp(value / temperature) for value in z.tolist()]
+        expected = torch.tensor([w / sum(weights) for w in weights], dtype=torch.float64)
+        torch.testing.assert_close(probabilities(z, temperature), expected)
+    assert probabilities(z, 0.0).tolist() == [0, 1, 0, 0]
+
+
+def test_draws_follow_the_probabilities() -> None:
+    p = probabilities(torch.tensor([1.0, 2.0, -3.0, 0.5]), 0.7)
+    uniform = generator(1, "sampling").random(20_000)
+    drawn = torch.bincount(torch.tensor([draw(p, float(u)) for u in uniform]), minlength=4)
+    torch.testing.assert_close(drawn / 20_000, p.float(), rtol=0, atol=0.01)
+
+
+def test_a_token_of_probability_zero_is_never_drawn() -> None:
+    p = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64)
+    assert {draw(p, u) for u in (0.0, 0.499, 0.5, 1 - 2**-53)} == {1, 3}
+
+
+def test_top_k_and_top_p() -> None:
+    z = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    torch.testing.assert_close(
+        probabilities(z, 1.0, top_k=2), torch.tensor([4 / 7, 3 / 7, 0, 0], dtype=torch.float64)
+    )
+    assert probabilities(z, 1.0, top_p=0.65).count_nonzero() == 2
+    assert probabilities(z, 1.0, top_p=0.75).count_nonzero() == 3
+    assert probabilities(z, 1.0, top_p=1e-9).count_nonzero() == 1
+    assert probabilities(z, 1.0, top_k=9, top_p=1.0).count_nonzero() == 4
+
+
+def test_end_of_text_ends_a_generation(model: GPT) -> None:
+    with torch.no_grad():
+        model.wte.weight[END_OF_TEXT_ID] = 1000 * model.features(torch.tensor([PROMPT]))[0, -1]
+    assert generate(model, PROMPT, 0.0, sample()) == []
+
+
+def test_variety() -> None:
+    found = variety([[1, 2, 1, 2, 1, 2], [1, 2]])
+    assert found["distinct_1"] == 2 / 8
+    assert found["distinct_2"] == 2 / 6
+    assert found["repetition"] == 1 / 3  # 1212, 2121, then 1212 again
+    assert variety([[], [1]])["repetition"] is None
+
+
+def test_the_page_shows_text_as_it_is() -> None:
+    text = page(
+        [{"prompt": "A *b*", "temperature": 0.0, "text": " <i>\nc_d", "tokens": [], "ended": True}]
+    )
+    assert "> **A \\*b\\***" in text
+    assert "\\<i\\>\n> c\\_d ∎" in text
+    assert "### greedy" in text

