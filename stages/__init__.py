@@ -14,25 +14,23 @@ def run(stage: Callable[[Params], None]) -> None:
     """Run a stage as a program: a user's mistake becomes one line and exit status 1."""
     try:
         stage(load(Path("params.yaml")))
-        return
-    except UserError as error:
-        message = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        message = f"the disk is full ({error.filename or 'while writing an output'}); make room"
-    _restore_outputs()
-    sys.exit(f"error: {message}")
+    except Exception as error:
+        _restore_outputs()
+        if isinstance(error, UserError):
+            sys.exit(f"error: {error}")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"error: the disk is full: {error}; make room and run this again")
+        raise
 
 
 def _restore_outputs() -> None:
-    """Bring back this stage's last outputs, which DVC clears away before it runs a stage."""
+    """Bring back the stage's last outputs, which DVC clears away before it runs a stage."""
     if "DVC_STAGE" not in os.environ:
         return
     from dvc.repo import Repo
 
-    with Repo(os.environ["DVC_ROOT"]) as repo:
+    with Repo() as repo:
         for output in repo.stage.load_one("dvc.yaml", name=os.environ["DVC_STAGE"]).outs:
-            output.use_cache = True  # metrics are in the cache as well, for the run-cache
+            output.use_cache = True  # the run-cache keeps metrics and plots in the cache as well
             if output.hash_info:
                 output.checkout(force=True, allow_missing=True)

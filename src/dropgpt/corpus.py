@@ -1,20 +1,19 @@
 """Documents: from FineWeb, from the offline slice of Wikipedia, or from your own files."""
 
 import bz2
-import codecs
 import hashlib
 import json
 import logging
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
 from glob import glob
 from importlib import metadata
-from itertools import count, islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -112,7 +111,7 @@ def _prose(section: str) -> str:
 # --- FineWeb, streamed from the Hugging Face hub ---
 
 FINEWEB = "HuggingFaceFW/fineweb"
-PATIENCE = 50  # seconds without a row after which the hub counts as gone
+PATIENCE = 50  # seconds without a document after which the hub counts as gone
 
 
 def fineweb(documents: int, config: str, revision: str) -> Iterator[Document]:
@@ -121,83 +120,101 @@ def fineweb(documents: int, config: str, revision: str) -> Iterator[Document]:
     Raises UserError if the hub cannot be reached, breaks off or stalls, lacks the config or the
     revision, or has fewer rows. Nothing ever stands in for what was asked for.
     """
-    # Slow to import, and it is then that they read HF_ENDPOINT and the like.
-    import datasets  # noqa: F401
-    import huggingface_hub as hub
-
-    # A thread, since some of the waits inside `datasets` have no limit. A daemon: it may not keep
-    # the process from leaving. The queue is short, so that memory does not grow with the corpus.
-    rows: Queue[dict[str, Any] | Exception | None] = Queue(maxsize=1000)
-    Thread(target=_fetch, args=(rows, documents, config, revision), daemon=True).start()
-    for n in count():
+    # In a process of its own: some waits inside `datasets` have no limit, and Arrow's threads may
+    # abort the process that leaves a stream before its end (apache/arrow#45214).
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    with TemporaryDirectory() as cache:
+        arguments = (sender, documents, config, revision, cache)
+        process = context.Process(target=_send_fineweb, args=arguments, daemon=True)
+        process.start()
+        sender.close()
         try:
-            row = rows.get(timeout=PATIENCE)
-        except Empty:
-            raise _no_hub(f"nothing came for {PATIENCE} seconds") from None
-        match row:
-            case None if n < documents:
-                raise UserError(
-                    f"data.documents is {documents}, but config {config} of {FINEWEB} ends after "
-                    f"{n}; lower it, or choose a larger data.config"
-                )
-            case None:
-                return
-            case hub.errors.RevisionNotFoundError():
-                raise UserError(f"data.revision is {revision!r}, which {FINEWEB} does not have")
-            case ValueError() if "BuilderConfig" in str(row):
-                raise UserError(
-                    f"data.config is {config!r}, which {FINEWEB} does not have at {revision}"
-                )
-            case Exception():
-                raise _no_hub(_cause(row))
-        if not isinstance(row["text"], str):
-            raise UserError(f"{FINEWEB}, config {config}, row {n}: the text is null")
-        id = row["id"] or f"fineweb:{n}"
-        yield Document(row["text"], id, row["url"] or id)
+            for n in range(documents + 1):
+                if not receiver.poll(PATIENCE):
+                    raise _no_hub(f"nothing came for {PATIENCE} seconds")
+                message = receiver.recv()
+                if isinstance(message, UserError):
+                    raise message
+                if message:
+                    yield message
+                elif n < documents:
+                    raise UserError(
+                        f"data.documents is {documents}, but config {config} of {FINEWEB} has only "
+                        f"{n}; lower it, or choose a larger data.config"
+                    )
+        except EOFError:
+            raise _no_hub("the process that reads it was killed") from None
+        finally:
+            process.kill()
+            process.join()
 
 
-def _fetch(
-    rows: Queue[dict[str, Any] | Exception | None], documents: int, config: str, revision: str
+def _send_fineweb(
+    sender: Connection, documents: int, config: str, revision: str, cache: str
 ) -> None:
-    """Put up to `documents` rows into the queue, then None; or the exception that ended it."""
+    """Send each Document, then None; or the UserError that ended it."""
+    try:
+        for n, row in enumerate(_fineweb_rows(documents, config, revision, cache)):
+            if not isinstance(row["text"], str):
+                raise UserError(f"row {n} of config {config} of {FINEWEB} has no text")
+            id = row["id"] or f"fineweb:{n}"
+            sender.send(Document(row["text"], id, row["url"] or id))
+        sender.send(None)
+    except UserError as error:
+        sender.send(error)
+    except Exception as error:
+        sender.send(_no_hub(_cause(error)))
+    finally:
+        os._exit(0)  # without the clean-up in which Arrow's threads may abort
+
+
+def _fineweb_rows(
+    documents: int, config: str, revision: str, cache: str
+) -> Iterator[dict[str, str | None]]:
+    # Slow to import, and it is then that they read HF_ENDPOINT and the like.
     import datasets
     import huggingface_hub as hub
 
     datasets.disable_progress_bars()
     for library in datasets, hub:  # what they log may hold a signed URL; we say the one line
         library.utils.logging.set_verbosity(logging.CRITICAL)
-    # The hub's client makes six attempts of its own at each request, within 23 seconds; `datasets`
-    # would make twenty times six.
+    # The hub's client makes six attempts at each request, within 23 seconds and without our
+    # asking. `datasets` would make twenty times six.
     datasets.config.STREAMING_OPEN_MAX_RETRIES = datasets.config.STREAMING_READ_MAX_RETRIES = 1
-    datasets.config.STREAMING_OPEN_RETRY_INTERVAL = datasets.config.STREAMING_READ_RETRY_INTERVAL = 0
+    datasets.config.STREAMING_OPEN_RETRY_INTERVAL = (
+        datasets.config.STREAMING_READ_RETRY_INTERVAL
+    ) = 0
     try:
-        # One attempt, so that a hub out of reach shows at once.
-        hub.get_hf_file_metadata(
-            hub.hf_hub_url(FINEWEB, "README.md", repo_type="dataset", revision=revision)
+        # A single attempt, so that a hub out of reach shows at once.
+        readme = hub.hf_hub_url(FINEWEB, "README.md", repo_type="dataset", revision=revision)
+        hub.get_hf_file_metadata(readme)
+        # Where the hub fails it, `datasets` takes what it finds in its cache, of any revision, and
+        # before it asks the hub, a local folder of that name: hence an empty cache and hf://.
+        stream = datasets.load_dataset(
+            f"hf://datasets/{FINEWEB}",
+            name=config,
+            revision=revision,
+            split="train",
+            streaming=True,
+            cache_dir=cache,
         )
-        # Where the hub fails it, `datasets` silently takes whatever revision is in its cache, and
-        # a local folder of that name before either: hence the empty cache and the hf:// path.
-        with tempfile.TemporaryDirectory() as empty:
-            stream = datasets.load_dataset(
-                f"hf://datasets/{FINEWEB}",
-                name=config,
-                revision=revision,
-                split="train",
-                streaming=True,
-                cache_dir=empty,
-            )
-            for row in stream.select_columns(["text", "id", "url"]).take(documents):
-                rows.put(row)
-        rows.put(None)
-    except Exception as error:
-        rows.put(error)
+    except hub.errors.RevisionNotFoundError:
+        raise UserError(f"data.revision is {revision!r}, which {FINEWEB} does not have") from None
+    except ValueError as error:
+        if "BuilderConfig" not in str(error):
+            raise
+        raise UserError(
+            f"data.config is {config!r}, which {FINEWEB} does not have at {revision}"
+        ) from None
+    yield from stream.select_columns(["text", "id", "url"]).take(documents)
 
 
 def _no_hub(why: str) -> UserError:
-    import huggingface_hub as hub
+    from huggingface_hub.constants import ENDPOINT
 
     return UserError(
-        f"cannot read {FINEWEB} from {_public(hub.constants.ENDPOINT)}: {why}; "
+        f"cannot read {FINEWEB} from {_public(ENDPOINT)}: {why}; "
         "without the hub, `dvc exp run -S data.source=wikipedia` runs offline"
     )
 
@@ -206,9 +223,8 @@ def _cause(error: BaseException) -> str:
     """What is at the bottom of `error`, in one line that anyone may see."""
     while error.__cause__:
         error = error.__cause__
-    lines = _public(str(error)).split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f"{type(error).__name__}: {last}"
+    last = str(error).strip().split("\n")[-1]
+    return f"{type(error).__name__}: {_public(last)}"
 
 
 def _public(text: str) -> str:
@@ -226,45 +242,43 @@ BLOCK = 1 << 20  # bytes read at a time
 def files(pattern: str, text_column: str, separator: str | None) -> Iterator[Document]:
     """The documents of the files that the glob `pattern` matches (`**`: folders at any depth).
 
-    Files come in the order of their names. Three formats, told by the suffix:
-    .parquet  one document a row, in the column `text_column`
-    .jsonl    one document a line, a JSON object with the key `text_column`
-    .txt      documents parted by `separator` (null: the file is one), without the white space
-              around them
-    Raises UserError, naming the file and the row, line or document, for anything that is not a
-    text in UTF-8, an empty document included.
+    Files come in the order of their names. Their suffix tells the format:
+    .parquet  a document a row, in the string column `text_column`
+    .jsonl    a document a line, a JSON object with the key `text_column`
+    .txt      documents parted by `separator`, without the white space around them; null: the
+              whole file is one
+    Raises UserError, naming the file and the row, line, document or byte, for whatever is not a
+    text in UTF-8, and for an empty one.
     """
     paths = [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file()]
     if not paths:
         raise UserError(f"data.files is {pattern!r}, which matches no file")
-    readers = {
+    readers: dict[str, tuple[str, Callable[[Path], Iterable[tuple[int, Any]]]]] = {
         ".parquet": ("row", lambda path: _rows(path, text_column)),
         ".jsonl": ("line", lambda path: _lines(path, text_column)),
-        ".txt": ("document", lambda path: _parts(path, separator)),
+        ".txt": ("document", lambda path: enumerate(map(str.strip, _split(path, separator)), 1)),
     }
     for path in paths:
         if path.suffix not in readers:
             raise UserError(
-                f"data.files is {pattern!r}, which matches {path}: choose only files that end in "
+                f"data.files is {pattern!r}, which matches {path}: narrow it to files that end in "
                 ".parquet, .jsonl or .txt"
             )
     n = 0
     for path in paths:
         unit, reader = readers[path.suffix]
-        try:
-            for n, text in reader(path):
-                if not isinstance(text, str):
-                    raise UserError(
-                        f"{path}, {unit} {n}: {text_column} is {type(text).__name__}, not a string"
-                    )
-                if not text or text.isspace():
-                    raise UserError(f"{path}, {unit} {n}: this document is empty; take it out")
-                id = f"{path.as_posix()}:{n}"
-                yield Document(text, id, id)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+        for n, text in reader(path):
+            where = f"{path}, {unit} {n}"
+            if not isinstance(text, str):
+                raise UserError(
+                    f"{where}: {text_column!r} is a {type(text).__name__}, not a string"
+                )
+            if not text or text.isspace():
+                raise UserError(f"{where}: the text is empty; take it out")
+            id = f"{path.as_posix()}:{n}"
+            yield Document(text, id, id)
     if not n:
-        raise UserError(f"data.files is {pattern!r}, which matches files without any document")
+        raise UserError(f"data.files is {pattern!r}: no document in what it matches")
 
 
 def _rows(path: Path, column: str) -> Iterator[tuple[int, Any]]:
@@ -276,29 +290,118 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, Any]]:
             try:
                 yield n, value.as_py()
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}, row {n}: not UTF-8 at byte {error.start}") from None
+                raise UserError(f"{path}, row {n}: not UTF-8 at its byte {error.start}") from None
 
 
 def _lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
-    """(line number, value of `key`) of each line of a JSON Lines file that is not blank."""
+    """(number, value of `key`) of each line of a JSON Lines file, blank ones left out."""
     for n, line in enumerate(_split(path, "\n"), 1):
-        if line.isspace() or not line:
+        if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             why = str(error).replace("line 1 ", "")
             raise UserError(f"{path}, line {n}: not JSON: {why}") from None
-        if not isinstance(value, dict):
-            raise UserError(f"{path}, line {n}: not a JSON object")
-        if key not in value:
-            has = ", ".join(value) or "none"
-            raise UserError(f"{path}, line {n}: no key {key!r} (data.text_column); it has: {has}")
+        if not isinstance(value, dict) or key not in value:
+            has = ", ".join(value) if isinstance(value, dict) else "no keys: not an object"
+            raise UserError(f"{path}, line {n}: no key {key!r} (data.text_column); it has {has}")
         yield n, value[key]
 
 
-def _parts(path: Path, separator: str | None) -> Iterator[tuple[int, str]]:
-    """(number, text) of each document of a text file; after the last separator may be nothing."""
-    blank = 0
-    for n, part in enumerate(_split(path, separator), 1):
-        ...
+def _split(path: Path, separator: str | None) -> Iterator[str]:
+    """The texts between the separators of a file; white space after the last is none."""
+    cut = (separator or "").encode()
+    try:
+        with path.open("rb") as file:
+            start = first = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+            file.seek(start)
+            rest = b""
+            # Never less than what is left over, so that a long text is not searched block by block.
+            while cut and (block := file.read(max(BLOCK, len(rest)))):
+                *parts, rest = (rest + block).split(cut)
+                for part in parts:
+                    yield part.decode()
+                    start += len(part) + len(cut)
+            part = rest + file.read()
+            if start == first or part.strip():
+                yield part.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text at byte {start + error.start}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parquet(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:
+    """Some string columns of a parquet file, a batch at a time."""
+    try:
+        with pq.ParquetFile(path, buffer_size=BLOCK, page_checksum_verification=True) as file:
+            types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+            for column in columns:
+                if column not in types:
+                    raise UserError(f"{path}: no column {column!r}; it has {', '.join(types)}")
+                if str(types[column]) not in ("string", "large_string", "string_view"):
+                    raise UserError(f"{path}: column {column!r} is {types[column]}, not string")
+            for batch in file.iter_batches(1000, columns=columns):
+                yield [batch.column(column) for column in columns]
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as parquet; is it whole? {why}") from None
+
+
+# --- the corpus as a file ---
+
+GROUP = 1000  # documents in a row group, the part of a file that is in memory
+GROUP_BYTES = 64 << 20  # or fewer, if they are long
+
+
+def write(documents: Iterable[Document], path: Path) -> int:
+    """Write the columns text, id and source to a parquet file, and count the documents.
+
+    The same documents give the same bytes. The file appears whole or, on an error, not at all.
+    Raises UserError if there is no document, or one that cannot be written in UTF-8.
+    """
+    written = 0
+    with replacing(path) as partial:
+        schema = pa.schema([(name, pa.string()) for name in Document._fields])
+        with pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
+            for group in _groups(documents):
+                columns = [list(column) for column in zip(*group, strict=True)]
+                writer.write_table(pa.table(columns, schema=schema))
+                written += len(group)
+        if not written:
+            raise UserError("empty corpus: section data of params.yaml yields no document")
+    return written
+
+
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    size = 0
+    for document in documents:
+        try:
+            size += sum(len(field.encode()) for field in document)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"document {document.id!r}: character {error.start} is half a surrogate pair, "
+                "which UTF-8 cannot hold"
+            ) from None
+        group.append(document)
+        if len(group) == GROUP or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def read(path: Path) -> Iterator[Document]:
+    """The documents that `write` wrote to `path`, in constant memory.
+
+    Raises UserError, naming the stage that makes the file, if it is missing or damaged.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; `dvc repro download_fineweb` makes it")
+    try:
+        for columns in _parquet(path, list(Document._fields)):
+            yield from map(Document, *(column.to_pylist() for column in columns))
+    except UserError as error:
+        raise UserError(f"{error}; `dvc repro --force download_fineweb` makes it anew") from None
