@@ -41,12 +41,13 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
 
 @contextmanager
 def serving(
-    *tables: list[dict[str, Any]], fault: Literal["cut", "stall"] | None = None
+    *tables: list[dict[str, Any]], fault: Literal["cut", "stall", "listing"] | None = None
 ) -> Iterator[str]:
     """Serve HuggingFaceFW/fineweb with one parquet file a table; gives what HF_ENDPOINT is to be.
 
-    `fault` befalls the last file whenever it is asked for: `cut` closes the connection halfway
-    through the bytes, `stall` sends half of them and then nothing more.
+    `fault` befalls the last file whenever its first half is asked for (the footer, at its end, is
+    well): `cut` closes the connection halfway through the answer, `stall` leaves it open. With
+    `listing`, there is nothing but the README to be had.
     """
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]
     files = {"README.md": README.encode(), **dict(zip(names, map(parquet, tables), strict=True))}
@@ -69,7 +70,7 @@ def serving(
                 r"(?:/(?P<what>resolve|revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.*))?)?",
                 path,
             )
-            if not found:
+            if not found or (fault == "listing" and found["what"] != "resolve"):
                 return self.refuse("RepoNotFound")
             if found["revision"] not in (None, REVISION):
                 return self.refuse("RevisionNotFound")
@@ -105,13 +106,13 @@ def serving(
                 "X-Repo-Commit": REVISION,
                 "Accept-Ranges": "bytes",
             }
-            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            broken = fault if name == names[-1] and self.command == "GET" else None
-            if not asked:
-                return self.send(200, content, headers, broken)
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+            assert asked
             start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            self.send(206, content[start : end + 1], headers, broken)
+            broken = name == names[-1] and start < len(content) / 2
+            status = 206 if "Range" in self.headers else 200
+            self.send(status, content[start : end + 1], headers, fault if broken else None)
 
         def send(
             self, status: int, body: bytes, headers: dict[str, str], fault: str | None = None

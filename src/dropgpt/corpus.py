@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -143,7 +144,7 @@ def fineweb(documents: int, config: str, revision: str) -> Iterator[Document]:
                         f"data.documents is {documents}, but config {config} of {FINEWEB} has only "
                         f"{n}; lower it, or choose a larger data.config"
                     )
-        except EOFError:
+        except (EOFError, OSError):
             raise _no_hub("the process that reads it was killed") from None
         finally:
             process.kill()
@@ -175,16 +176,17 @@ def _fineweb_rows(
     # Slow to import, and it is then that they read HF_ENDPOINT and the like.
     import datasets
     import huggingface_hub as hub
+    import tqdm
 
     datasets.disable_progress_bars()
+    tqdm.tqdm.set_lock(RLock())  # not its own, a semaphore that would outlive a killed process
     for library in datasets, hub:  # what they log may hold a signed URL; we say the one line
         library.utils.logging.set_verbosity(logging.CRITICAL)
     # The hub's client makes six attempts at each request, within 23 seconds and without our
     # asking. `datasets` would make twenty times six.
-    datasets.config.STREAMING_OPEN_MAX_RETRIES = datasets.config.STREAMING_READ_MAX_RETRIES = 1
-    datasets.config.STREAMING_OPEN_RETRY_INTERVAL = (
-        datasets.config.STREAMING_READ_RETRY_INTERVAL
-    ) = 0
+    for setting in "STREAMING_OPEN", "STREAMING_READ":
+        setattr(datasets.config, f"{setting}_MAX_RETRIES", 1)
+        setattr(datasets.config, f"{setting}_RETRY_INTERVAL", 0)
     try:
         # A single attempt, so that a hub out of reach shows at once.
         readme = hub.hf_hub_url(FINEWEB, "README.md", repo_type="dataset", revision=revision)
@@ -223,8 +225,7 @@ def _cause(error: BaseException) -> str:
     """What is at the bottom of `error`, in one line that anyone may see."""
     while error.__cause__:
         error = error.__cause__
-    last = str(error).strip().split("\n")[-1]
-    return f"{type(error).__name__}: {_public(last)}"
+    return _public(f"{type(error).__name__}: {error}".split("\n")[0]).rstrip(" .")
 
 
 def _public(text: str) -> str:
@@ -270,9 +271,8 @@ def files(pattern: str, text_column: str, separator: str | None) -> Iterator[Doc
         for n, text in reader(path):
             where = f"{path}, {unit} {n}"
             if not isinstance(text, str):
-                raise UserError(
-                    f"{where}: {text_column!r} is a {type(text).__name__}, not a string"
-                )
+                what = "null" if text is None else type(text).__name__
+                raise UserError(f"{where}: {text_column!r} is {what}, not a string")
             if not text or text.isspace():
                 raise UserError(f"{where}: the text is empty; take it out")
             id = f"{path.as_posix()}:{n}"
@@ -283,14 +283,12 @@ def files(pattern: str, text_column: str, separator: str | None) -> Iterator[Doc
 
 def _rows(path: Path, column: str) -> Iterator[tuple[int, Any]]:
     """(number, value) of each row of a parquet file."""
-    n = 0
-    for (values,) in _parquet(path, [column]):
-        for value in values:
-            n += 1
-            try:
-                yield n, value.as_py()
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}, row {n}: not UTF-8 at its byte {error.start}") from None
+    values = (value for (batch,) in _parquet(path, [column]) for value in batch)
+    for n, value in enumerate(values, 1):
+        try:
+            yield n, value.as_py()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, row {n}: not UTF-8 at its byte {error.start}") from None
 
 
 def _lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
@@ -304,7 +302,7 @@ def _lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
             why = str(error).replace("line 1 ", "")
             raise UserError(f"{path}, line {n}: not JSON: {why}") from None
         if not isinstance(value, dict) or key not in value:
-            has = ", ".join(value) if isinstance(value, dict) else "no keys: not an object"
+            has = ", ".join(value) if isinstance(value, dict) else "none: it is no object"
             raise UserError(f"{path}, line {n}: no key {key!r} (data.text_column); it has {has}")
         yield n, value[key]
 
@@ -335,7 +333,10 @@ def _split(path: Path, separator: str | None) -> Iterator[str]:
 def _parquet(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:
     """Some string columns of a parquet file, a batch at a time."""
     try:
-        with pq.ParquetFile(path, buffer_size=BLOCK, page_checksum_verification=True) as file:
+        # pre_buffer, by default on, takes memory by the size of the file.
+        with pq.ParquetFile(
+            path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
+        ) as file:
             types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
             for column in columns:
                 if column not in types:
