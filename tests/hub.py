@@ -110,7 +110,7 @@ def serving(
             assert asked
             start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            broken = name == names[-1] and start < len(content) / 2
+            broken = name in names[-1:] and start < len(content) / 2
             status = 206 if "Range" in self.headers else 200
             self.send(status, content[start : end + 1], headers, fault if broken else None)
 

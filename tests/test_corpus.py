@@ -204,7 +204,7 @@ def test_no_cached_copy_stands_in_for_the_hub(online: pytest.MonkeyPatch) -> Non
         command = [sys.executable, "-c", code, corpus.FINEWEB, hub.CONFIG, hub.REVISION]
         environment = {**os.environ, "HF_ENDPOINT": endpoint}
         subprocess.run(command, env=environment, check=True, capture_output=True)
-    with hub.serving(fault="listing") as endpoint:
+    with hub.serving(rows(0), fault="listing") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=f"cannot read HuggingFaceFW/fineweb from {endpoint}"):
             next(corpus.fineweb(1, hub.CONFIG, hub.REVISION))
