@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dropgpt import corpus
+from dropgpt import corpus, document
 from dropgpt.params import Params
 from dropgpt.progress import progress
 from stages import run
@@ -16,7 +16,7 @@ def download_fineweb(params: Params) -> None:
         total=params.data.documents if params.data.source == "fineweb" else None,
         iterable=corpus.documents(params.data),
     )
-    corpus.write(found, Path("data/documents.parquet"))
+    document.write(found, Path("data/documents.parquet"))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dropgpt import artifact, corpus, evaluation, tokens
+from dropgpt import artifact, evaluation, tokens
 from dropgpt.files import replacing, write_json
 from dropgpt.hardware import prepare
+from dropgpt.own_files import own_files
 from dropgpt.params import Params
 from dropgpt.progress import progress
 from dropgpt.vocabulary import END_OF_TEXT, gpt2_encoding
@@ -20,7 +21,7 @@ def evaluate(params: Params) -> None:
     held_out = tensor.documents[tensor.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tensor.held_out, held_out)}
     for path in params.evaluate.extra_corpora:
-        documents = corpus.files(path, text_column="text", separator=END_OF_TEXT)
+        documents = own_files(path, "text", END_OF_TEXT, key="evaluate.extra_corpora")
         corpora[path] = tokens.in_memory(
             tokens.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
         )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dropgpt import corpus, tokens
+from dropgpt import document, tokens
 from dropgpt.files import replacing, write_json
 from dropgpt.params import Params
 from dropgpt.progress import progress
@@ -16,7 +16,7 @@ def tokenize(params: Params) -> None:
         "tokenize",
         "documents",
         params.runtime.log_interval,
-        iterable=corpus.read(Path("data/documents.parquet")),
+        iterable=document.read(Path("data/documents.parquet")),
     )
     tokens.write(
         tokens.encode(documents, encoding, params.tokenize.end_of_text),

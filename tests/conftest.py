@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+import hub
+from dropgpt.errors import UserError
 from dropgpt.model import GPT, initialised
-from dropgpt.params import DropoutSites, Model, Params
+from dropgpt.params import Data, DropoutSites, Model, Params
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,3 +41,22 @@ def tiny_model(**changes: Any) -> Model:
 @pytest.fixture
 def make_gpt() -> Callable[..., GPT]:
     return lambda seed=1, **changes: initialised(tiny_model(**changes), seed)
+
+
+def data_params(**values: Any) -> Data:
+    defaults = {
+        "source": "files",
+        "documents": 3,
+        "config": hub.CONFIG,
+        "revision": hub.REVISION,
+        "files": "*.txt",
+        "text_column": "text",
+        "separator": "<|endoftext|>",
+    }
+    return Data.model_validate(defaults | values)
+
+
+def message(error: pytest.ExceptionInfo[UserError]) -> str:
+    """What the user reads: one line."""
+    assert "\n" not in str(error.value)
+    return str(error.value)

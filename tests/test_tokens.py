@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dropgpt import tokens, vocabulary
-from dropgpt.corpus import Document
+from dropgpt.document import Document
 from dropgpt.errors import UserError
 from dropgpt.vocabulary import END_OF_TEXT_ID, gpt2_encoding
 

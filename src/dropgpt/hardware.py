@@ -14,9 +14,8 @@ def prepare(runtime: Runtime) -> torch.device:
     Raises UserError where the device is not there.
     """
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # we never read what we did not write
-    )
+    # Nothing here reads memory that it did not write; filling it would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     name = runtime.device

@@ -33,7 +33,7 @@ def cross_entropy(features: Tensor, head: Tensor, targets: Tensor, dtype: torch.
 
     The matrix products take operands of type `dtype`; sums are in float32.
     """
-    loss: Tensor = _CrossEntropy.apply(features, head, targets, dtype)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CrossEntropy.apply(features, head, targets, dtype)
     return loss
 
 
@@ -72,7 +72,7 @@ class _CrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: FunctionCtx, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         d_features, d_head = ctx.saved_tensors  # type: ignore[attr-defined]
         return d_features * d_loss, d_head * d_loss, None, None

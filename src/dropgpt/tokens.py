@@ -20,7 +20,7 @@ from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
 if TYPE_CHECKING:
     import tiktoken
 
-    from dropgpt.corpus import Document
+    from dropgpt.document import Document
 
 Tokens = npt.NDArray[np.uint16]
 
