@@ -16,7 +16,15 @@ ROOT = Path(__file__).parent.parent
 
 TINY: dict[str, dict[str, Any]] = {
     "tokenize": {"validation_fraction": 0.1},
-    "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_ctx": 32, "dropout": 0.1},
+    "model": {
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 16,
+        "n_ctx": 32,
+        "dropout": 0.1,
+        "scale_logits": True,
+        "token_embedding_std": None,
+    },
     "train": {"steps": 4, "batch_size": 4, "validation_interval": 2, "validation_windows": 2},
     "evaluate": {"stride": 16, "bootstrap_resamples": 100},
     "sample": {"tokens": 5},

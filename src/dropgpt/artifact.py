@@ -86,6 +86,7 @@ def load(folder: Path) -> GPT:
             dropout=0.0,
             dropout_sites=stored["dropout_sites"],
             scale_logits=False,
+            token_embedding_std=None,
         )
         model = GPT(config)
         weights = {}

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from dropgpt.loss import token_losses
@@ -143,6 +142,8 @@ def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
     The 95% interval is the percentile bootstrap (Efron 1979) over documents, since the tokens
     of one document are not independent; null where there is one document only.
     """
+    from scipy.stats import bootstrap  # slow to import, and training needs only the rest
+
     nats, tokens = documents.nats.to_numpy(), documents.tokens.to_numpy()
     loss = nats.sum() / tokens.sum()
     low = high = None

@@ -62,6 +62,7 @@ class Model(Section):
     dropout: Rate
     dropout_sites: DropoutSites
     scale_logits: bool
+    token_embedding_std: PositiveFloat | None
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "Model":
