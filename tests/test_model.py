@@ -125,3 +125,15 @@ def test_the_weights_are_a_function_of_the_seed(make_gpt: Callable[..., GPT]) ->
     other = make_gpt(seed=2).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["wte.weight"], other["wte.weight"])
+
+
+def test_the_initial_weights_have_the_scales_of_their_kinds() -> None:
+    xavier = initialised(tiny_model(token_embedding_std=None, n_embd=64), 1)
+    assert xavier.wte.weight.std().item() == pytest.approx(math.sqrt(2 / (N_VOCAB + 64)), rel=0.01)
+    assert xavier.wpe.weight.std().item() == pytest.approx(math.sqrt(2 / (32 + 64)), rel=0.1)
+    model = initialised(tiny_model(token_embedding_std=0.06, n_embd=64), 1)
+    assert model.wte.weight.std().item() == pytest.approx(0.06, rel=0.01)
+    assert model.wpe.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    weights = dict(model.named_parameters())
+    assert weights["h.0.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.1)
+    assert not weights["h.0.mlp.c_fc.bias"].any()

@@ -190,7 +190,7 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
         for x, y in _parts(inputs, targets, batch_size):
             features = model.features(x.to(device)).flatten(0, 1)
             nats = token_losses(features, model.wte.weight, y.to(device).flatten())
-            total += float(nats.sum(dtype=torch.float64))
+            total += float(nats.cpu().double().sum())
     model.train(was_training)
     return total / targets.numel()
 

@@ -56,7 +56,7 @@ def probabilities(
     `top_k` keeps the k likeliest tokens. `top_p` keeps the fewest likeliest ones that together
     have that probability (Holtzman et al. 2020), after the temperature and top_k.
     """
-    z = logits.detach().double().cpu()
+    z = logits.detach().cpu().double()  # some devices have no float64
     if temperature == 0:
         return torch.zeros_like(z).index_fill_(0, z.argmax(), 1.0)
     z = z / temperature

@@ -1,5 +1,6 @@
 """Where the arithmetic runs, and in which precision."""
 
+import os
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ def prepare(runtime: Runtime) -> torch.device:
 
     Raises UserError where the device is not there.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only so
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it did not write; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -127,8 +127,9 @@ def site_rate(config: Model, site: str) -> float:
 def initialised(config: Model, seed: int) -> GPT:
     """A GPT with the weights of (seed): linear N(0, 0.02), embeddings Xavier normal, biases 0.
 
-    At 50,257 tokens Xavier's token embedding is tiny (0.006 at a width of 128) beside the
-    positions'; `config.token_embedding_std` sets another.
+    Xavier's token embedding is tiny beside the positions' (0.006 and 0.07 at a width of 128), so
+    that a model hardly sees its tokens at first. `config.token_embedding_std` sets another, and
+    the positions to N(0, 0.02).
     """
     model = GPT(config)
     random = torch_generator(seed, "initial weights")
@@ -140,4 +141,5 @@ def initialised(config: Model, seed: int) -> GPT:
             nn.init.xavier_normal_(module.weight, generator=random)
     if config.token_embedding_std is not None:
         nn.init.normal_(model.wte.weight, std=config.token_embedding_std, generator=random)
+        nn.init.normal_(model.wpe.weight, std=0.02, generator=random)
     return model
