@@ -15,7 +15,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().err
     assert "\r" not in printed
     assert re.search(
-        r"^train: 1\.00k of 2\.00k tokens, 50%, \S+ gone, \S+tokens/s, \S+ left, loss 7\.123$",
+        r"^train: 1\.00k of 2\.00k tokens, 50%, \S+ gone, \S+ tokens/s, \S+ left, loss 7\.123$",
         printed,
         re.MULTILINE,
     )

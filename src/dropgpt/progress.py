@@ -15,25 +15,19 @@ def progress(
     iterable: Iterable[Any] | None = None,
 ) -> "tqdm[Any]":
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds."""
+    shared: dict[str, Any] = {
+        "iterable": iterable,
+        "desc": title,
+        "total": total,
+        "unit": f" {unit}",
+        "unit_scale": total is not None,
+    }
     if sys.stderr.isatty():
-        return tqdm(
-            iterable,
-            title,
-            total,
-            unit=f" {unit}",
-            unit_scale=total is not None,
-            dynamic_ncols=True,
-        )
-    share = (
-        "{n_fmt} {unit}" if total is None else "{n_fmt} of {total_fmt} {unit}, {percentage:.0f}%"
-    )
+        return tqdm(**shared, dynamic_ncols=True)
+    share = "{n_fmt}{unit}" if total is None else "{n_fmt} of {total_fmt}{unit}, {percentage:.0f}%"
     left = "" if total is None else ", {remaining} left"
     return tqdm(
-        iterable,
-        title,
-        total,
-        unit=unit,
-        unit_scale=total is not None,
+        **shared,
         file=_Lines(sys.stderr),
         mininterval=log_interval,
         maxinterval=log_interval,
