@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dropgpt.loss import CHUNK, cross_entropy, token_losses
+from dropgpt.loss import CHUNK, TILE, cross_entropy, token_losses
 
 
 @pytest.mark.parametrize("n", [1, CHUNK, CHUNK + 7])
@@ -23,10 +23,17 @@ def test_the_loss_and_its_gradients_are_the_plain_ones(n: int) -> None:
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
     for got, want in zip(ours, plain, strict=True):
         torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-4, atol=1e-4)
-    each = F.cross_entropy(plain[0] @ plain[1].T, targets, reduction="none")
-    torch.testing.assert_close(
-        token_losses(features.float(), head.float(), targets).double(), each, rtol=1e-5, atol=1e-5
-    )
+
+
+@pytest.mark.parametrize("n", [1, TILE + 7])
+def test_the_loss_of_each_token_is_the_plain_one(n: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(n, 24, generator=random, dtype=torch.float64)
+    head = torch.randn(2 * TILE + 3, 24, generator=random, dtype=torch.float64)
+    targets = torch.randint(0, len(head), (n,), generator=random)
+    expected = F.cross_entropy(features @ head.T, targets, reduction="none")
+    found = token_losses(features.float(), head.float(), targets)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_products_stay_near_the_plain_loss() -> None:

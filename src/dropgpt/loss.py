@@ -1,7 +1,7 @@
 """Cross-entropy over a large vocabulary without the whole tensor of logits.
 
 At 50,257 tokens the logits of a batch are its largest tensor by far: 3.3 GB for 64 windows of
-256 in float32. Both functions make them for a chunk of rows at a time and let them go.
+256 in float32. Both functions make a part of them at a time and let it go.
 """
 
 from collections.abc import Iterator
@@ -11,20 +11,30 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 CHUNK = 512  # rows; fewer slow the matrix products down, more fall out of the cache
+TILE = 1024  # rows and columns, where nothing but a sum is taken from the logits
 
 
 def token_losses(features: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Loss of each token in nats, (n,) float32: log sum exp(z) - z[target].
 
     features (n, n_embd), head (vocabulary, n_embd), targets (n,) int64. For measuring: computed
-    in float32, without gradients.
+    in float32, without gradients. The sum runs over tiles of the vocabulary, scaled to the
+    largest logit so far (Milakov and Gimelshein 2018).
     """
     losses = torch.empty(len(targets), device=features.device)
     with torch.no_grad():
-        for rows in _chunks(len(targets)):
-            logits = features[rows].float() @ head.T
-            at_target = logits.gather(1, targets[rows, None])[:, 0]
-            losses[rows] = logits.logsumexp(1) - at_target
+        for rows in _chunks(len(targets), TILE):
+            x = features[rows].float()
+            largest = torch.full((len(x), 1), -torch.inf, device=x.device)
+            sums = torch.zeros_like(largest)
+            for columns in _chunks(len(head), TILE):
+                z = x @ head[columns].T
+                larger = torch.maximum(largest, z.amax(1, keepdim=True))
+                sums *= (largest - larger).exp_()
+                sums += z.sub_(larger).exp_().sum(1, keepdim=True)
+                largest = larger
+            at_target = (x * head[targets[rows]]).sum(1)
+            losses[rows] = (sums.log() + largest)[:, 0] - at_target
     return losses
 
 
@@ -56,7 +66,7 @@ class _CrossEntropy(torch.autograd.Function):
         total = torch.zeros((), device=head.device)
         d_features = torch.empty_like(features)
         d_head = torch.zeros_like(head)
-        for rows in _chunks(len(targets)):
+        for rows in _chunks(len(targets), CHUNK):
             n = len(targets[rows])
             z = torch.mm(low_features[rows], low_head.T, out=logits[:n])
             at_target = z.gather(1, targets[rows, None])
@@ -78,5 +88,5 @@ class _CrossEntropy(torch.autograd.Function):
         return d_features * d_loss, d_head * d_loss, None, None
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+def _chunks(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
