@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 
 from dropgpt.errors import UserError
 from dropgpt.files import replacing, write_json
@@ -36,7 +37,9 @@ def save(model: GPT, folder: Path) -> None:
     vocabulary = vocabulary_files()
     with replacing(folder) as partial:
         partial.mkdir()
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        # Not save_file, which hides from us that a disk is full.
+        content = serialised(weights, metadata={"format": "pt"})
+        (partial / "model.safetensors").write_bytes(content)
         write_json(
             partial / "config.json",
             {
