@@ -2,13 +2,19 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint
+.PHONY: repro reproduce test test-slow lint
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro
 
+reproduce: .venv/dropgpt  ## every stage again; fails, naming the output, if a byte differs
+	python -m dropgpt.reproduce
+
 test: .venv/dropgpt-test  ## the tests
 	python -m pytest
+
+test-slow: .venv/dropgpt-test  ## the tests that take minutes
+	python -m pytest -m slow
 
 lint: .venv/dropgpt-test  ## format, lint and types
 	ruff format --check

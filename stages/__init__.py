@@ -6,6 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# The code beside this file, also in the copies of the project in which DVC runs experiments and
+# which know nothing of an editable install.
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+
+from dropgpt import interruption
 from dropgpt.errors import UserError
 from dropgpt.params import Params, load
 
@@ -13,13 +18,18 @@ from dropgpt.params import Params, load
 def run(stage: Callable[[Params], None]) -> None:
     """Run a stage as a program: a user's mistake becomes one line and exit status 1."""
     try:
+        interruption.listen()
         stage(load(Path("params.yaml")))
-    except Exception as error:
+    except BaseException as error:
+        interruption.listen_no_more()
         _restore_outputs()
-        if isinstance(error, UserError):
-            sys.exit(f"error: {error}")
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            sys.exit(f"error: the disk is full: {error}; make room and run this again")
+        match error:
+            case UserError():
+                sys.exit(f"error: {error}")
+            case interruption.Interrupted():
+                sys.exit(f"error: {stage.__name__}: stopped by {error}")
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                sys.exit(f"error: the disk is full: {error}; make room and run this again")
         raise
 
 
@@ -29,8 +39,11 @@ def _restore_outputs() -> None:
         return
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        for output in repo.stage.load_one("dvc.yaml", name=os.environ["DVC_STAGE"]).outs:
-            output.use_cache = True  # the run-cache keeps metrics and plots in the cache as well
-            if output.hash_info:
-                output.checkout(force=True, allow_missing=True)
+    try:
+        with Repo() as repo:
+            for output in repo.stage.load_one("dvc.yaml", name=os.environ["DVC_STAGE"]).outs:
+                output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
+                if output.hash_info:
+                    output.checkout(force=True, allow_missing=True)
+    except Exception as error:  # why the stage itself has failed must be told all the same
+        print(f"its last outputs are not back: {error}; try `dvc checkout`", file=sys.stderr)

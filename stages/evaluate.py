@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from dropgpt import artifact, evaluation, tokens
 from dropgpt.files import replacing, write_json
-from dropgpt.hardware import prepare
+from dropgpt.hardware import enough_memory, environment, prepare
 from dropgpt.own_files import own_files
 from dropgpt.params import Params
 from dropgpt.progress import progress
@@ -16,7 +17,8 @@ from stages import run
 
 
 def evaluate(params: Params) -> None:
-    model = artifact.load(Path("models/gpt")).to(prepare(params.runtime))
+    device = prepare(params.runtime)
+    model = artifact.load(Path("models/gpt")).to(device)
     tensor = tokens.read(Path("data/tokens"))
     held_out = tensor.documents[tensor.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tensor.held_out, held_out)}
@@ -27,7 +29,11 @@ def evaluate(params: Params) -> None:
         )
 
     passes = 2 * sum(len(ids) for ids, _ in corpora.values())  # dropout off, dropout on
-    with progress("evaluate", "tokens", params.runtime.log_interval, passes) as bar:
+    advice = f"evaluate.batch_size is {params.evaluate.batch_size}: lower it"
+    with (
+        enough_memory(f"evaluate, on {device}", advice),
+        progress("evaluate", "tokens", params.runtime.log_interval, passes) as bar,
+    ):
         measured = {
             name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)
             for name, (ids, documents) in corpora.items()
@@ -44,6 +50,7 @@ def evaluate(params: Params) -> None:
         | {"unigram_loss": unigram, "unigram_perplexity": math.exp(unigram)}
         | ({"extra_corpora": summaries} if summaries else {}),
     )
+    write_json(Path("metrics/environment/evaluate.json"), environment(device, torch.float32))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import torch
+
 from dropgpt import artifact, generation
 from dropgpt.errors import UserError
 from dropgpt.files import replacing, write_json
-from dropgpt.hardware import prepare
+from dropgpt.hardware import environment, prepare
 from dropgpt.params import Params
 from dropgpt.progress import progress
 from dropgpt.vocabulary import gpt2_encoding
@@ -13,7 +15,8 @@ from stages import run
 
 
 def sample(params: Params) -> None:
-    model = artifact.load(Path("models/gpt")).to(prepare(params.runtime))
+    device = prepare(params.runtime)
+    model = artifact.load(Path("models/gpt")).to(device)
     encoding = gpt2_encoding()
     prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
@@ -52,6 +55,7 @@ def sample(params: Params) -> None:
             for temperature in params.sample.temperatures
         },
     )
+    write_json(Path("metrics/environment/sample.json"), environment(device, torch.float32))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import ROOT
 from dropgpt import artifact
 from dropgpt.errors import UserError
 from dropgpt.model import GPT
@@ -58,7 +60,7 @@ def test_saving_twice_writes_the_same_bytes(make_gpt: Callable[..., GPT], tmp_pa
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "flipped header", "config", "shape"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "flipped", "config", "unknown", "sums"])
 def test_a_folder_that_is_not_whole_is_named(
     make_gpt: Callable[..., GPT], tmp_path: Path, damage: str
 ) -> None:
@@ -70,12 +72,26 @@ def test_a_folder_that_is_not_whole_is_named(
             weights.unlink()
         case "cut":
             weights.write_bytes(weights.read_bytes()[:-100])
-        case "flipped header":
-            weights.write_bytes(b"\xff" + weights.read_bytes()[1:])
+        case "flipped":
+            content = bytearray(weights.read_bytes())
+            content[-1] ^= 1
+            weights.write_bytes(content)
         case "config":
-            (folder / "config.json").write_text("{")
-        case "shape":
             config = json.loads((folder / "config.json").read_text())
-            (folder / "config.json").write_text(json.dumps(config | {"n_embd": 32}))
-    with pytest.raises(UserError, match="gpt: no whole model"):
+            (folder / "config.json").write_text(json.dumps(config | {"n_head": 1}))
+        case "unknown":
+            (folder / "pytorch_model.bin").touch()
+        case "sums":
+            (folder / "SHA256SUMS").write_text("")
+    with pytest.raises(UserError, match=r"gpt is damaged: .*`dvc checkout train` brings it back"):
         artifact.load(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="gpt: no such folder; `dvc repro train` makes it"):
+        artifact.load(folder)
+
+
+def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
+    """Weights come from safetensors only."""
+    code = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    for word in ("pickle", "torch.load", "torch.save", "trust_remote_code", "weights_only"):
+        assert word not in code

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,28 @@ def test_a_folder_takes_the_place_of_the_whole_old_one(tmp_path: Path) -> None:
         partial.mkdir()
         raise ZeroDivisionError
     assert [file.name for file in path.iterdir()] == ["new"]
+
+
+def test_bytes_are_on_the_disk_before_their_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the power's end would leave: never the new name of bytes that are not there."""
+    done: list[str] = []
+
+    def flushed(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/dev/fd/{descriptor}")).name)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append(f"{source.name} -> {target.name}")
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    with replacing(tmp_path / "folder") as partial:
+        partial.mkdir()
+        (partial / "file").touch()
+    assert done == ["file", "folder.partial", "folder.partial -> folder", tmp_path.name]
 
 
 def test_json_holds_no_number_that_is_none(tmp_path: Path) -> None:

@@ -89,7 +89,14 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
     assert "peer closed connection" in message(error)
     assert "dvc exp run -S data.source=wikipedia" in message(error)
     assert output.read_bytes() == b"earlier"
-    assert sorted({*os.listdir(tmp_path)} - {"hub"}) == before
+    assert sorted({*os.listdir(tmp_path)} - {"hub", "__pycache__"}) == before
+    with hub.serving(rows(0, 1), rows(*range(2, 1000))) as endpoint:  # the same again
+        online.setenv("HF_ENDPOINT", endpoint)
+        again = fineweb.fineweb(1000, hub.CONFIG, hub.REVISION)
+        assert document.write(again, output) == 1000
+    assert [text for text, _, _ in document.read(output)] == [
+        row["text"] for row in rows(*range(1000))
+    ]
 
 
 def test_a_hub_that_stalls_is_given_up(online: pytest.MonkeyPatch) -> None:

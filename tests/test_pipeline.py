@@ -1,91 +1,23 @@
 """The pipeline as a user runs it: through DVC, in a clone of its own, on a tiny configuration."""
 
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from copy import copy
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
+from clone import Clone, stages_run
 from conftest import ROOT, TINY
-
-WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
-OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation.parquet", "models/gpt"]
-OUTPUTS += ["samples", "metrics"]
-
-
-class Clone:
-    """A clone of the project with its own git history and DVC cache."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        tracked = self.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT)
-        for name in tracked.stdout.splitlines():
-            if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
-        for number in range(3):
-            lines = (" ".join(WORDS[(i * j + number) % 12] for j in range(60)) for i in range(9))
-            (folder / f"corpora/{number}.txt").write_text("<|endoftext|>".join(lines))
-        self.set(**TINY, data={"source": "files", "files": "corpora/*.txt"})
-        self.git("init", "--quiet")
-        self.commit()
-
-    def set(self, **sections: dict[str, Any]) -> None:
-        """Change params.yaml as a user with an editor would."""
-        yaml = YAML()
-        values = yaml.load(self.folder / "params.yaml")
-        for section, changes in sections.items():
-            values[section].update(changes)
-        yaml.dump(values, self.folder / "params.yaml")
-
-    def git(self, *arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
-        name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-        return self.run("git", *name, *arguments, at=at)
-
-    def commit(self) -> None:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "as it stands")
-
-    def dvc(self, *arguments: str, ok: bool = True) -> str:
-        """What `dvc …` prints, on both streams."""
-        done = self.run(sys.executable, "-m", "dvc", *arguments, ok=ok)
-        return done.stdout + done.stderr
-
-    def run(
-        self, *command: str, ok: bool = True, at: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=at or self.folder,
-            env=os.environ | {"PATH": path, "PYTHONPATH": str(self.folder / "src")},
-            capture_output=True,
-            text=True,
-        )
-        assert (done.returncode == 0) == ok, done.stdout + done.stderr
-        return done
-
-    def metrics(self, name: str) -> Any:
-        return json.loads((self.folder / f"metrics/{name}.json").read_text())
-
-    def bytes(self) -> dict[str, bytes]:
-        """Every output file and what it holds."""
-        roots = [self.folder / output for output in OUTPUTS]
-        files = [file for root in roots for file in (root.rglob("*") if root.is_dir() else [root])]
-        return {str(f.relative_to(self.folder)): f.read_bytes() for f in files if not f.is_dir()}
-
-
-def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +62,23 @@ def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert "up to date" in clone.dvc("repro")
 
 
-def test_two_runs_leave_the_same_lock_file(clone: Clone) -> None:
+def test_every_output_is_reproduced(clone: Clone) -> None:
     before = clone.bytes()
-    assert len(stages_run(clone.dvc("repro", "--force"))) == 5
+    output = clone.run(sys.executable, "-m", "dropgpt.reproduce").stdout
+    assert len(stages_run(output)) == 5
+    assert "All 12 outputs have the same bytes" in output
     assert clone.git("diff", "--exit-code", "dvc.lock").stdout == ""
     assert clone.bytes() == before
+
+
+@pytest.mark.slow
+def test_an_output_that_is_not_reproduced_is_named(clone: Clone) -> None:
+    path = clone.folder / "stages/sample.py"
+    path.write_text(
+        "import time\n" + path.read_text().replace('"text":', 'time.time(): 0, "text":')
+    )
+    done = clone.run(sys.executable, "-m", "dropgpt.reproduce", ok=False)
+    assert done.stderr.splitlines()[-1] == "error: not the same bytes as before: samples"
 
 
 def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
@@ -189,10 +133,9 @@ def test_a_mistake_gives_one_line_and_leaves_earlier_results(
     assert clone.bytes() == before
 
 
-def test_a_full_disk_gives_one_line_and_leaves_earlier_results(
-    reproduced: Clone, tmp_path: Path
-) -> None:
-    """On a file system with no room for a model four times as large."""
+@pytest.fixture
+def small_disk(reproduced: Clone, tmp_path: Path) -> Iterator[Clone]:
+    """A copy on a file system of its own, with room for 4 MB more."""
     size = sum(f.stat().st_size for f in reproduced.folder.rglob("*") if f.is_file()) + 4_000_000
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(tmp_path)]
     try:
@@ -201,15 +144,120 @@ def test_a_full_disk_gives_one_line_and_leaves_earlier_results(
         mounted = False
     if not mounted:
         pytest.skip("it takes more rights to mount a small file system")
-    try:
-        clone = copy(reproduced)
-        clone.folder = tmp_path / "clone"
-        shutil.copytree(reproduced.folder, clone.folder)
-        before = clone.bytes()
-        clone.set(model={"n_embd": 64})
-        output = clone.dvc("repro", ok=False)
-        assert "the disk is full" in output
-        assert "Traceback" not in output
-        assert clone.bytes() == before
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    yield reproduced.copy(tmp_path / "clone")
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_gives_one_line_and_leaves_earlier_results(small_disk: Clone) -> None:
+    before = small_disk.bytes()
+    small_disk.set(model={"n_embd": 64})
+    output = small_disk.dvc("repro", ok=False)
+    assert "the disk is full" in output
+    assert "Traceback" not in output
+    assert small_disk.bytes() == before
+
+
+STAGES = ["download_fineweb", "tokenize", "train", "evaluate", "sample"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_disk_that_is_full_as_a_stage_writes(small_disk: Clone, stage: str) -> None:
+    before = small_disk.bytes()
+    with suppress(OSError), (small_disk.folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    done = small_disk.run(sys.executable, "-m", f"stages.{stage}", ok=False)
+    assert "error: the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert small_disk.bytes() == before
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file, as a failing disk does: its date stays."""
+    mode, dates = path.stat().st_mode, (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(mode)
+    os.utime(path, ns=dates)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "stage"),
+    [
+        ("data/documents.parquet", "tokenize"),
+        ("data/tokens/tokens.npy", "train"),
+        ("models/gpt/model.safetensors", "evaluate"),
+        pytest.param("data/tokens/documents.parquet", "evaluate", marks=pytest.mark.slow),
+        pytest.param("models/gpt/config.json", "sample", marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_input_is_named_and_a_checkout_mends_it(
+    clone: Clone, damaged: str, stage: str
+) -> None:
+    before = clone.bytes()
+    flip(clone.folder / damaged)
+    output = clone.dvc("repro", "--force", "--single-item", stage, ok=False)
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    folder = damaged.removesuffix("/" + Path(damaged).name) if "/" in damaged[5:] else damaged
+    assert folder in line
+    assert "Traceback" not in output
+    follow(clone, line)
+    assert clone.bytes() == before
+
+
+def follow(clone: Clone, line: str) -> None:
+    """Do what an error line says: remove the thing, and check it out."""
+    command = re.search(r"remove the (?:file|folder), and `dvc (checkout \w+)`", line)
+    named = re.search(r"[\w./]+", line.removeprefix("error: "))
+    assert command
+    assert named
+    path = clone.folder / named[0].rstrip(":")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    clone.dvc(*command[1].split())
+
+
+def test_a_damaged_cache_entry_is_noticed(clone: Clone) -> None:
+    before = clone.bytes()
+    weights = clone.folder / "models/gpt/model.safetensors"
+    md5 = hashlib.md5(weights.read_bytes()).hexdigest()
+    entry = clone.folder / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
+    content = entry.read_bytes()
+    flip(entry)
+    shutil.rmtree(clone.folder / "models/gpt")
+    clone.dvc("checkout")
+    output = clone.dvc("repro", "--force", "--single-item", "evaluate", ok=False)
+    assert "models/gpt is damaged: model.safetensors is not what train wrote there" in output
+    # The README's command finds it in the cache itself.
+    (command,) = re.findall(r"^find \.dvc/cache.*$", (ROOT / "README.md").read_text(), re.M)
+    found = clone.run("sh", "-c", command, ok=False)
+    assert [line for line in found.stdout.splitlines() if "FAILED" in line] == [
+        f"{entry.relative_to(clone.folder)}: FAILED"
+    ]
+    entry.unlink()
+    shutil.rmtree(clone.folder / "models/gpt")
+    clone.dvc("repro")
+    assert clone.bytes() == before
+    assert entry.read_bytes() == content
+
+
+def test_out_of_memory_gives_one_line(clone: Clone) -> None:
+    before = clone.bytes()
+    clone.set(train={"batch_size": 3_000_000, "sampling": "random"})
+    command = f"ulimit -v 6000000; '{sys.executable}' -m dvc repro train"
+    done = clone.run("sh", "-c", command, ok=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "out of memory; train.batch_size is 3000000, train.micro_batch_size None" in line
+    assert "set train.micro_batch_size below 3000000" in line
+    assert "Traceback" not in done.stderr
+    assert clone.bytes() == before
+
+
+def test_no_credential_is_written_down(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, "https://me:hf_secret@nowhere.invalid")
+    output = clone.dvc("repro", "--force", "--single-item", "download_fineweb")
+    output += clone.dvc("repro", "--force", "--single-item", "train")
+    assert "hf_secret" not in output
+    assert not [name for name, content in clone.bytes().items() if b"hf_secret" in content]

@@ -1,4 +1,9 @@
 import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,8 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import params_with
+from conftest import message, params_with
+from dropgpt.checkpoint import Checkpoint, State
 from dropgpt.errors import UserError
+from dropgpt.evaluation import window_loss
+from dropgpt.interruption import Interrupted
+from dropgpt.randomness import seed_torch
 from dropgpt.training import Result, learning_rate, outcome, train
 from dropgpt.vocabulary import N_VOCAB
 
@@ -16,16 +25,51 @@ TRAINING = RANDOM.integers(0, 50, 500).astype(np.uint16)
 HELD_OUT = RANDOM.integers(0, 50, 100).astype(np.uint16)
 
 
+class Forgotten(Checkpoint):
+    """Of a training that nobody stops."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("none"), 0, {})
+        self.state: State | None = None
+
+    def save(self, state: State, step: int) -> None:
+        self.state = {name: tensor.clone() for name, tensor in state.items()}
+
+    def load(self) -> State | None:
+        return self.state
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """The signal comes in the middle of step `step`."""
+
+    def seed(seed: int, purpose: Any, now: Any) -> None:
+        seed_torch(seed, purpose, now)
+        if now == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(Interrupted, match=f"SIGTERM after step {step} of [46], saved"),
+    ):
+        patch.setattr("dropgpt.training.seed_torch", seed)
+        yield
+
+
 def run(
     training: np.ndarray = TRAINING,
     held_out: np.ndarray = HELD_OUT,
     model: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    checkpoint: Checkpoint | None = None,
+    log_interval: float = 60,
+    device: str = "cpu",
     **changes: Any,
 ) -> Result:
     params = params_with(model=model or {}, train={"warmup_steps": 1} | changes)
-    device = torch.device("cpu")
-    return train(params.model, params.train, training, held_out, device, dtype, 60)
+    place = torch.device(device)
+    saved = checkpoint or Forgotten()
+    return train(params.model, params.train, training, held_out, place, dtype, log_interval, saved)
 
 
 def test_the_first_loss_is_that_of_a_uniform_guess_and_the_last_is_lower() -> None:
@@ -121,9 +165,85 @@ def test_outcome() -> None:
     assert found["best_step"] in result.looks.step.tolist()
 
 
-def test_a_loss_that_is_not_finite_stops_the_training() -> None:
-    with pytest.raises(UserError, match=r"at step \d+ the loss is"):
-        run(learning_rate=1e20, max_gradient_norm=None, steps=20)
+def same(a: Result, b: Result) -> bool:
+    weights = zip(a.model.parameters(), b.model.parameters(), strict=True)
+    same_weights = all(torch.equal(x, y) for x, y in weights)
+    return same_weights and a.steps.equals(b.steps) and a.looks.equals(b.looks)
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_stopped_training_ends_as_if_it_had_not_been(stop: int) -> None:
+    changes: dict[str, Any] = {"steps": 6, "validation_interval": 2, "micro_batch_size": 3}
+    checkpoint = Forgotten()
+    with stopped_at(stop):
+        run(checkpoint=checkpoint, **changes)
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))  # again, from its end
+
+
+def test_a_training_stopped_at_its_last_look_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*arguments: Any) -> float:
+        if next(looks) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return window_loss(*arguments)
+
+    looks = count()
+    checkpoint = Forgotten()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 4 of 4"):
+        patch.setattr("dropgpt.training.window_loss", look)
+        run(checkpoint=checkpoint)
+    assert same(run(checkpoint=checkpoint), run())
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "random"])
+def test_a_training_stopped_at_each_step_ends_as_if_it_had_not_been(sampling: str) -> None:
+    checkpoint = Forgotten()
+    for step in range(4):
+        with stopped_at(step):
+            run(checkpoint=checkpoint, sampling=sampling)
+    assert same(run(checkpoint=checkpoint, sampling=sampling), run(sampling=sampling))
+
+
+def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:
+    assert same(run(checkpoint=Checkpoint(tmp_path / "state", 0, {}), log_interval=1e-9), run())
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_state(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {
+        "learning_rate": 1e20,
+        "max_gradient_norm": None,
+        "steps": 20,
+        "validation_interval": 100,
+    }
+    checkpoint = Checkpoint(tmp_path / "state", 0, {})
+    with pytest.raises(UserError, match=r"at step \d+ the loss is") as error:
+        run(checkpoint=checkpoint, **changes)
+    step = int(message(error).split("at step ")[1].split()[0])
+    state = checkpoint.load()
+    assert state is not None
+    assert len(state["steps"]) == step - 1
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(UserError, match=r"at step 1 the held-out loss is"):
+        run(learning_rate=1e38, max_gradient_norm=None, steps=20, validation_interval=1)
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_out_of_memory_names_what_to_lower(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def full(*_: Any) -> float:
+        raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("dropgpt.training._backward", full)
+    with pytest.raises(UserError) as error:
+        run(micro_batch_size=3)
+    assert "train, on cpu: out of memory; train.batch_size is 4" in message(error)
+    assert "set train.micro_batch_size below 3" in message(error)
 
 
 def test_a_part_shorter_than_a_window() -> None:
@@ -133,13 +253,30 @@ def test_a_part_shorter_than_a_window() -> None:
         run(training=TRAINING[:10])
 
 
+def test_a_gradient_that_is_not_finite_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(UserError, match=r"at step 0 the loss is .* gradient's norm is inf"):
+        run()
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gpu_learns_as_the_cpu_does(dtype: torch.dtype) -> None:
-    params = params_with(model={"dropout": 0.0}, train={"steps": 10})
     both = [
-        train(params.model, params.train, TRAINING, HELD_OUT, torch.device(name), dtype, 60).steps
+        run(model={"dropout": 0.0}, dtype=dtype, steps=10, device=name).steps
         for name in ("cpu", "cuda")
     ]
     pd.testing.assert_frame_equal(*both, rtol=0.05)
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_training_stopped_on_a_gpu_ends_as_if_it_had_not_been() -> None:
+    checkpoint = Forgotten()
+    with stopped_at(3):
+        run(checkpoint=checkpoint, device="cuda")
+    assert same(run(checkpoint=checkpoint, device="cuda"), run(device="cuda"))

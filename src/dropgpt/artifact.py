@@ -7,13 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
-from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
-from dropgpt.errors import UserError
-from dropgpt.files import replacing, write_json
+from dropgpt.files import check_seal, replacing, seal, write_json
 from dropgpt.model import GPT, site_rate
 from dropgpt.params import DropoutSites, Model
 from dropgpt.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
@@ -75,32 +72,27 @@ def save(model: GPT, folder: Path) -> None:
         )
         shutil.copyfile(vocabulary["encoder.json"], partial / "vocab.json")
         shutil.copyfile(vocabulary["vocab.bpe"], partial / "merges.txt")
+        seal(partial)
 
 
 def load(folder: Path) -> GPT:
-    """The model in eval mode on the CPU. Raises UserError where the folder is not whole."""
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = Model(
-            n_layer=stored["n_layer"],
-            n_head=stored["n_head"],
-            n_embd=stored["n_embd"],
-            n_ctx=stored["n_positions"],
-            dropout=0.0,
-            dropout_sites=stored["dropout_sites"],
-            scale_logits=False,
-            token_embedding_std=None,
-        )
-        model = GPT(config)
-        weights = {}
-        for name, weight in load_file(folder / "model.safetensors").items():
-            name = name.removeprefix("transformer.")
-            weights[name] = weight.T if name.endswith(TRANSPOSED) else weight
-        model.load_state_dict(weights)
-    except (OSError, ValueError, KeyError, RuntimeError, ValidationError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{folder}: no whole model ({type(error).__name__}: {reason}); "
-            "`dvc checkout train` or `dvc repro train` brings it back"
-        ) from None
+    """The model, in eval mode on the CPU. Raises UserError where the folder is damaged."""
+    check_seal(folder, "train")
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = Model(
+        n_layer=stored["n_layer"],
+        n_head=stored["n_head"],
+        n_embd=stored["n_embd"],
+        n_ctx=stored["n_positions"],
+        dropout=0.0,
+        dropout_sites=stored["dropout_sites"],
+        scale_logits=False,
+        token_embedding_std=None,
+    )
+    model = GPT(config)
+    weights = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        name = name.removeprefix("transformer.")
+        weights[name] = weight.T if name.endswith(TRANSPOSED) else weight
+    model.load_state_dict(weights)
     return model.eval()

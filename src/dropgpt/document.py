@@ -1,8 +1,9 @@
 """A document, and a corpus of them as a parquet file."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from dropgpt.errors import UserError
 from dropgpt.files import replacing
 
 BLOCK = 1 << 20  # bytes read at a time
+SHA256 = "dropgpt.sha256"  # the key in the file's metadata that holds its documents' checksum
 
 GROUP = 1000  # documents in a row group, the part of a file that is in memory
 GROUP_BYTES = 64 << 20  # or fewer, if they are long
@@ -21,7 +23,7 @@ class Document(NamedTuple):
 
     text: str
     id: str
-    source: str  # documents of one source are never parted into training and held-out ones
+    source: str  # documents of one source that follow each other are never parted
 
 
 def write(documents: Iterable[Document], path: Path) -> int:
@@ -33,11 +35,15 @@ def write(documents: Iterable[Document], path: Path) -> int:
     written = 0
     with replacing(path) as partial:
         schema = pa.schema([(name, pa.string()) for name in Document._fields])
+        digest = hashlib.sha256()
         with pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
             for group in _groups(documents):
                 columns = [list(column) for column in zip(*group, strict=True)]
                 writer.write_table(pa.table(columns, schema=schema))
                 written += len(group)
+                for document in group:
+                    _add(digest, document)
+            writer.add_key_value_metadata({SHA256: digest.hexdigest()})
         if not written:
             raise UserError("empty corpus: section data of params.yaml yields no document")
     return written
@@ -65,15 +71,30 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
 def read(path: Path) -> Iterator[Document]:
     """The documents that `write` wrote to `path`, in constant memory.
 
-    Raises UserError, naming the stage that makes the file, if it is missing or damaged.
+    Raises UserError, naming the stage that makes the file, if it is missing or damaged. Part of
+    the damage shows only after the last document, so let nothing of them stand before that.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; `dvc repro download_fineweb` makes it")
     try:
+        digest = hashlib.sha256()
         for columns in string_columns(path, list(Document._fields)):
-            yield from map(Document, *(column.to_pylist() for column in columns))
+            for document in map(Document, *(column.to_pylist() for column in columns)):
+                _add(digest, document)
+                yield document
+        if pq.read_metadata(path).metadata.get(SHA256.encode()) != digest.hexdigest().encode():
+            raise UserError(f"{path}: its documents are not those that were written")
     except UserError as error:
-        raise UserError(f"{error}; `dvc repro --force download_fineweb` makes it anew") from None
+        raise UserError(
+            f"{error}; remove the file, and `dvc checkout download_fineweb` brings it back"
+        ) from None
+
+
+def _add(digest: Any, document: Document) -> None:
+    for field in document:
+        data = field.encode()
+        digest.update(len(data).to_bytes(8))
+        digest.update(data)
 
 
 def string_columns(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:

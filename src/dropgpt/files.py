@@ -1,27 +1,38 @@
-"""Outputs that appear whole or not at all."""
+"""Outputs that appear whole or not at all, and show later whether they still are."""
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dropgpt.errors import UserError
+
+SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write a file or a folder at; on success it takes the place of `path`.
 
-    When the block raises, what it wrote is removed and what stood at `path` stays.
+    When the block raises, what it wrote is removed and what stood at `path` stays. A file at
+    `path` is at every moment the old or the new one, also where the power fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     _remove(partial)
     try:
         yield partial
+        # The bytes must be on the disk before their name is, or a name may outlive its bytes.
+        for written in [*partial.rglob("*"), partial]:
+            _flush(written)
         if partial.is_dir():
             _remove(path)  # a folder cannot be renamed onto one that is not empty
         partial.replace(path)
+        _flush(path.parent)
     finally:
         _remove(partial)
 
@@ -31,6 +42,55 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path) as partial:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of the files in `folder` to SHA256SUMS beside them."""
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in _names(folder)]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_seal(folder: Path, stage: str) -> None:
+    """Raise UserError, naming the file, unless `folder` is as `seal` left it.
+
+    `stage` is the one of dvc.yaml that makes the folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        sums = {name: sum for sum, _, name in (line.partition("  ") for line in lines)}
+        for name in sorted({*sums, *_names(folder)}):
+            if sha256(folder / name) != sums.get(name):
+                raise ValueError(f"{name} is not what {stage} wrote there")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} is damaged: {error}; remove the folder, and `dvc checkout {stage}` "
+            "brings it back"
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names(folder: Path) -> list[str]:
+    """The files of `folder`, but for SUMS and what file managers leave there (.DS_Store)."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return sorted(names - {SUMS})
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no such call for a folder
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

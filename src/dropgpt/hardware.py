@@ -1,12 +1,18 @@
 """Where the arithmetic runs, and in which precision."""
 
 import os
-from typing import Literal
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, Literal
 
 import torch
 
 from dropgpt.errors import UserError
 from dropgpt.params import Runtime
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
 def prepare(runtime: Runtime) -> torch.device:
@@ -57,3 +63,34 @@ def compute_dtype(
                 multiplies = False
         return torch.bfloat16 if multiplies else torch.float32
     return getattr(torch, precision)  # type: ignore[no-any-return]
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What may change the last bits of a result, and is no parameter."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+        name = f"{processor}, {torch.backends.cpu.get_cpu_capability()}"
+    packages = ("numpy", "pandas", "pyarrow", "safetensors", "scipy", "tiktoken")
+    return {
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "precision": str(dtype).removeprefix("torch."),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {"torch": torch.__version__} | {name: version(name) for name in packages},
+    }
+
+
+@contextmanager
+def enough_memory(task: str, advice: str) -> Iterator[None]:
+    """Where the block runs out of memory, raise UserError with `task` and `advice`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class of its own for this on a GPU, and none on a CPU.
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not any(said in str(error) for said in OUT_OF_MEMORY):
+            raise
+        raise UserError(f"{task}: out of memory; {advice}") from None

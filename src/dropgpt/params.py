@@ -122,6 +122,7 @@ class Runtime(Section):
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt | None
     log_interval: PositiveFloat
+    checkpoint_interval: NonNegativeFloat
 
 
 class Params(Section):

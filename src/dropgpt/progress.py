@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -13,12 +14,14 @@ def progress(
     log_interval: float,
     total: int | None = None,
     iterable: Iterable[Any] | None = None,
+    initial: int = 0,
 ) -> "tqdm[Any]":
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds."""
     shared: dict[str, Any] = {
         "iterable": iterable,
         "desc": title,
         "total": total,
+        "initial": initial,
         "unit": f" {unit}",
         "unit_scale": total is not None,
     }
@@ -43,8 +46,11 @@ class _Lines:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        if line := text.strip("\r\n "):
-            self.stream.write(line + "\n")
+        # Nobody may be there to read any more; that is no reason for the work to end.
+        with suppress(OSError):
+            if line := text.strip("\r\n "):
+                self.stream.write(line + "\n")
 
     def flush(self) -> None:
-        self.stream.flush()
+        with suppress(OSError):
+            self.stream.flush()

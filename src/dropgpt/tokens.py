@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
-from dropgpt.files import replacing
+from dropgpt.files import check_seal, replacing, seal
 from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def write(
             _write_npy_header(file, int(table.tokens.sum()))
         table["held_out"] = _held_out(table, validation_fraction)
         table.to_parquet(partial / "documents.parquet", index=False)
+        seal(partial)
 
 
 def in_memory(encoded: Iterable[tuple[Document, Tokens]]) -> tuple[Tokens, pd.DataFrame]:
@@ -95,20 +96,11 @@ def in_memory(encoded: Iterable[tuple[Document, Tokens]]) -> tuple[Tokens, pd.Da
 
 def read(folder: Path) -> TokenTensor:
     """Map the token tensor that `write` wrote. Raises UserError where it is missing or damaged."""
-    try:
-        tokens = np.load(folder / "tokens.npy", mmap_mode="r")
-        documents = pd.read_parquet(folder / "documents.parquet")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder}: no whole token tensor ({error}); `dvc repro tokenize` makes it"
-        ) from None
-    if tokens.dtype != np.uint16 or len(tokens) != documents.tokens.sum():
-        raise UserError(
-            f"{folder}: tokens.npy holds {len(tokens)} tokens of type {tokens.dtype}, "
-            f"documents.parquet tells of {documents.tokens.sum()} of type uint16; "
-            "`dvc repro --force tokenize` makes both anew"
-        )
-    return TokenTensor(tokens, documents)
+    check_seal(folder, "tokenize")
+    return TokenTensor(
+        np.load(folder / "tokens.npy", mmap_mode="r"),
+        pd.read_parquet(folder / "documents.parquet"),
+    )
 
 
 def count(tensor: TokenTensor) -> npt.NDArray[np.int64]:

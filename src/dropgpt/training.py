@@ -1,20 +1,27 @@
 """The training loop."""
 
 import math
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 
 from dropgpt.batches import batch_starts, spread_starts, windows
+from dropgpt.checkpoint import Checkpoint, State
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
+from dropgpt.hardware import enough_memory
+from dropgpt.interruption import Interrupted, postponed
 from dropgpt.loss import cross_entropy
 from dropgpt.model import GPT, initialised
 from dropgpt.params import Model, Train
 from dropgpt.progress import progress
 from dropgpt.randomness import seed_torch
 from dropgpt.tokens import Tokens
+
+Row = tuple[Any, ...]  # of a curve: the step, then its values
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,14 @@ def train(
     device: torch.device,
     dtype: torch.dtype,
     log_interval: float,
+    checkpoint: Checkpoint,
 ) -> Result:
     """Train a GPT from (seed) on `training`, looking at `held_out` now and then.
 
-    Raises UserError where a part is shorter than a window, where memory does not suffice, and at
-    a step whose loss or gradient is not finite.
+    Goes on from `checkpoint` where it holds a state, and ends in the same bits as if it had never
+    stopped. Asked to leave, it saves its state and raises Interrupted. Raises UserError where a
+    part is shorter than a window, where memory does not suffice, and at a step whose loss or
+    gradient is not finite.
     """
     n_ctx = model_params.n_ctx
     _check_length(training, "training", n_ctx)
@@ -52,22 +62,42 @@ def train(
         held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
     )
     micro_batch_size = params.micro_batch_size or params.batch_size
-    model = initialised(model_params, params.seed).to(device).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        betas=(params.beta1, params.beta2),
-        weight_decay=params.weight_decay,
-        fused=True,
+    batch_tokens = params.batch_size * n_ctx
+    advice = (
+        f"train.batch_size is {params.batch_size}, train.micro_batch_size "
+        f"{params.micro_batch_size}: set train.micro_batch_size below {micro_batch_size}, or "
+        "lower model.n_ctx, model.n_layer or model.n_embd"
     )
-    steps, looks = [], []
-    bar = progress("train", "tokens", log_interval, params.steps * params.batch_size * n_ctx)
-    try:
-        with bar:
-            for step in range(params.steps + 1):
-                if step % params.validation_interval == 0 or step == params.steps:
-                    looks.append((step, window_loss(model, *held_out_windows, micro_batch_size)))
-                if step == params.steps:
-                    break
+    with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
+        model = initialised(model_params, params.seed).to(device).train()
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            betas=(params.beta1, params.beta2),
+            weight_decay=params.weight_decay,
+            fused=True,
+        )
+        steps: list[Row] = []
+        looks: list[Row] = []
+        if state := checkpoint.load():
+            steps, looks = _restore(state, model, optimizer)
+            print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
+        # The first pass of a process has been seen to round otherwise than all later ones (MKL,
+        # two threads, one process in about twenty), so it is made for nothing.
+        starts = batch_starts(
+            len(training), n_ctx, params.batch_size, params.sampling, params.seed, 0
+        )
+        _backward(model, windows(training, starts, n_ctx), micro_batch_size, params.loss, dtype)
+        optimizer.zero_grad(set_to_none=True)
+        with progress(
+            "train",
+            "tokens",
+            log_interval,
+            total=params.steps * batch_tokens,
+            initial=len(steps) * batch_tokens,
+        ) as bar:
+            for step in range(len(steps), params.steps):
+                if step % params.validation_interval == 0:
+                    looks.append((step, _look(model, held_out_windows, micro_batch_size, step)))
                 starts = batch_starts(
                     len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
                 )
@@ -77,11 +107,13 @@ def train(
                 norm = torch.nn.utils.clip_grad_norm_(
                     model.parameters(), params.max_gradient_norm or math.inf
                 ).item()
-                if not math.isfinite(loss) or not math.isfinite(norm):
-                    raise UserError(
-                        f"train: at step {step} the loss is {loss} and the gradient's norm {norm}; "
-                        "lower train.learning_rate, or set train.max_gradient_norm"
-                    )
+                _check_finite(step, {"loss": loss, "gradient's norm": norm})
+                # Only here, between gradient and update, are the weights known to be good.
+                reason = asked_to_leave()
+                if reason or checkpoint.due():
+                    checkpoint.save(_state(model, optimizer, steps, looks), step)
+                if reason:
+                    raise _interrupted(reason, step, params.steps)
                 rate = learning_rate(params, step)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -91,13 +123,13 @@ def train(
                 bar.set_postfix_str(
                     f"step {step + 1}, loss {loss:.3f}, held-out {looks[-1][1]:.3f}", refresh=False
                 )
-                bar.update(params.batch_size * n_ctx)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"train: out of memory on {device} with train.batch_size {params.batch_size} and "
-            f"train.micro_batch_size {params.micro_batch_size}; "
-            f"set train.micro_batch_size below {micro_batch_size}"
-        ) from None
+                bar.update(batch_tokens)
+            last = _look(model, held_out_windows, micro_batch_size, params.steps)
+            looks.append((params.steps, last))
+        # So that what fails from here on, on a full disk say, costs no training.
+        checkpoint.save(_state(model, optimizer, steps, looks), params.steps)
+        if reason := asked_to_leave():
+            raise _interrupted(reason, params.steps, params.steps)
     return Result(
         model.eval(),
         pd.DataFrame(steps, columns=["step", "loss", "learning_rate", "gradient_norm"]),
@@ -158,6 +190,62 @@ def _backward(
         (nats / n).backward()
         total += nats.item()
     return total / n
+
+
+def _look(
+    model: GPT, held_out: tuple[torch.Tensor, torch.Tensor], batch_size: int, step: int
+) -> float:
+    loss = window_loss(model, *held_out, batch_size)
+    _check_finite(step, {"held-out loss": loss})
+    return loss
+
+
+def _interrupted(reason: str, step: int, steps: int) -> Interrupted:
+    return Interrupted(
+        f"{reason} after step {step} of {steps}, saved: the same command goes on from there"
+    )
+
+
+def _check_finite(step: int, values: dict[str, float]) -> None:
+    if not all(map(math.isfinite, values.values())):
+        found = " and the ".join(f"{name} is {value}" for name, value in values.items())
+        raise UserError(
+            f"train: at step {step} the {found}; lower train.learning_rate, or set "
+            "train.max_gradient_norm; the last checkpoint is kept"
+        )
+
+
+def _state(
+    model: GPT, optimizer: torch.optim.Optimizer, steps: list[Row], looks: list[Row]
+) -> State:
+    """All that the next step depends on, and the curves so far, as tensors on the CPU."""
+    tensors = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    tensors["steps"] = torch.tensor(steps, dtype=torch.float64)
+    tensors["looks"] = torch.tensor(looks, dtype=torch.float64)
+    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+
+
+def _restore(
+    state: State, model: GPT, optimizer: torch.optim.Optimizer
+) -> tuple[list[Row], list[Row]]:
+    """Put what `_state` took back into the model and the optimizer; the curves so far."""
+    weights: State = {}
+    moments: dict[int, State] = {}
+    for name, tensor in state.items():
+        kind, _, rest = name.partition(".")
+        if kind == "model":
+            weights[rest] = tensor
+        elif kind == "optimizer":
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = tensor
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    steps = [(int(step), *values) for step, *values in state["steps"].tolist()]
+    # The look at the step to come is taken again.
+    looks = [(int(step), *values) for step, *values in state["looks"].tolist()]
+    return steps, [look for look in looks if look[0] < len(steps)]
 
 
 def _check_length(tokens: Tokens, part: str, n_ctx: int) -> None:

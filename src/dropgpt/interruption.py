@@ -1,0 +1,89 @@
+"""When a stage is asked to leave: SIGTERM, Ctrl-C, a closed terminal, the end of `dvc`."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread, main_thread
+from types import FrameType
+from typing import Any
+
+import psutil
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+]
+SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "cmd.exe")
+
+
+class Interrupted(BaseException):
+    """Like KeyboardInterrupt, for every way to ask a stage to leave; says which it was."""
+
+
+def listen() -> None:
+    """From now on, being asked to leave raises Interrupted in the main thread.
+
+    DVC, when it is killed, leaves the stage that it runs behind. So its end counts as SIGTERM.
+    """
+    _set_handlers(_interrupt)
+    if "DVC_STAGE" in os.environ:
+        Thread(target=_end_with, args=(_dvc(),), daemon=True).start()
+
+
+@contextmanager
+def postponed() -> Iterator[Callable[[], str | None]]:
+    """In the block, a request to leave is only noted; the function given tells of it.
+
+    So that what must not be torn can come to its end. A second Ctrl-C raises Interrupted.
+    """
+    noted: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted and number == signal.SIGINT:
+            _interrupt(number, frame)
+        noted.append(signal.Signals(number).name)
+
+    before = _set_handlers(note)
+    try:
+        yield lambda: noted[0] if noted else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def listen_no_more() -> None:
+    """From now on only Ctrl-C disturbs: what has been asked of us is being done."""
+    for number in SIGNALS:
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Set `handler`, but not where a signal is ignored (nohup), and give what stood there."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
+def _dvc() -> psutil.Process | None:
+    """The process that started us, through a shell or not."""
+    for process in psutil.Process().parents():
+        if process.name() not in SHELLS:
+            return process
+    return None
+
+
+def _end_with(process: psutil.Process | None) -> None:
+    # Not process.wait, for which the dead live until their own parent has noticed.
+    with suppress(psutil.NoSuchProcess):
+        while process and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.5)
+    # Not os.kill, which may wake this thread and leave the main one asleep.
+    signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)

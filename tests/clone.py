@@ -1,0 +1,122 @@
+"""A clone of the project in which the tests run the real DVC."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+from conftest import ROOT, TINY
+from dropgpt.reproduce import outputs
+
+WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
+OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation.parquet", "models/gpt"]
+OUTPUTS += ["samples", "metrics"]
+
+
+class Clone:
+    """A clone of the project with its own git history and DVC cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tracked = self.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT)
+        for name in tracked.stdout.splitlines():
+            if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        for number in range(3):
+            lines = (" ".join(WORDS[(i * j + number) % 12] for j in range(60)) for i in range(9))
+            (folder / f"corpora/{number}.txt").write_text("<|endoftext|>".join(lines))
+        self.set(**TINY, data={"source": "files", "files": "corpora/*.txt"})
+        self.git("init", "--quiet")
+        self.commit()
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        """Change params.yaml as a user with an editor would."""
+        yaml = YAML()
+        values = yaml.load(self.folder / "params.yaml")
+        for section, changes in sections.items():
+            values[section].update(changes)
+        yaml.dump(values, self.folder / "params.yaml")
+
+    def git(self, *arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
+        name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        return self.run("git", *name, *arguments, at=at)
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "as it stands")
+
+    def dvc(self, *arguments: str, ok: bool = True) -> str:
+        """What `dvc …` prints, on both streams."""
+        done = self.run(sys.executable, "-m", "dvc", *arguments, ok=ok)
+        return done.stdout + done.stderr
+
+    def run(
+        self, *command: str, ok: bool = True, at: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=at or self.folder, env=environment(), capture_output=True, text=True
+        )
+        assert (done.returncode == 0) == ok, done.stdout + done.stderr
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`dvc …` in the background, as the leader of a process group as in a terminal."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def copy(self, folder: Path) -> "Clone":
+        """The same, cache and all, in another folder."""
+        other = copy(self)
+        other.folder = folder
+        shutil.copytree(self.folder, folder)
+        return other
+
+    def processes(self) -> list[psutil.Process]:
+        """All that run a stage in this clone, or in a copy that DVC made of it."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                command = process.cmdline()[:3]
+                a_stage = command[1:2] == ["-m"] and command[2].startswith("stages.")
+                if a_stage and Path(process.cwd()).is_relative_to(self.folder):
+                    found.append(process)
+        return found
+
+    def outputs(self) -> dict[str, str]:
+        """The outputs that dvc.lock lists, and their md5."""
+        return outputs((self.folder / "dvc.lock").read_text())
+
+    def metrics(self, name: str) -> Any:
+        return json.loads((self.folder / f"metrics/{name}.json").read_text())
+
+    def bytes(self) -> dict[str, bytes]:
+        """Every output file that there is and what it holds."""
+        roots = [self.folder / output for output in OUTPUTS]
+        files = [file for root in roots for file in [root, *root.rglob("*")]]
+        return {str(f.relative_to(self.folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def environment() -> dict[str, str]:
+    """Nothing but the tests' own interpreter first on the path: stages find the code themselves."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

@@ -1,0 +1,256 @@
+"""What nights bring: a killed run, started again, ends in the bytes of one that never stopped.
+
+tests/README.md lists what is tried here. Tests marked `slow` run with `make test-slow`.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clone import Clone, environment
+from dropgpt.reproduce import outputs
+
+TRAIN = ("repro", "--force", "--single-item", "train")
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone that has never been stopped: some seconds of training, a checkpoint at each step."""
+    clone = Clone(tmp_path_factory.mktemp("whole"))
+    clone.set(train={"steps": 80, "validation_interval": 30}, runtime={"checkpoint_interval": 0})
+    clone.commit()
+    clone.dvc("repro", "train")
+    clone.commit()
+    return clone
+
+
+@pytest.fixture
+def clone(whole: Clone, tmp_path: Path) -> Iterator[Clone]:
+    """A copy of it, whose outputs are known and are to be made again."""
+    clone = whole.copy(tmp_path / "clone")
+    yield clone
+    for process in clone.processes():
+        process.kill()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true value of `condition`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.002)
+    return value
+
+
+def wait_for_a_save(clone: Clone) -> None:
+    before = saves(clone)
+    wait_for(lambda: saves(clone) - before)
+
+
+def saves(clone: Clone) -> set[tuple[str, int]]:
+    """The checkpoints that there are, and when they were saved."""
+    found = set()
+    for path in (clone.folder / "checkpoints").glob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
+def ended(dvc: "subprocess.Popen[str]") -> str:
+    """What `dvc` has printed up to its end."""
+    return dvc.communicate(timeout=120)[0]
+
+
+def checkpoints(clone: Clone) -> list[str]:
+    return sorted(path.name for path in (clone.folder / "checkpoints").iterdir())
+
+
+def finishes_in_the_same_bytes(clone: Clone, whole: Clone, *command: str) -> None:
+    output = clone.dvc(*command)
+    assert "going on after step" in output
+    assert clone.outputs() == whole.outputs()
+    assert clone.bytes() == whole.bytes()
+    assert checkpoints(clone) == []
+
+
+@slow
+def test_sigkill_at_random_moments(clone: Clone, whole: Clone) -> None:
+    moments = random.Random(20)
+    kills = 0
+    while kills < 20:
+        dvc = clone.start(*TRAIN)
+        (process,) = wait_for(clone.processes)
+        time.sleep(moments.uniform(0, 9))  # from its first breath to after its end
+        if process.is_running():
+            process.kill()
+            kills += 1
+        ended(dvc)
+        if dvc.returncode == 0:
+            assert clone.outputs() == whole.outputs()
+    clone.dvc(*TRAIN)
+    assert clone.outputs() == whole.outputs()
+    assert clone.bytes() == whole.bytes()
+    assert checkpoints(clone) == []
+
+
+@pytest.mark.parametrize("tries", [1, pytest.param(10, marks=slow)])
+def test_sigkill_inside_the_saving(clone: Clone, whole: Clone, tries: int) -> None:
+    torn = 0
+    while torn < tries:
+        dvc = clone.start(*TRAIN)
+        wait_for_a_save(clone)
+        partial = wait_for(lambda: next((clone.folder / "checkpoints").glob("*.partial"), None))
+        for process in clone.processes():
+            process.kill()
+        ended(dvc)
+        torn += partial.exists()  # else it came a moment too late
+    finishes_in_the_same_bytes(clone, whole, *TRAIN)
+
+
+def to_trainer(clone: Clone, dvc: "subprocess.Popen[str]", number: int) -> None:
+    clone.processes()[0].send_signal(number)
+
+
+def to_dvc(clone: Clone, dvc: "subprocess.Popen[str]", number: int) -> None:
+    dvc.send_signal(number)
+
+
+def to_group(clone: Clone, dvc: "subprocess.Popen[str]", number: int) -> None:
+    os.killpg(dvc.pid, number)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("number", "target"),
+    [
+        (signal.SIGTERM, to_trainer),
+        (signal.SIGTERM, to_dvc),
+        (signal.SIGTERM, to_group),
+        (signal.SIGINT, to_group),
+        (signal.SIGHUP, to_group),
+        (signal.SIGKILL, to_dvc),
+        (signal.SIGKILL, to_group),
+    ],
+    ids=lambda value: getattr(value, "name", None) or getattr(value, "__name__", None),
+)
+def test_a_signal(clone: Clone, whole: Clone, number: int, target: Any) -> None:
+    for _ in range(3):
+        dvc = clone.start(*TRAIN)
+        wait_for_a_save(clone)
+        time.sleep(random.random())
+        target(clone, dvc, number)
+        ended(dvc)
+        wait_for(lambda: not clone.processes(), seconds=15)  # no trainer stays behind
+        if number != signal.SIGKILL or target is to_dvc:
+            assert clone.bytes().keys() == whole.bytes().keys()  # the earlier results are back
+    finishes_in_the_same_bytes(clone, whole, *TRAIN)
+
+
+@slow
+def test_a_checkpoint_is_not_for_another_training(clone: Clone, whole: Clone) -> None:
+    dvc = clone.start(*TRAIN)
+    wait_for_a_save(clone)
+    os.killpg(dvc.pid, signal.SIGTERM)
+    ended(dvc)
+    wait_for(lambda: not clone.processes())
+    (kept,) = [name for name in checkpoints(clone) if name.endswith(".safetensors")]
+    loss = clone.folder / "src/dropgpt/loss.py"
+    code = loss.read_text()
+    corpus = clone.folder / "corpora/0.txt"
+    text = corpus.read_text()
+    for change in (
+        lambda: clone.set(model={"dropout": 0.3}),
+        lambda: clone.set(model={"dropout": 0.1}, train={"seed": 2}),
+        lambda: (clone.set(train={"seed": 1}), loss.write_text(code + "# other\n")),
+        lambda: (loss.write_text(code), corpus.write_text(text.replace("cat", "cow"))),
+    ):
+        change()
+        assert "going on after step" not in clone.dvc("repro", "train")
+        assert kept in checkpoints(clone)
+    corpus.write_text(text)
+    clone.dvc("repro", "tokenize")
+    finishes_in_the_same_bytes(clone, whole, *TRAIN)
+
+
+EXPERIMENT = ("exp", "run", "-S", "model.dropout=0.3", "train")
+
+
+@pytest.fixture(scope="module")
+def whole_experiment(whole: Clone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The outputs of an experiment that has never been stopped."""
+    clone = whole.copy(tmp_path_factory.mktemp("experiment") / "clone")
+    clone.dvc(*EXPERIMENT)
+    return clone.outputs()
+
+
+@slow
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
+def test_sigkill_in_an_experiment(
+    clone: Clone, whole: Clone, whole_experiment: dict[str, str], where: list[str]
+) -> None:
+    for _ in range(3):
+        dvc = clone.start(*EXPERIMENT, *where)
+        wait_for_a_save(clone)
+        clone.processes()[0].kill()
+        ended(dvc)
+    assert "going on after step" in clone.dvc(*EXPERIMENT, *where)
+    assert last_experiment(clone) == whole_experiment != whole.outputs()
+    assert checkpoints(clone) == []
+
+
+@slow
+def test_sigkill_in_the_queue(clone: Clone, whole_experiment: dict[str, str]) -> None:
+    for _ in range(3):
+        clone.dvc(*EXPERIMENT, "--queue")
+        start_queue(clone)
+        wait_for_a_save(clone)
+        clone.processes()[0].kill()
+        wait_for(lambda: "Failed" in clone.dvc("queue", "status"))
+        clone.dvc("queue", "remove", "--failed")
+    clone.dvc(*EXPERIMENT, "--queue")
+    start_queue(clone)
+    task = wait_for(lambda: re.search(r"^(\w+) .*Success", clone.dvc("queue", "status"), re.M))
+    assert "going on after step" in clone.dvc("queue", "logs", task[1])
+    assert last_experiment(clone) == whole_experiment
+    assert checkpoints(clone) == []
+
+
+def start_queue(clone: Clone) -> None:
+    # Its worker inherits the streams, and would keep a pipe open.
+    command = [sys.executable, "-m", "dvc", "queue", "start"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, cwd=clone.folder, env=environment(), check=True, **quiet)
+
+
+def last_experiment(clone: Clone) -> dict[str, str]:
+    (ref,) = clone.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").stdout.split()
+    return outputs(clone.git("show", f"{ref}:dvc.lock").stdout)
+
+
+@slow
+@pytest.mark.parametrize("stage", ["download_fineweb", "tokenize", "evaluate", "sample"])
+def test_sigkill_in_another_stage(clone: Clone, whole: Clone, stage: str) -> None:
+    """It starts over: each takes seconds on the default corpus."""
+    clone.dvc("repro")
+    whole_outputs, whole_bytes = clone.outputs(), clone.bytes()
+    moments = random.Random(stage)
+    for _ in range(5):
+        dvc = clone.start("repro", "--force", "--single-item", stage)
+        wait_for(clone.processes)
+        time.sleep(moments.uniform(0, 3))
+        os.killpg(dvc.pid, signal.SIGKILL)
+        ended(dvc)
+    clone.dvc("repro", "--force", "--single-item", stage)
+    assert clone.outputs() == whole_outputs
+    assert clone.bytes() == whole_bytes

@@ -1,0 +1,181 @@
+"""Whatever comes in, what goes out is right or is an error in one line."""
+
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from conftest import ROOT, data_params, message
+from dropgpt import artifact, corpus, document, tokens
+from dropgpt.document import Document
+from dropgpt.errors import UserError
+from dropgpt.model import GPT
+from dropgpt.params import Params, load
+from dropgpt.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+
+VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
+ENCODING = gpt2_encoding()
+TEXTS = st.one_of(
+    st.text(min_size=1),
+    st.text(alphabet=string.ascii_letters + " \n", min_size=1),
+    st.sampled_from(["<|endoftext|>", "\0", "a", " " * 5000, "🙂" * 3000, "\ufeff", "e\u0301"]),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(), st.integers(), max_size=2),
+)
+
+# A fixture of one test case serves all of its examples; each overwrites what the last one wrote.
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def leaves(values: dict[str, Any], *path: str) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in values.items():
+        found += leaves(value, *path, key) if isinstance(value, dict) else [(*path, key)]
+    return found
+
+
+@shared
+@given(key=st.sampled_from(leaves(VALUES)), value=SCALARS)
+def test_any_parameter_is_taken_as_it_is_or_named(
+    tmp_path: Path, key: tuple[str, ...], value: Any
+) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    place = values
+    for name in key[:-1]:
+        place = place[name]
+    place[key[-1]] = value
+    path = tmp_path / "params.yaml"
+    with path.open("wb") as file:
+        YAML().dump(values, file)
+    try:
+        found: Any = load(path)
+    except UserError as error:
+        assert key[0] in str(error)
+        assert "\n" not in str(error)
+        return
+    assert isinstance(found, Params)
+    for name in key:
+        found = getattr(found, name)
+    assert found == value
+
+
+@shared
+@given(content=st.one_of(st.binary(), st.text().map(str.encode)))
+def test_any_file_of_parameters_is_read_or_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(path) in message(error)
+
+
+@shared
+@example(texts=["many words " * 300_000, "few words"])
+@given(texts=st.lists(TEXTS, min_size=1, max_size=20))
+def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list[str]) -> None:
+    documents = [Document(text, f"id {n}", f"source {n}") for n, text in enumerate(texts)]
+    path = tmp_path / "documents.parquet"
+    try:
+        assert document.write(documents, path) == len(texts)
+    except UserError as error:
+        assert "half a surrogate pair" in str(error)
+        assert any(any("\ud800" <= c <= "\udfff" for c in text) for text in texts)
+        return
+    assert list(document.read(path)) == documents
+    try:
+        tokens.write(tokens.encode(document.read(path), ENCODING, True), tmp_path / "tokens", 0.1)
+    except UserError as error:
+        assert "holds out every article" in str(error)
+        return
+    tensor = tokens.read(tmp_path / "tokens")
+    ends = tensor.documents.tokens.cumsum().tolist()
+    for text, start, end in zip(texts, [0, *ends], ends, strict=False):
+        assert tensor.tokens[end - 1] == END_OF_TEXT_ID
+        assert ENCODING.decode(tensor.tokens[start : end - 1].tolist()) == text
+    assert tensor.documents.bytes.tolist() == [len(text.encode()) for text in texts]
+    assert len(tensor.train) + len(tensor.held_out) == len(tensor.tokens)
+
+
+@shared
+@given(
+    content=st.one_of(st.binary(), st.text().map(lambda text: text.encode(errors="replace"))),
+    suffix=st.sampled_from([".txt", ".jsonl", ".parquet"]),
+    separator=st.one_of(st.none(), st.sampled_from(["\n", "<|endoftext|>", "a"])),
+)
+def test_any_file_of_your_own_is_read_or_named(
+    tmp_path: Path, content: bytes, suffix: str, separator: str | None
+) -> None:
+    path = tmp_path / f"own{suffix}"
+    path.write_bytes(content)
+    data = data_params(files=str(tmp_path / f"*{suffix}"), separator=separator)
+    try:
+        found = list(corpus.documents(data))
+    except UserError as error:
+        assert "own" in str(error) or "no document" in str(error)
+        assert "\n" not in str(error)
+        return
+    assert found
+    assert all(text.strip() for text, _, _ in found)
+
+
+def damage(data: st.DataObject, whole: bytes) -> bytes:
+    """`whole`, cut off or with some bytes changed."""
+    place = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        return whole[:place]
+    other = data.draw(st.binary(min_size=1, max_size=8))
+    return whole[:place] + other + whole[place + len(other) :]
+
+
+@shared
+@given(data=st.data())
+def test_a_damaged_corpus_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
+    documents = [Document(f"text {n} " * 9, f"id {n}", f"source {n}") for n in range(20)]
+    path = tmp_path / "documents.parquet"
+    document.write(documents, path)
+    path.write_bytes(damage(data, path.read_bytes()))
+    try:
+        assert list(document.read(path)) == documents
+    except UserError as error:
+        assert str(path) in str(error)
+        assert "`dvc checkout download_fineweb` brings it back" in str(error)
+        assert "\n" not in str(error)
+
+
+@pytest.fixture
+def folder(make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
+    """A model beside a token tensor."""
+    artifact.save(make_gpt(), tmp_path / "gpt")
+    documents = [Document(f"text {n}", f"id {n}", f"source {n}") for n in range(9)]
+    tokens.write(tokens.encode(documents, ENCODING, True), tmp_path / "tokens", 0.1)
+    return tmp_path
+
+
+@shared
+@given(data=st.data())
+@pytest.mark.parametrize(("name", "read"), [("gpt", artifact.load), ("tokens", tokens.read)])
+def test_a_damaged_folder_is_noticed(
+    folder: Path, name: str, read: Callable[[Path], Any], data: st.DataObject
+) -> None:
+    path = data.draw(st.sampled_from(sorted((folder / name).iterdir())))
+    whole = path.read_bytes()
+    damaged = damage(data, whole)
+    path.write_bytes(damaged)
+    try:
+        if damaged != whole:
+            with pytest.raises(UserError, match=f"{name} is damaged: "):
+                read(folder / name)
+    finally:
+        path.write_bytes(whole)
