@@ -82,7 +82,8 @@ def read(path: Path) -> Iterator[Document]:
             for document in map(Document, *(column.to_pylist() for column in columns)):
                 _add(digest, document)
                 yield document
-        if pq.read_metadata(path).metadata.get(SHA256.encode()) != digest.hexdigest().encode():
+        metadata = pq.read_metadata(path).metadata or {}
+        if metadata.get(SHA256.encode()) != digest.hexdigest().encode():
             raise UserError(f"{path}: its documents are not those that were written")
     except UserError as error:
         raise UserError(
@@ -112,6 +113,6 @@ def string_columns(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:
                     raise UserError(f"{path}: column {column!r} is {types[column]}, not string")
             for batch in file.iter_batches(1000, columns=columns):
                 yield [batch.column(column) for column in columns]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read as parquet; is it whole? {why}") from None

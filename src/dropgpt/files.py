@@ -46,8 +46,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def seal(folder: Path) -> None:
     """Write the checksums of the files in `folder` to SHA256SUMS beside them."""
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in _names(folder)]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    (folder / SUMS).write_bytes(b"".join(_sums(folder)))
 
 
 def check_seal(folder: Path, stage: str) -> None:
@@ -58,11 +57,10 @@ def check_seal(folder: Path, stage: str) -> None:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        sums = {name: sum for sum, _, name in (line.partition("  ") for line in lines)}
-        for name in sorted({*sums, *_names(folder)}):
-            if sha256(folder / name) != sums.get(name):
-                raise ValueError(f"{name} is not what {stage} wrote there")
+        sums, found = (folder / SUMS).read_bytes().splitlines(keepends=True), _sums(folder)
+        if sums != found:
+            names = {line[66:].decode(errors="replace").strip() for line in {*sums} ^ {*found}}
+            raise ValueError(f"{min(names, default='') or SUMS} is not what {stage} wrote there")
     except (OSError, ValueError) as error:
         raise UserError(
             f"{folder} is damaged: {error}; remove the folder, and `dvc checkout {stage}` "
@@ -76,10 +74,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _names(folder: Path) -> list[str]:
-    """The files of `folder`, but for SUMS and what file managers leave there (.DS_Store)."""
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    return sorted(names - {SUMS})
+def _sums(folder: Path) -> list[bytes]:
+    """A line for each file of `folder`, but for SUMS and what file managers leave (.DS_Store)."""
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [f"{sha256(path)}  {path.name}\n".encode() for path in files if path.name != SUMS]
 
 
 def _flush(path: Path) -> None:
