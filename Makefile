@@ -15,6 +15,7 @@ test: .venv/dropgpt-test  ## the tests
 
 test-slow: .venv/dropgpt-test  ## the tests that take minutes
 	python -m pytest -m slow
+	python -m pytest tests/test_properties.py tests/test_checkpoint.py --hypothesis-profile search
 
 lint: .venv/dropgpt-test  ## format, lint and types
 	ruff format --check

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 import hub
 from dropgpt.errors import UserError
+from dropgpt.hardware import prepare
 from dropgpt.model import GPT, initialised
 from dropgpt.params import Data, DropoutSites, Model, Params
 
@@ -30,6 +32,11 @@ TINY: dict[str, dict[str, Any]] = {
     "sample": {"tokens": 5},
 }
 
+# `make test` tries the same examples each time, `make test-slow` goes out to find others.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2000, deadline=None)
+settings.load_profile("same")
+
 
 def params_with(**sections: dict[str, Any]) -> Params:
     """params.yaml as it stands, made tiny, with changes: params_with(train={"steps": 2})."""
@@ -44,6 +51,12 @@ def tiny_model(**changes: Any) -> Model:
     """The model section; rates of single sites may be given by the site's name."""
     sites = {site: changes.pop(site, None) for site in DropoutSites.model_fields}
     return params_with(model=changes | {"dropout_sites": sites}).model
+
+
+@pytest.fixture(autouse=True, scope="session")
+def prepared() -> None:
+    """The tests compute as the stages do."""
+    prepare(params_with().runtime)
 
 
 @pytest.fixture

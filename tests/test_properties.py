@@ -36,7 +36,7 @@ SCALARS = st.one_of(
 )
 
 # A fixture of one test case serves all of its examples; each overwrites what the last one wrote.
-shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def leaves(values: dict[str, Any], *path: str) -> list[tuple[str, ...]]:

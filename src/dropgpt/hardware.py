@@ -24,8 +24,12 @@ def prepare(runtime: Runtime) -> torch.device:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it did not write; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
+    # Told a number, MKL no longer chooses one from call to call.
+    torch.set_num_threads(runtime.threads or torch.get_num_threads())
+    # Where several threads at once make the first call of one of MKL's vector functions, a part
+    # of its results may have half of their digits (github.com/pytorch/pytorch/issues/188792).
+    for vector_function in (torch.exp, torch.log):
+        vector_function(torch.ones(1))
     name = runtime.device
     if name == "auto":
         name = "cpu"

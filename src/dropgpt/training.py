@@ -81,13 +81,6 @@ def train(
         if state := checkpoint.load():
             steps, looks = _restore(state, model, optimizer)
             print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
-        # The first pass of a process has been seen to round otherwise than all later ones (MKL,
-        # two threads, one process in about twenty), so it is made for nothing.
-        starts = batch_starts(
-            len(training), n_ctx, params.batch_size, params.sampling, params.seed, 0
-        )
-        _backward(model, windows(training, starts, n_ctx), micro_batch_size, params.loss, dtype)
-        optimizer.zero_grad(set_to_none=True)
         with progress(
             "train",
             "tokens",
