@@ -1,7 +1,11 @@
 """A model small enough to train in a second, and its parameters."""
 
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -31,6 +35,8 @@ TINY: dict[str, dict[str, Any]] = {
     "evaluate": {"stride": 16, "bootstrap_resamples": 100},
     "sample": {"tokens": 5},
 }
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="takes long without fork")
 
 # `make test` tries the same examples each time, `make test-slow` goes out to find others.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -81,3 +87,29 @@ def message(error: pytest.ExceptionInfo[UserError]) -> str:
     """What the user reads: one line."""
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def killed_before(line: int, work: Callable[[], None]) -> bool:
+    """Do `work` in a process that is killed before the line of this number, if there is one.
+
+    Lines of the project and of pathlib count, in the order in which they run.
+    """
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal line
+        if not any(part in frame.f_code.co_filename for part in ("dropgpt", "pathlib")):
+            return None
+        if event == "line":
+            if line == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            line -= 1
+        return trace
+
+    process = os.fork()
+    if process == 0:
+        try:
+            sys.settrace(trace)
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from conftest import ROOT, killed_before, needs_fork
 from dropgpt import checkpoint
 from dropgpt.checkpoint import Checkpoint, of_training
 
@@ -59,6 +59,28 @@ def test_a_damaged_state_is_not_used(
     found = Checkpoint(path, 60, INPUTS).load()
     # A flipped byte of what only the list of checkpoints reads does no harm.
     assert found is None or all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+@needs_fork
+def test_a_kill_before_any_line_of_the_saving_leaves_the_old_state_or_the_new(
+    tmp_path: Path,
+) -> None:
+    old, new = (STATE | {"step": torch.tensor(step)} for step in (1.0, 2.0))
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    found = []
+    line = 0
+    killed = True
+    while killed:
+        saved.save(old, 1)
+        killed = killed_before(line, lambda: saved.save(new, 2))
+        state = saved.load()
+        assert state is not None
+        assert all(torch.equal(state[name], STATE[name]) for name in STATE if name != "step")
+        found.append(state["step"].item())
+        line += 1
+    assert found == sorted(found)  # never the old one again once the new one is there
+    assert found.count(1) > 20
+    assert found.count(2) > 2
 
 
 def test_a_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

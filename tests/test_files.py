@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import killed_before, needs_fork
 from dropgpt.files import replacing, write_json
 
 
@@ -29,6 +30,28 @@ def test_a_folder_takes_the_place_of_the_whole_old_one(tmp_path: Path) -> None:
         partial.mkdir()
         raise ZeroDivisionError
     assert [file.name for file in path.iterdir()] == ["new"]
+
+
+@needs_fork
+def test_a_kill_before_any_line_leaves_a_folder_whole_or_none(tmp_path: Path) -> None:
+    def write(text: str) -> None:
+        with replacing(tmp_path / "folder") as partial:
+            partial.mkdir()
+            for name in ("a", "b"):
+                (partial / name).write_text(text)
+
+    found = []
+    line = 0
+    killed = True
+    while killed:
+        write("old")
+        killed = killed_before(line, lambda: write("new"))
+        found.append([file.read_text() for file in (tmp_path / "folder").glob("*")])
+        line += 1
+    whole: list[list[str]] = [["old", "old"], [], ["new", "new"]]
+    order = [whole.index(content) for content in found]
+    assert order == sorted(order)
+    assert {*order} == {0, 1, 2}
 
 
 def test_bytes_are_on_the_disk_before_their_name_is(

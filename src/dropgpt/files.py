@@ -19,22 +19,25 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write a file or a folder at; on success it takes the place of `path`.
 
     When the block raises, what it wrote is removed and what stood at `path` stays. A file at
-    `path` is at every moment the old or the new one, also where the power fails.
+    `path` is at every moment the old or the new one, also where the power fails; a folder is for
+    a moment neither.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
     _remove(partial)
+    _remove(old)
     try:
         yield partial
         # The bytes must be on the disk before their name is, or a name may outlive its bytes.
         for written in [*partial.rglob("*"), partial]:
             _flush(written)
-        if partial.is_dir():
-            _remove(path)  # a folder cannot be renamed onto one that is not empty
+        if path.is_dir():
+            path.replace(old)  # a folder cannot be renamed onto one that is not empty
         partial.replace(path)
         _flush(path.parent)
     finally:
         _remove(partial)
+        _remove(old)
 
 
 def write_json(path: Path, value: Any) -> None:
