@@ -118,6 +118,13 @@ def test_sigkill_inside_the_saving(clone: Clone, whole: Clone, tries: int) -> No
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
 
 
+Target = Callable[[Clone, "subprocess.Popen[str]", int], None]
+
+
+def by_name(value: Any) -> str:
+    return getattr(value, "name", None) or str(value.__name__)
+
+
 def to_trainer(clone: Clone, dvc: "subprocess.Popen[str]", number: int) -> None:
     clone.processes()[0].send_signal(number)
 
@@ -142,9 +149,9 @@ def to_group(clone: Clone, dvc: "subprocess.Popen[str]", number: int) -> None:
         (signal.SIGKILL, to_dvc),
         (signal.SIGKILL, to_group),
     ],
-    ids=lambda value: getattr(value, "name", None) or getattr(value, "__name__", None),
+    ids=by_name,
 )
-def test_a_signal(clone: Clone, whole: Clone, number: int, target: Any) -> None:
+def test_a_signal(clone: Clone, whole: Clone, number: int, target: Target) -> None:
     for _ in range(3):
         dvc = clone.start(*TRAIN)
         wait_for_a_save(clone)
@@ -183,7 +190,7 @@ def test_a_checkpoint_is_not_for_another_training(clone: Clone, whole: Clone) ->
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
 
 
-EXPERIMENT = ("exp", "run", "-S", "model.dropout=0.3", "train")
+EXPERIMENT = ("exp", "run", "-S", "model.dropout=0.3", "-S", "train.steps=200", "train")
 
 
 @pytest.fixture(scope="module")
@@ -195,42 +202,71 @@ def whole_experiment(whole: Clone, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @slow
+@pytest.mark.parametrize(
+    ("number", "target"),
+    [(signal.SIGKILL, to_trainer), (signal.SIGTERM, to_dvc), (signal.SIGINT, to_group)],
+    ids=by_name,
+)
 @pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
-def test_sigkill_in_an_experiment(
-    clone: Clone, whole: Clone, whole_experiment: dict[str, str], where: list[str]
+def test_an_experiment(
+    clone: Clone,
+    whole: Clone,
+    whole_experiment: dict[str, str],
+    where: list[str],
+    number: int,
+    target: Target,
 ) -> None:
     for _ in range(3):
         dvc = clone.start(*EXPERIMENT, *where)
         wait_for_a_save(clone)
-        clone.processes()[0].kill()
+        target(clone, dvc, number)
         ended(dvc)
+        wait_for(lambda: not clone.processes(), seconds=15)
     assert "going on after step" in clone.dvc(*EXPERIMENT, *where)
     assert last_experiment(clone) == whole_experiment != whole.outputs()
     assert checkpoints(clone) == []
 
 
+def kill_trainer(clone: Clone, task: str) -> None:
+    clone.processes()[0].kill()
+
+
+def kill_task(clone: Clone, task: str) -> None:
+    clone.dvc("queue", "kill", task)
+
+
+def kill_task_by_force(clone: Clone, task: str) -> None:
+    clone.dvc("queue", "kill", "--force", task)
+
+
 @slow
-def test_sigkill_in_the_queue(clone: Clone, whole_experiment: dict[str, str]) -> None:
+@pytest.mark.parametrize("kill", [kill_trainer, kill_task, kill_task_by_force], ids=by_name)
+def test_an_experiment_in_the_queue(
+    clone: Clone, whole_experiment: dict[str, str], kill: Callable[[Clone, str], None]
+) -> None:
     for _ in range(3):
-        clone.dvc(*EXPERIMENT, "--queue")
-        start_queue(clone)
+        task = start_in_queue(clone)
         wait_for_a_save(clone)
-        clone.processes()[0].kill()
+        kill(clone, task)
         wait_for(lambda: "Failed" in clone.dvc("queue", "status"))
+        wait_for(lambda: not clone.processes(), seconds=15)
         clone.dvc("queue", "remove", "--failed")
-    clone.dvc(*EXPERIMENT, "--queue")
-    start_queue(clone)
-    task = wait_for(lambda: re.search(r"^(\w+) .*Success", clone.dvc("queue", "status"), re.M))
-    assert "going on after step" in clone.dvc("queue", "logs", task[1])
+    task = start_in_queue(clone)
+    wait_for(lambda: "Success" in clone.dvc("queue", "status"))
+    assert "going on after step" in clone.dvc("queue", "logs", task)
     assert last_experiment(clone) == whole_experiment
     assert checkpoints(clone) == []
 
 
-def start_queue(clone: Clone) -> None:
+def start_in_queue(clone: Clone) -> str:
+    """Start the experiment in the queue; its name there."""
+    queued = re.search(r"Queued experiment '(\S+)'", clone.dvc(*EXPERIMENT, "--queue"))
+    assert queued
     # Its worker inherits the streams, and would keep a pipe open.
     command = [sys.executable, "-m", "dvc", "queue", "start"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run(command, cwd=clone.folder, env=environment(), check=True, **quiet)
+    return queued[1]
 
 
 def last_experiment(clone: Clone) -> dict[str, str]:
