@@ -32,8 +32,8 @@ def generate(
     device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
-    cache = Cache(model) if use_cache else None
-    with torch.no_grad():
+    with torch.inference_mode():
+        cache = Cache(model) if use_cache else None
         for u in uniform:
             if cache is not None and cache.length < len(text) <= n_ctx:
                 unread = text[cache.length :]

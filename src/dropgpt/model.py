@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dropgpt.dropout import Dropout, attention
 from dropgpt.params import Model
 from dropgpt.randomness import torch_generator
 from dropgpt.vocabulary import N_VOCAB
@@ -42,18 +43,18 @@ class Attention(nn.Module):
         self.rate = site_rate(config, "attention")
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.dropout = nn.Dropout(site_rate(config, "attention_output"))
+        self.dropout = Dropout(site_rate(config, "attention_output"))
 
     def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
         heads = self.c_attn(x).unflatten(-1, (3, self.n_head, -1))  # (batch, time, 3, head, width)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
-        y = F.scaled_dot_product_attention(
+        y = attention(
             q,
             k,
             v,
-            dropout_p=self.rate if self.training else 0.0,  # it drops in eval mode too
+            self.rate if self.training else 0.0,
             is_causal=q.size(2) > 1,  # one new token may see all that the cache holds
         )
         return self.dropout(self.c_proj(y.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
@@ -64,7 +65,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
-        self.dropout = nn.Dropout(site_rate(config, "mlp"))
+        self.dropout = Dropout(site_rate(config, "mlp"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.c_proj(F.gelu(self.c_fc(x))))  # type: ignore[no-any-return]
@@ -89,7 +90,7 @@ class GPT(nn.Module):
         self.config = config
         self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `logits`
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
-        self.dropout = nn.Dropout(site_rate(config, "embedding"))
+        self.dropout = Dropout(site_rate(config, "embedding"))
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0

@@ -24,7 +24,7 @@ def torch_generator(seed: int, purpose: Purpose, step: int | str = 0) -> torch.G
 
 
 def seed_torch(seed: int, purpose: Purpose, step: int | str = 0) -> None:
-    """Begin the stream that torch's dropout draws from, on every device.
+    """Begin the stream that dropout draws from, on every device.
 
     Fused attention takes no generator of ours, only the process-wide one. Setting it at each
     step makes the masks forget whatever was drawn before.
