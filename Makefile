@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro reproduce test test-slow lint
+.PHONY: repro reproduce test test-slow bench lint
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro
@@ -16,6 +16,9 @@ test: .venv/dropgpt-test  ## the tests
 test-slow: .venv/dropgpt-test  ## the tests that take minutes
 	python -m pytest -m slow
 	python -m pytest tests/test_properties.py tests/test_checkpoint.py --hypothesis-profile search
+
+bench: .venv/dropgpt-test  ## speed and memory, beside a peer's
+	python -m benchmarks
 
 lint: .venv/dropgpt-test  ## format, lint and types
 	ruff format --check

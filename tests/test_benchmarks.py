@@ -1,0 +1,36 @@
+"""The benchmarks still run; how fast, no test asks."""
+
+import re
+
+import pytest
+
+from benchmarks import work
+from benchmarks.__main__ import ROWS
+from conftest import params_with
+
+PEERS_THAT_TAKE_LONG = [name for name in work.WORK if "nanogpt" in name or "compiled" in name]
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "PARAMS", params_with())
+    monkeypatch.setattr(work, "N_CTX", 32)
+    for name, value in {"BATCH": 2, "STEPS": 1, "MEASURED": 288, "NEW": 3}.items():
+        monkeypatch.setattr(work, name, value)
+
+
+@pytest.mark.parametrize("name", sorted({*work.WORK} - {*PEERS_THAT_TAKE_LONG}))
+def test_a_piece_of_work_gives_its_rate(name: str) -> None:
+    assert work.WORK[name]() > 0
+
+
+def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    for measure in (work.evaluate, work.evaluate_transformers):
+        measure()
+    ours, theirs = re.findall(r"evaluate: (.*) nats", capsys.readouterr().err)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+
+
+def test_every_row_names_work_that_there_is() -> None:
+    for row in ROWS:
+        assert {row.ours, row.peer} <= {*work.WORK}
