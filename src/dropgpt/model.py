@@ -88,7 +88,7 @@ class GPT(nn.Module):
     def __init__(self, config: Model) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `logits`
+        self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `forward`
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
         self.dropout = Dropout(site_rate(config, "embedding"))
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
@@ -98,7 +98,7 @@ class GPT(nn.Module):
     def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """What the head multiplies, (batch, time, n_embd), for `tokens` (batch, time) int64.
 
-        Apart from `logits` because a loss need not hold all logits at once. With a cache, which
+        Apart from `forward` because a loss need not hold all logits at once. With a cache, which
         must be empty or followed by a single token, positions go on from its length.
         """
         start = cache.length if cache is not None else 0
@@ -110,13 +110,9 @@ class GPT(nn.Module):
             cache.length += tokens.size(1)
         return self.ln_f(x) * self.logit_scale  # type: ignore[no-any-return]
 
-    def logits(self, features: Tensor) -> Tensor:
-        """(…, n_embd) -> (…, N_VOCAB). The head is the token embedding, one parameter."""
-        return F.linear(features, self.wte.weight)
-
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the next token, (batch, time, N_VOCAB)."""
-        return self.logits(self.features(tokens))
+        """Logits of the next token, (batch, time, N_VOCAB); the head is the token embedding."""
+        return F.linear(self.features(tokens), self.wte.weight)
 
 
 def site_rate(config: Model, site: str) -> float:
