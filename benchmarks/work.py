@@ -17,7 +17,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dropgpt import document, evaluation, generation, own_files, tokens, training, wikipedia
+from dropgpt import (
+    artifact,
+    document,
+    evaluation,
+    generation,
+    own_files,
+    tokens,
+    training,
+    wikipedia,
+)
 from dropgpt.checkpoint import Checkpoint, State
 from dropgpt.hardware import compute_dtype, prepare
 from dropgpt.model import GPT, initialised
@@ -154,15 +163,12 @@ def train_nanogpt(compiled: bool) -> float:
 
 def both() -> tuple[GPT, torch.nn.Module]:
     """One model, as ours and as theirs."""
-    plain = {"dropout": 0.0, "scale_logits": False}
-    ours = initialised(PARAMS.model.model_copy(update=plain), 1).eval()
-    theirs = transformers_model(0.0).eval()
-    state = {}
-    for name, weight in ours.state_dict().items():
-        turned = name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-        state[f"transformer.{name}"] = weight.T if turned else weight
-    theirs.load_state_dict(state, strict=False)
-    return ours, theirs
+    from transformers import GPT2LMHeadModel
+
+    ours = initialised(PARAMS.model.model_copy(update={"dropout": 0.0}), 1)
+    with TemporaryDirectory() as folder:
+        artifact.save(ours, Path(folder) / "gpt")
+        return artifact.load(Path(folder) / "gpt"), GPT2LMHeadModel.from_pretrained(f"{folder}/gpt")
 
 
 def evaluate() -> float:

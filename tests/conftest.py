@@ -97,7 +97,7 @@ def killed_before(line: int, work: Callable[[], None]) -> bool:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal line
-        if not any(part in frame.f_code.co_filename for part in ("dropgpt", "pathlib")):
+        if not any(part in frame.f_code.co_filename for part in (str(ROOT / "src"), "pathlib")):
             return None
         if event == "line":
             if line == 0:

@@ -1,12 +1,12 @@
 import subprocess
 import sys
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import params_with
+from conftest import needs_fork, params_with
 from dropgpt.errors import UserError
 from dropgpt.hardware import compute_dtype, prepare
 from dropgpt.params import Runtime
@@ -34,7 +34,7 @@ def test_bfloat16_only_where_the_hardware_multiplies_it(
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
 
 
-@pytest.mark.skipif("fork" not in get_all_start_methods(), reason="takes long without fork")
+@needs_fork
 def test_the_first_call_in_a_process_is_as_exact_as_the_second() -> None:
     """Where `prepare` does not see to it, one process in twenty is not, on processors of Intel."""
     code = "import test_hardware; print(test_hardware.greatest_difference())"

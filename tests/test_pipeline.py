@@ -58,6 +58,13 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert len(clone.metrics("sample")) == 4
 
 
+def test_what_may_vary_is_written_down_where_dvc_does_not_compare_it(clone: Clone) -> None:
+    for stage in ("train", "evaluate", "sample"):
+        found = clone.metrics(f"environment/{stage}")
+        assert {"device", "threads", "precision", "packages"} <= found.keys()
+    assert "environment" not in (clone.folder / "dvc.lock").read_text()
+
+
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert "up to date" in clone.dvc("repro")
 
