@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks.work import device_and_dtype
+from benchmarks.work import STAGES, device_and_dtype
 from dropgpt.hardware import environment
 
 ROUNDS = 3
@@ -20,7 +20,7 @@ class Row(NamedTuple):
     title: str
     unit: str
     ours: str
-    peer: str
+    peer: str | None = None
 
 
 TOKENS, TEXT = "tokens/s", "MB/s"
@@ -30,15 +30,24 @@ ROWS = [
     Row("train, dropout 0.1 beside 0", TOKENS, "train", "train without dropout"),
     Row("evaluate, transformers", TOKENS, "evaluate", "evaluate_transformers"),
     Row("generate, transformers", TOKENS, "generate", "generate_transformers"),
-    Row("tokenize, tiktoken", TEXT, "tokenize", "tokenize_tiktoken"),
-    Row("tokenize, ten times the documents beside once", TEXT, "tokenize ten times", "tokenize"),
-    Row("collect, ten times the documents beside once", TEXT, "documents ten times", "documents"),
+    Row("tokenize, tiktoken", TEXT, "tokenize stage", "tokenize_tiktoken"),
 ]
 if "NANOGPT" in os.environ:
     ROWS += [
         Row("train, nanoGPT", TOKENS, "train", "train_nanogpt"),
         Row("train, nanoGPT compiled", TOKENS, "train", "train_nanogpt compiled"),
     ]
+ROWS += [
+    Row(f"growth of {stage}: ten times the text beside once", unit, f"{stage} ten times", stage)
+    for stage, unit in (
+        ("download_fineweb stage", TEXT),
+        ("tokenize stage", TEXT),
+        ("train stage", "times 20 steps/s"),
+        ("evaluate stage", TEXT),
+    )
+]
+ROWS += [Row(f"start of {stage}", "s", f"start {stage}") for stage in STAGES]
+ROWS += [Row("start of `dvc repro` with nothing to do", "s", "repro with nothing to do")]
 
 
 def measure(work: str) -> dict[str, float]:
@@ -47,23 +56,23 @@ def measure(work: str) -> dict[str, float]:
     )
     if done.returncode:
         sys.exit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def line(row: Row) -> str:
-    ours, peer = [], []
-    for _ in range(ROUNDS):
-        ours.append(measure(row.ours))
-        peer.append(measure(row.peer))
-    ratios = [a["rate"] / b["rate"] for a, b in zip(ours, peer, strict=True)]
-    middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
-    rates, peaks = (
-        [statistics.median(one[key] for one in side) for side in (ours, peer)]
-        for key in ("rate", "peak_mb")
+    works = [row.ours] if row.peer is None else [row.ours, row.peer]
+    rounds = [[measure(work) for work in works] for _ in range(ROUNDS)]
+    medians, peaks = (
+        [statistics.median(one[key] for one in side) for side in zip(*rounds, strict=True)]
+        for key in ("found", "peak_mb")
     )
+    if row.peer is None:
+        return f"| {row.title} | {medians[0]:.2f} {row.unit} | | | | |"
+    ratios = [ours["found"] / peer["found"] for ours, peer in rounds]
+    middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
     return (
-        f"| {row.title} | {rates[0]:,.4g} {row.unit} | {rates[1]:,.4g} | "
+        f"| {row.title} | {medians[0]:,.4g} {row.unit} | {medians[1]:,.4g} | "
         f"{middle:.2f} ({least:.2f} to {most:.2f}) | {peaks[0]:,.0f} MB | {peaks[1]:,.0f} |"
     )
 

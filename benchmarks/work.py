@@ -1,13 +1,15 @@
-"""The same work, ours and a peer's; each piece gives its rate."""
+"""The same work, ours and a peer's; each piece gives its rate, or seconds where it says so."""
 
 import json
 import math
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ruamel.yaml import YAML
 
 from dropgpt import (
     artifact,
-    document,
     evaluation,
     generation,
-    own_files,
-    tokens,
     training,
     wikipedia,
 )
@@ -237,38 +237,69 @@ def generate_transformers() -> float:
     return made / timer.seconds
 
 
-# Documents and tokens: megabytes of text a second, to the files of the stages.
+# The stages whole, over the default corpus or many times as much of it.
+
+STAGES = ("download_fineweb", "tokenize", "train", "evaluate", "sample")
+SMALL = {"n_layer": 1, "n_head": 1, "n_embd": 16}  # a model that is no great part of the work
+PROJECT = Path(__file__).parent.parent
+# Leaves where the stage would show its first progress: all is read by then, nothing is done.
+START = """
+import runpy, sys
+from dropgpt import progress
+progress.progress = lambda *_, **__: sys.exit()
+runpy.run_module("stages.{}", run_name="__main__")
+"""
 
 
-def corpus_file(folder: Path, times: int) -> float:
-    """The default corpus, `times` over, as one of a user's own files; its megabytes of text."""
+@contextmanager
+def workspace(stage: str, times: int) -> Iterator[float]:
+    """A folder in which the stages before `stage` have run; the megabytes of text there."""
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"source": "files", "files": "corpora/*.jsonl"},
+        "model": SMALL,
+        "train": {"steps": 20},
+    }
+    values = PARAMS.model_dump()
+    for section, change in changes.items():
+        values[section] |= change
     size = 0
-    with (folder / "own.jsonl").open("w") as file:
-        for found in [*wikipedia.wikipedia()] * times:
-            file.write(json.dumps({"text": found.text}) + "\n")
-            size += len(found.text.encode())
-    return size / 1e6
+    with TemporaryDirectory() as folder, chdir(folder):
+        for name in ("src", "stages", "dvc.yaml"):
+            Path(name).symlink_to(PROJECT / name)
+        YAML().dump(values, Path("params.yaml"))
+        Path("corpora").mkdir()
+        with Path("corpora/own.jsonl").open("w") as file:
+            for found in [*wikipedia.wikipedia()] * times:
+                file.write(json.dumps({"text": found.text}) + "\n")
+                size += len(found.text.encode())
+        for earlier in STAGES[: STAGES.index(stage)]:
+            subprocess.run([sys.executable, "-m", f"stages.{earlier}"], check=True)
+        yield size / 1e6
 
 
-def prepare_documents(times: int) -> float:
-    with TemporaryDirectory() as folder:
-        size = corpus_file(Path(folder), times)
+def whole_stage(stage: str, times: int = 1) -> float:
+    """Megabytes of the corpus's text a second; the training is of 20 steps whatever its length."""
+    run = getattr(import_module(f"stages.{stage}"), stage)
+    with workspace(stage, times) as size:
+        params = load(Path("params.yaml"))
         with timed() as timer:
-            found = own_files.own_files(f"{folder}/*.jsonl", "text", None)
-            document.write(found, Path(folder) / "documents.parquet")
-    return size / timer.seconds
+            run(params)
+    return (1 if stage == "train" else size) / timer.seconds
 
 
-def tokenize(times: int) -> float:
-    encoding = gpt2_encoding()
-    with TemporaryDirectory() as folder:
-        size = corpus_file(Path(folder), times)
-        documents = Path(folder) / "documents.parquet"
-        document.write(own_files.own_files(f"{folder}/*.jsonl", "text", None), documents)
+def start(stage: str) -> float:
+    """Seconds that pass before a stage works."""
+    with workspace(stage, 1), timed() as timer:
+        subprocess.run([sys.executable, "-c", START.format(stage)], check=True)
+    return timer.seconds
+
+
+def repro_with_nothing_to_do() -> float:
+    """Seconds of the second `dvc repro`; the first may be long."""
+    for _ in range(2):
         with timed() as timer:
-            encoded = tokens.encode(document.read(documents), encoding, True)
-            tokens.write(encoded, Path(folder) / "tokens", 0.1)
-    return size / timer.seconds
+            subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True)
+    return timer.seconds
 
 
 def tokenize_tiktoken() -> float:
@@ -290,14 +321,15 @@ WORK: dict[str, Callable[[], float]] = {
     "evaluate_transformers": evaluate_transformers,
     "generate": generate,
     "generate_transformers": generate_transformers,
-    "documents": lambda: prepare_documents(1),
-    "documents ten times": lambda: prepare_documents(10),
-    "tokenize": lambda: tokenize(1),
-    "tokenize ten times": lambda: tokenize(10),
     "tokenize_tiktoken": tokenize_tiktoken,
+    "repro with nothing to do": repro_with_nothing_to_do,
 }
+for stage in STAGES:
+    WORK[f"start {stage}"] = partial(start, stage)
+    WORK[stage + " stage"] = partial(whole_stage, stage)
+    WORK[stage + " stage ten times"] = partial(whole_stage, stage, 10)
 
 if __name__ == "__main__":
     found = WORK[sys.argv[1]]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-    print(json.dumps({"rate": found, "peak_mb": peak * 1024 / 1e6}))
+    print(json.dumps({"found": found, "peak_mb": peak * 1024 / 1e6}))
