@@ -10,13 +10,14 @@ from dropgpt.files import replacing, write_json
 from dropgpt.hardware import environment, prepare
 from dropgpt.params import Params
 from dropgpt.progress import progress
+from dropgpt.slot import slot
 from dropgpt.vocabulary import gpt2_encoding
 from stages import run
 
 
 def sample(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt")).to(device)
+    model = artifact.load(Path("models/gpt"))
     encoding = gpt2_encoding()
     prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
@@ -28,19 +29,21 @@ def sample(params: Params) -> None:
 
     pairs = [(text, temperature) for text in prompts for temperature in params.sample.temperatures]
     generations = []
-    for text, temperature in progress(
-        "sample", "generations", params.runtime.log_interval, len(pairs), pairs
-    ):
-        ids = generation.generate(model, prompts[text], temperature, params.sample)
-        generations.append(
-            {
-                "prompt": text,
-                "temperature": temperature,
-                "text": encoding.decode(ids),
-                "tokens": ids,
-                "ended": len(ids) < params.sample.tokens,
-            }
-        )
+    with slot(device):
+        model.to(device)
+        for text, temperature in progress(
+            "sample", "generations", params.runtime.log_interval, len(pairs), pairs
+        ):
+            ids = generation.generate(model, prompts[text], temperature, params.sample)
+            generations.append(
+                {
+                    "prompt": text,
+                    "temperature": temperature,
+                    "text": encoding.decode(ids),
+                    "tokens": ids,
+                    "ended": len(ids) < params.sample.tokens,
+                }
+            )
 
     with replacing(Path("samples")) as partial:
         partial.mkdir()

@@ -8,6 +8,7 @@ from dropgpt import artifact, checkpoint, tokens, training
 from dropgpt.files import SUMS, replacing, sha256, write_json
 from dropgpt.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params
+from dropgpt.slot import slot
 from stages import run
 
 
@@ -22,7 +23,10 @@ def train(params: Params) -> None:
         "environment": surroundings,
         "files": _files(),
     }
-    with checkpoint.of_training(inputs, params.runtime.checkpoint_interval) as saved:
+    with (
+        checkpoint.of_training(inputs, params.runtime.checkpoint_interval) as saved,
+        slot(device),
+    ):
         result = training.train(
             params.model,
             params.train,

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 import hub
 from dropgpt.errors import UserError
 from dropgpt.hardware import prepare
+from dropgpt.interruption import SIGNALS
 from dropgpt.model import GPT, initialised
 from dropgpt.params import Data, DropoutSites, Model, Params
 
@@ -63,6 +64,15 @@ def tiny_model(**changes: Any) -> Model:
 def prepared() -> None:
     """The tests compute as the stages do."""
     prepare(params_with().runtime)
+
+
+@pytest.fixture
+def handlers_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture

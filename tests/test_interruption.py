@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,7 @@ except Interrupted as error:
 """
 
 
-@pytest.fixture(autouse=True)
-def _put_handlers_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    before = [signal.getsignal(number) for number in SIGNALS]
-    yield
-    for number, handler in zip(SIGNALS, before, strict=True):
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("handlers_put_back")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,0 +1,47 @@
+"""Several jobs on one machine: who computes when.
+
+`dvc queue start --jobs 4` starts four trainings. On one GPU they would run out of memory, and on
+a CPU each would take all cores from the others.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+# One folder for all copies of the project in which DVC runs experiments; DVC and git ignore it.
+FOLDER = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", "slots")
+CORES = torch.get_num_threads()  # as many as torch finds, before anybody sets a number
+PAUSE = 0.5  # seconds between two tries
+
+
+@contextmanager
+def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
+    """A turn on `device`, waited for and given back when the block, or the process, ends.
+
+    A GPU is for one job at a time; a CPU is for as many as its cores have threads to give:
+    on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null.
+    """
+    slots = max(1, CORES // torch.get_num_threads()) if device.type == "cpu" else 1
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{device.type}-{device.index or 0}"
+    locks = [FileLock(folder / f"{name}-{number}.lock") for number in range(slots)]
+    if (taken := _free(locks)) is None:
+        print(f"{device} is taken by other jobs of this project: waiting", file=sys.stderr)
+        while (taken := _free(locks)) is None:
+            time.sleep(PAUSE)
+    with taken:
+        yield
+
+
+def _free(locks: list[FileLock]) -> AbstractContextManager[FileLock] | None:
+    """One of `locks`, acquired, or None."""
+    for lock in locks:
+        with suppress(Timeout):
+            return lock.acquire(blocking=False)
+    return None
