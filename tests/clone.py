@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
@@ -35,7 +37,7 @@ class Clone:
             lines = (" ".join(WORDS[(i * j + number) % 12] for j in range(60)) for i in range(9))
             (folder / f"corpora/{number}.txt").write_text("<|endoftext|>".join(lines))
         self.set(**TINY, data={"source": "files", "files": "corpora/*.txt"})
-        self.git("init", "--quiet")
+        self.git("init", "--quiet", "--initial-branch", "main")
         self.commit()
 
     def set(self, **sections: dict[str, Any]) -> None:
@@ -58,6 +60,18 @@ class Clone:
         """What `dvc …` prints, on both streams."""
         done = self.run(sys.executable, "-m", "dvc", *arguments, ok=ok)
         return done.stdout + done.stderr
+
+    def dropgpt(self, *arguments: str, ok: bool = True) -> str:
+        """What `dropgpt …` prints; an error is one line."""
+        done = self.run(sys.executable, "-m", "dropgpt", *arguments, ok=ok)
+        assert ok or done.stderr.count("\n") == 1, done.stderr
+        return done.stdout + done.stderr
+
+    def start_queue(self, *arguments: str) -> None:
+        """`dvc queue start`, whose worker inherits the streams and would keep a pipe open."""
+        command = [sys.executable, "-m", "dvc", "queue", "start", *arguments]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, cwd=self.folder, env=environment(), check=True, **quiet)
 
     def run(
         self, *command: str, ok: bool = True, at: Path | None = None
@@ -116,6 +130,15 @@ def environment() -> dict[str, str]:
     """Nothing but the tests' own interpreter first on the path: stages find the code themselves."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true value of `condition`."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.002)
+    return value
 
 
 def stages_run(output: str) -> list[str]:

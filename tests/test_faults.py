@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from clone import Clone, environment
+from clone import Clone, wait_for
 from dropgpt.reproduce import outputs
 
 TRAIN = ("repro", "--force", "--single-item", "train")
@@ -42,15 +41,6 @@ def clone(whole: Clone, tmp_path: Path) -> Iterator[Clone]:
     yield clone
     for process in clone.processes():
         process.kill()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first true value of `condition`."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.002)
-    return value
 
 
 def wait_for_a_save(clone: Clone) -> None:
@@ -262,10 +252,7 @@ def start_in_queue(clone: Clone) -> str:
     """Start the experiment in the queue; its name there."""
     queued = re.search(r"Queued experiment '(\S+)'", clone.dvc(*EXPERIMENT, "--queue"))
     assert queued
-    # Its worker inherits the streams, and would keep a pipe open.
-    command = [sys.executable, "-m", "dvc", "queue", "start"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(command, cwd=clone.folder, env=environment(), check=True, **quiet)
+    clone.start_queue()
     return queued[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -149,12 +150,18 @@ def rank_frequency(
 def _table(
     encoded: Iterable[tuple[Document, Tokens]], write_tokens: Callable[[bytes], Any]
 ) -> pd.DataFrame:
-    """Hand on the tokens of each document and keep a row of it: id, source, tokens, bytes."""
+    """Hand on the tokens of each document and keep a row of it.
+
+    id, source, tokens (how many), bytes (of its text), sha256 (of its tokens).
+    """
     rows = []
     for document, ids in encoded:
-        write_tokens(ids.astype("<u2").tobytes())
-        rows.append((document.id, document.source, len(ids), len(document.text.encode())))
-    return pd.DataFrame(rows, columns=["id", "source", "tokens", "bytes"])
+        content = ids.astype("<u2").tobytes()
+        write_tokens(content)
+        text_bytes = len(document.text.encode())
+        checksum = hashlib.sha256(content).hexdigest()
+        rows.append((document.id, document.source, len(ids), text_bytes, checksum))
+    return pd.DataFrame(rows, columns=["id", "source", "tokens", "bytes", "sha256"])
 
 
 def _held_out(table: pd.DataFrame, fraction: float) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,155 @@
+"""The command `dropgpt`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from dropgpt import comparison, experiments
+from dropgpt.errors import UserError
+
+COMPARE = """Compare runs on the held-out tokens.
+
+Without a REVISION: all experiments since HEAD, grouped by what differs in them but the seed.
+With some: these experiments, branches, tags or commits, the first of which is the baseline; with
+two, document by document. "workspace" is what lies in this folder, which is not touched.
+"""
+NOTE = """Loss, its spread over the runs and the difference to the baseline are nats a token. The
+interval takes in the chance of seeds and of documents; better and worse are said where it leaves
+out 0. With one seed it knows of the documents only, and nothing is said.
+"""
+SHOWN = 5  # documents at either end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="dropgpt", description=__doc__)
+    command = parser.add_subparsers(required=True).add_parser(
+        "compare",
+        help="whether runs differ by more than chance",
+        description=COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("revisions", nargs="*", metavar="REVISION")
+    command.add_argument("--by", action="append", metavar="KEY", help="group by this parameter")
+    command.add_argument("--baseline", metavar="VALUE", help="the group to compare with: the first")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="differences as .svg or .png")
+    formats = command.add_mutually_exclusive_group()
+    for name in ("md", "json", "csv"):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name)
+    try:
+        compare(**vars(parser.parse_args()))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(
+    revisions: list[str],
+    by: list[str] | None,
+    baseline: str | None,
+    plot: Path | None,
+    format: str | None,
+) -> None:
+    runs = [experiments.read(name) for name in revisions or experiments.since_head()]
+    if len(runs) < 2:
+        raise UserError(
+            "compare: it takes two runs or more: name them, or run experiments from this commit, "
+            "as `dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
+        )
+    comparison.check_comparable(runs)
+    if revisions and not by:
+        title, groups = "run", {run.name: {"": run} for run in runs}
+    else:
+        keys = by or comparison.varied(runs)
+        title, groups = ", ".join(keys), comparison.groups(runs, keys)
+    if baseline is not None and baseline not in groups:
+        raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
+    table = comparison.table(groups, baseline or next(iter(groups)))
+    documents = comparison.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
+    match format:
+        case "csv":
+            print(table.to_csv(index=False), end="")
+        case "json":
+            found = {"by": title, "groups": _records(table)}
+            found |= {} if documents is None else {"documents": _records(documents)}
+            print(json.dumps(found, indent=2))
+        case "md":
+            print(_markdown(_rounded(table, title)))
+        case None:
+            print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
+            if documents is not None:
+                _print_documents(documents)
+    if plot:
+        _draw(table, title, plot)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    return json.loads(table.to_json(orient="records"))  # type: ignore[no-any-return]
+
+
+def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """The table as people read it, under the title of its groups."""
+
+    def signed(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:+.4f}"
+
+    return pd.DataFrame(
+        {
+            title: table.group,
+            "runs": table.runs.map(str),
+            "loss": table.loss.map("{:.4f}".format),
+            "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
+            "perplexity": table.perplexity.map("{:,.1f}".format),
+            "difference": table.difference.map(signed),
+            "95% interval": [
+                f"{signed(low)} to {signed(high)}" if signed(low) else ""
+                for low, high in zip(table.low, table.high, strict=True)
+            ],
+            "verdict": table.verdict,
+        }
+    )
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _print_documents(documents: pd.DataFrame) -> None:
+    better = int((documents.difference < 0).sum())
+    worse = int((documents.difference > 0).sum())
+    print(
+        f"Of {len(documents)} documents {better} are better and {worse} worse. Those at the ends:\n"
+    )
+    ends = (
+        documents
+        if len(documents) <= 2 * SHOWN
+        else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
+    )
+    print(ends.to_string(index=False, float_format="{:.4f}".format))
+
+
+def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
+    """Each group's difference to the baseline, with its interval."""
+    import matplotlib
+
+    if file.suffix not in (".svg", ".png"):
+        raise UserError(f"compare: --plot {file}: it draws .svg and .png")
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "dropgpt", "font.size": 9}  # the same table, the same bytes
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    known = table.fillna({"difference": 0.0, "low": 0.0, "high": 0.0})
+    reach = [known.difference - known.low, known.high - known.difference]
+    axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
+    axes.axhline(0, color="gray", linewidth=0.7)
+    axes.set(xlabel=title, ylabel="difference (nats a token)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
