@@ -12,13 +12,14 @@ from dropgpt.hardware import enough_memory, environment, prepare
 from dropgpt.own_files import own_files
 from dropgpt.params import Params
 from dropgpt.progress import progress
+from dropgpt.slot import slot
 from dropgpt.vocabulary import END_OF_TEXT, gpt2_encoding
 from stages import run
 
 
 def evaluate(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt")).to(device)
+    model = artifact.load(Path("models/gpt"))
     tensor = tokens.read(Path("data/tokens"))
     held_out = tensor.documents[tensor.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tensor.held_out, held_out)}
@@ -28,12 +29,15 @@ def evaluate(params: Params) -> None:
             tokens.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
         )
 
-    passes = 2 * sum(len(ids) for ids, _ in corpora.values())  # dropout off, dropout on
+    passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
+    total = passes * sum(len(ids) for ids, _ in corpora.values())
     advice = f"evaluate.batch_size is {params.evaluate.batch_size}: lower it"
     with (
         enough_memory(f"evaluate, on {device}", advice),
-        progress("evaluate", "tokens", params.runtime.log_interval, passes) as bar,
+        slot(device),
+        progress("evaluate", "tokens", params.runtime.log_interval, total) as bar,
     ):
+        model.to(device)
         measured = {
             name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)
             for name, (ids, documents) in corpora.items()

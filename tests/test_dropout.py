@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dropgpt import dropout
-from dropgpt.dropout import BLOCK, Dropout, attention, keep_mask
+from dropgpt.dropout import BLOCK, Dropout, attention, attention_dropping_keys, keep_mask
 
 
 def again(work: Callable[[], Tensor]) -> Tensor:
@@ -94,3 +94,20 @@ def test_attention_without_dropout_is_torchs_own() -> None:
     assert torch.equal(attention(q, k, v, 0.0, is_causal=True), expected)
     keep = torch.ones(2, 2, 8, 8, dtype=torch.bool)
     torch.testing.assert_close(plain(q, k, v, keep, 1.0), expected)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_dropped_keys_are_out_of_sight_and_the_others_share_the_weight(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    q, k = torch.randn(2, 50, 2, 16, 8, device=device)
+    values = torch.eye(16, device=device).expand(50, 2, 16, 16)  # what comes out are the weights
+    weights = attention_dropping_keys(q, k, values, 0.3)
+    assert torch.allclose(weights.sum(-1), torch.ones((), device=device))
+    seen = weights > 0
+    assert not seen.triu(1).any()
+    assert seen.diagonal(dim1=-2, dim2=-1).all()
+    before = torch.ones(16, 16, dtype=torch.bool).tril(-1)
+    assert seen[..., before].float().mean().item() == pytest.approx(0.7, abs=0.02)
+    scores = (q @ k.mT / 8**0.5).masked_fill(~seen, -torch.inf)
+    torch.testing.assert_close(weights, scores.softmax(-1))

@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 
 from conftest import params_with
-from dropgpt.evaluation import document_losses, losses, plan, summary, unigram_loss
+from dropgpt.evaluation import (
+    document_losses,
+    losses,
+    perplexity,
+    plan,
+    summary,
+    unigram_loss,
+)
 from dropgpt.model import GPT
+from dropgpt.randomness import seed_torch
 from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
@@ -81,6 +89,7 @@ def test_dropout_left_on_costs_loss_and_eval_mode_is_given_back(
     evaluate = params_with().evaluate
     off = document_losses(make_gpt(dropout=0.0), TOKENS, DOCUMENTS, evaluate)
     assert (off.nats == off.nats_dropout_on).all()
+    assert (off.nats == off.nats_monte_carlo).all()
     model = make_gpt(dropout=0.5)
     on = document_losses(model, TOKENS, DOCUMENTS, evaluate)
     torch.rand(3)  # the masks do not depend on what was drawn before
@@ -91,14 +100,36 @@ def test_dropout_left_on_costs_loss_and_eval_mode_is_given_back(
     assert not model.training
 
 
+def test_monte_carlo_averages_the_probabilities_of_passes_with_masks_of_their_own(
+    make_gpt: Callable[..., GPT],
+) -> None:
+    model, one = make_gpt(dropout=0.5), pd.DataFrame({"tokens": [1]})
+    with torch.no_grad():
+        model.wte.weight *= 20  # so that the passes differ
+    token = TOKENS[:1]
+    evaluate = params_with(evaluate={"dropout_passes": 3}).evaluate
+    passes = []
+    for number in range(3):
+        seed_torch(evaluate.seed, "evaluation", f"{number}/0")
+        passes.append(losses(model.train(), token, plan(np.array([1]), 32, 16), 1)[0])
+    assert len({*passes}) == 3
+    found = document_losses(model, token, one, evaluate)
+    assert found.nats_dropout_on[0] == pytest.approx(np.mean(passes))
+    assert found.nats_monte_carlo[0] == pytest.approx(-np.log(np.mean(np.exp(-np.array(passes)))))
+    assert found.nats_monte_carlo[0] < found.nats_dropout_on[0]
+
+
 def test_summary() -> None:
-    documents = DOCUMENTS.assign(nats=2.0 * LENGTHS, nats_dropout_on=3.0 * LENGTHS)
+    documents = DOCUMENTS.assign(
+        nats=2.0 * LENGTHS, nats_dropout_on=3.0 * LENGTHS, nats_monte_carlo=2.5 * LENGTHS
+    )
     found = summary(documents, params_with().evaluate)
     assert found["loss"] == pytest.approx(2)
     assert found["perplexity"] == pytest.approx(math.exp(2))
     assert found["perplexity_95_low"] == pytest.approx(math.exp(2))
     assert found["bits_per_byte"] == pytest.approx(2 / math.log(2) / 4)
     assert found["loss_dropout_on"] == pytest.approx(3)
+    assert found["monte_carlo"]["perplexity_95_high"] == pytest.approx(math.exp(2.5))
     assert found["tokens"] == LENGTHS.sum()
     one = summary(documents[:1], params_with().evaluate)
     assert one["perplexity_95_low"] is None
@@ -110,11 +141,9 @@ def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
     for trial in range(200):
         tokens = random.integers(50, 150, 60)
         nats = tokens * random.normal(3, 0.5, 60)
-        documents = pd.DataFrame(
-            {"tokens": tokens, "bytes": tokens, "nats": nats, "nats_dropout_on": nats}
-        )
+        documents = pd.DataFrame({"tokens": tokens, "nats": nats})
         evaluate = params_with(evaluate={"seed": trial, "bootstrap_resamples": 300}).evaluate
-        found = summary(documents, evaluate)
+        found = perplexity(documents.nats, documents.tokens, evaluate)
         hits += found["perplexity_95_low"] <= math.exp(3) <= found["perplexity_95_high"]
     assert 180 <= hits <= 198  # of 200; 190 expected, less a little for 60 documents
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from conftest import tiny_model
+from dropgpt.dropout import Dropout
 from dropgpt.loss import cross_entropy
-from dropgpt.model import GPT, initialised
+from dropgpt.model import GPT, initialised, scale_dropout
 from dropgpt.params import DropoutSites
 from dropgpt.vocabulary import N_VOCAB
 
@@ -32,6 +33,45 @@ def test_eval_mode_gives_the_same_logits_for_any_rate(make_gpt: Callable[..., GP
     logits = [make_gpt(dropout=rate).eval()(TOKENS) for rate in (0.0, 0.1, 0.9)]
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(logits[0], logits[2])
+
+
+def test_the_probabilities_follow_the_factor_at_every_site(make_gpt: Callable[..., GPT]) -> None:
+    """An attention that dropped all of its keys but one would still be one, hence weights."""
+    model = make_gpt(dropout=0.4, block_dropout=0.2).train()
+    for factor in (0.0, 0.5, 1.0):
+        scale_dropout(model, factor)
+        found = [module.rate for module in model.modules() if isinstance(module, Dropout)]
+        assert found == [factor * 0.4] + [factor * rate for rate in (0.4, 0.4, 0.4, 0.2)] * 2
+    scale_dropout(model, 0.0)
+    assert torch.equal(model(TOKENS), model.eval()(TOKENS))
+
+
+def test_a_window_skips_a_block_whole_or_takes_more_of_it(make_gpt: Callable[..., GPT]) -> None:
+    block = make_gpt(dropout=0.0, block_dropout=0.25).train().h[0]
+    x = torch.randn(1, 8, 16).expand(2000, 8, 16)
+    added = block.eval()(x, None)[:1] - x[:1]
+    skipped, taken = 0, 0
+    for found in block.train()(x, None) - x:
+        skipped += not found.any()
+        taken += torch.allclose(found, added[0] / 0.75, atol=1e-4)
+    assert skipped + taken == 2000
+    assert skipped / 2000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_keys_are_dropped_in_training_only_and_without_scaling(
+    make_gpt: Callable[..., GPT],
+) -> None:
+    rates = {"dropout": 0.0, "attention": 0.5}
+    keys = make_gpt(**rates, attention_dropout="keys")
+    assert torch.equal(keys.eval()(TOKENS), make_gpt(dropout=0.0).eval()(TOKENS))
+    attn = keys.train().h[0].attn
+    with torch.no_grad():
+        attn.c_attn.weight.zero_()
+        attn.c_attn.bias.fill_(1)
+        attn.c_proj.weight.copy_(torch.eye(16))
+    # Whatever keys are left, the mean of equal values is that value.
+    torch.testing.assert_close(attn(torch.randn(3, 32, 16), None), torch.ones(3, 32, 16))
+    assert not torch.equal(keys(TOKENS), keys(TOKENS))
 
 
 @pytest.mark.parametrize("site", SITES)

@@ -17,7 +17,7 @@ from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.interruption import Interrupted
 from dropgpt.randomness import seed_torch
-from dropgpt.training import Result, learning_rate, outcome, train
+from dropgpt.training import Result, dropout_factor, learning_rate, outcome, train
 from dropgpt.vocabulary import N_VOCAB
 
 RANDOM = np.random.default_rng(0)
@@ -87,6 +87,32 @@ def test_looking_more_often_does_not_change_the_training() -> None:
     pd.testing.assert_frame_equal(often.steps, seldom.steps, check_exact=True)
     for a, b in zip(often.model.parameters(), seldom.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_schedules_of_dropout() -> None:
+    def factors(schedule: str, switch_step: int = 0) -> list[float]:
+        changes = {"dropout_schedule": schedule, "dropout_switch_step": switch_step}
+        params = params_with(train={"steps": 5} | changes).train
+        return [dropout_factor(params, step) for step in range(5)]
+
+    assert factors("constant") == [1] * 5
+    assert factors("early", 2) == [1, 1, 0, 0, 0]
+    assert factors("late", 2) == [0, 0, 1, 1, 1]
+    assert factors("linear_up") == [0, 0.25, 0.5, 0.75, 1]
+    assert factors("linear_down") == [1, 0.75, 0.5, 0.25, 0]
+
+
+def test_a_schedule_changes_the_steps_with_dropout_and_no_others() -> None:
+    """The losses of steps with and without dropout are, bit for bit, those of constant rates."""
+    on, off = run().steps, run(model={"dropout": 0.0}).steps
+    late = run(dropout_schedule="late", dropout_switch_step=2).steps
+    early = run(dropout_schedule="early", dropout_switch_step=2).steps
+    assert late[:2].equals(off[:2])
+    assert early[:2].equals(on[:2])
+    assert late.loss[2] != off.loss[2]
+    assert early.loss[2] != on.loss[2]
+    assert run(dropout_schedule="early", dropout_switch_step=0).steps.equals(off)
+    assert run(dropout_schedule="late", dropout_switch_step=0).steps.equals(on)
 
 
 def test_the_seed_alone_decides() -> None:

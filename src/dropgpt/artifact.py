@@ -55,6 +55,8 @@ def save(model: GPT, folder: Path) -> None:
                 # Theirs has one rate for both additions to the residual stream, ours has two.
                 "resid_pdrop": sites["attention_output"],
                 "dropout_sites": sites,
+                "attention_dropout": config.attention_dropout,
+                "block_dropout": config.block_dropout,
                 "bos_token_id": END_OF_TEXT_ID,
                 "eos_token_id": END_OF_TEXT_ID,
                 "dtype": "float32",
@@ -86,6 +88,8 @@ def load(folder: Path) -> GPT:
         n_ctx=stored["n_positions"],
         dropout=0.0,
         dropout_sites=stored["dropout_sites"],
+        attention_dropout=stored["attention_dropout"],
+        block_dropout=stored["block_dropout"],
         scale_logits=False,
         token_embedding_std=None,
     )

@@ -20,11 +20,14 @@ SCORES = 1 << 20  # attention scores that are worked on at once: as many as stay
 
 
 class Dropout(nn.Module):
-    """Zeroes elements with probability `rate` in training, and scales the rest by 1/(1-rate)."""
+    """Zeroes elements with probability `rate` in training, and scales the rest by 1/(1-rate).
+
+    A schedule moves `rate` between 0 and `full_rate`, which the model was made with.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate = self.full_rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
@@ -45,6 +48,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, rate: float, is_causal: bool) -> 
         y: Tensor = _Attention.apply(q, k, v, *keep_mask((*q.shape[:-1], k.shape[-2]), rate))
         return y
     return F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=is_causal)
+
+
+def attention_dropping_keys(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Tensor:
+    """Causal attention in which each position loses sight of keys with probability `rate`.
+
+    DropKey (Li et al. 2023): the mask comes before the softmax, so the weights of the keys left
+    add up to 1 and nothing is scaled. A position's own key stays, or it might see none at all.
+    """
+    shape = (*q.shape[:-1], k.shape[-2])
+    if q.device.type == "cpu":
+        seen, _ = keep_mask(shape, rate)
+    else:
+        seen = torch.rand(shape, device=q.device) >= rate
+    own = torch.eye(shape[-2], dtype=torch.bool, device=q.device)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=(seen | own).tril_())
 
 
 def keep_mask(shape: tuple[int, ...], rate: float) -> tuple[Tensor, float]:

@@ -7,6 +7,7 @@ the text instead of its tokens, so that models with other tokenizers can be comp
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,12 @@ def document_losses(
     params: Evaluate,
     advance: Callable[[int], Any] = lambda n: None,
 ) -> pd.DataFrame:
-    """`documents` with two more columns, the sum over each one's tokens in nats.
+    """`documents` with three more columns, the sum over each one's tokens in nats.
 
-    nats             in eval mode
-    nats_dropout_on  with the masks of (seed, batch), as in training
+    nats              in eval mode
+    nats_dropout_on   dropout as in training, with the masks of (seed, pass, batch): the mean of
+                      `dropout_passes`
+    nats_monte_carlo  of the mean of the passes' probabilities (Gal and Ghahramani 2016)
     """
     lengths = documents.tokens.to_numpy()
     spans = np.array([lengths.sum()]) if params.across_documents else lengths
@@ -120,36 +123,58 @@ def document_losses(
     model.eval()
     off = losses(model, tokens, windows, params.batch_size, advance)
     model.train()
-    on = losses(
-        model,
-        tokens,
-        windows,
-        params.batch_size,
-        advance,
-        before_batch=lambda batch: seed_torch(params.seed, "evaluation", batch),
-    )
+    on = np.zeros(len(tokens))
+    likelihood = np.full(len(tokens), -np.inf)  # log of the sum of the probabilities
+    for number in range(params.dropout_passes):
+        found = losses(
+            model,
+            tokens,
+            windows,
+            params.batch_size,
+            advance,
+            partial(_draw_masks_of, params.seed, number),
+        )
+        on += found
+        likelihood = np.logaddexp(likelihood, -found.astype(np.float64))
     model.eval()
+    by_token = {
+        "nats": off.astype(np.float64),
+        "nats_dropout_on": on / params.dropout_passes,
+        "nats_monte_carlo": math.log(params.dropout_passes) - likelihood,
+    }
     begins = np.cumsum(lengths) - lengths
-    return documents.assign(
-        nats=np.add.reduceat(off.astype(np.float64), begins),
-        nats_dropout_on=np.add.reduceat(on.astype(np.float64), begins),
-    )
+    return documents.assign(**{n: np.add.reduceat(nats, begins) for n, nats in by_token.items()})
+
+
+def _draw_masks_of(seed: int, number: int, batch: int) -> None:
+    seed_torch(seed, "evaluation", f"{number}/{batch}")
 
 
 def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
-    """What `document_losses` found, as numbers a token; losses in nats.
+    """What `document_losses` found, as numbers a token; losses in nats."""
+    nats, tokens = documents.nats, documents.tokens
+    return perplexity(nats, tokens, params) | {
+        "bits_per_byte": float(nats.sum() / math.log(2) / documents.bytes.sum()),
+        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
+        "monte_carlo": perplexity(documents.nats_monte_carlo, tokens, params),
+        "tokens": int(tokens.sum()),
+        "documents": len(documents),
+    }
+
+
+def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str, Any]:
+    """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
 
     The 95% interval is the percentile bootstrap (Efron 1979) over documents, since the tokens
     of one document are not independent; null where there is one document only.
     """
     from scipy.stats import bootstrap  # slow to import, and training needs only the rest
 
-    nats, tokens = documents.nats.to_numpy(), documents.tokens.to_numpy()
     loss = nats.sum() / tokens.sum()
     low = high = None
-    if len(documents) > 1:
+    if len(nats) > 1:
         low, high = bootstrap(
-            (nats, tokens),
+            (nats.to_numpy(), tokens.to_numpy()),
             lambda n, t, axis: n.sum(axis) / t.sum(axis),
             paired=True,
             vectorized=True,
@@ -163,10 +188,6 @@ def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
         "perplexity": math.exp(loss),
         "perplexity_95_low": None if low is None else math.exp(low),
         "perplexity_95_high": None if high is None else math.exp(high),
-        "bits_per_byte": float(nats.sum() / math.log(2) / documents.bytes.sum()),
-        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
-        "tokens": int(tokens.sum()),
-        "documents": len(documents),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dropgpt.dropout import Dropout, attention
+from dropgpt.dropout import Dropout, attention, attention_dropping_keys
 from dropgpt.params import Model
 from dropgpt.randomness import torch_generator
 from dropgpt.vocabulary import N_VOCAB
@@ -40,7 +40,8 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.n_head = config.n_head
-        self.rate = site_rate(config, "attention")
+        self.drops_keys = config.attention_dropout == "keys"
+        self.attention_dropout = Dropout(site_rate(config, "attention"))
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.dropout = Dropout(site_rate(config, "attention_output"))
@@ -50,13 +51,12 @@ class Attention(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
-        y = attention(
-            q,
-            k,
-            v,
-            self.rate if self.training else 0.0,
-            is_causal=q.size(2) > 1,  # one new token may see all that the cache holds
-        )
+        rate = self.attention_dropout.rate if self.training else 0.0
+        if rate and self.drops_keys:
+            y = attention_dropping_keys(q, k, v, rate)
+        else:
+            # One new token may see all that the cache holds.
+            y = attention(q, k, v, rate, is_causal=q.size(2) > 1)
         return self.dropout(self.c_proj(y.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
 
 
@@ -78,10 +78,15 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
+        self.dropout = Dropout(config.block_dropout)
 
     def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), cache)
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+        y = x + self.attn(self.ln_1(x), cache)
+        y = y + self.mlp(self.ln_2(y))
+        if not (self.training and self.dropout.rate):
+            return y  # type: ignore[no-any-return]
+        # One element a window: what the whole block adds to it stays or goes.
+        return x + (y - x) * self.dropout(x.new_ones(len(x), 1, 1))  # type: ignore[no-any-return]
 
 
 class GPT(nn.Module):
@@ -113,6 +118,13 @@ class GPT(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next token, (batch, time, N_VOCAB); the head is the token embedding."""
         return F.linear(self.features(tokens), self.wte.weight)
+
+
+def scale_dropout(model: GPT, factor: float) -> None:
+    """From now on drop with `factor`, 0 to 1, times the probabilities of the model's config."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.rate = factor * module.full_rate
 
 
 def site_rate(config: Model, site: str) -> float:

@@ -61,6 +61,8 @@ class Model(Section):
     n_ctx: PositiveInt
     dropout: Rate
     dropout_sites: DropoutSites
+    attention_dropout: Literal["weights", "keys"]
+    block_dropout: Rate
     scale_logits: bool
     token_embedding_std: PositiveFloat | None
 
@@ -76,6 +78,8 @@ class Train(Section):
     steps: PositiveInt
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None
+    dropout_schedule: Literal["constant", "early", "late", "linear_up", "linear_down"]
+    dropout_switch_step: NonNegativeInt
     sampling: Literal["epoch", "random"]
     loss: Literal["all_tokens", "final_token"]
     learning_rate: PositiveFloat
@@ -105,6 +109,7 @@ class Evaluate(Section):
     stride: PositiveInt
     across_documents: bool
     batch_size: PositiveInt
+    dropout_passes: PositiveInt
     bootstrap_resamples: Annotated[int, Field(ge=100)]
     extra_corpora: list[Text]
 

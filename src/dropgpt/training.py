@@ -15,7 +15,7 @@ from dropgpt.evaluation import window_loss
 from dropgpt.hardware import enough_memory
 from dropgpt.interruption import Interrupted, postponed
 from dropgpt.loss import cross_entropy
-from dropgpt.model import GPT, initialised
+from dropgpt.model import GPT, initialised, scale_dropout
 from dropgpt.params import Model, Train
 from dropgpt.progress import progress
 from dropgpt.randomness import seed_torch
@@ -96,6 +96,7 @@ def train(
                 )
                 batch = windows(training, starts, n_ctx)
                 seed_torch(params.seed, "dropout", step)
+                scale_dropout(model, dropout_factor(params, step))
                 loss = _backward(model, batch, micro_batch_size, params.loss, dtype)
                 norm = torch.nn.utils.clip_grad_norm_(
                     model.parameters(), params.max_gradient_norm or math.inf
@@ -143,6 +144,26 @@ def learning_rate(params: Train, step: int) -> float:
         case "cosine":
             left = (1 + math.cos(math.pi * progress)) / 2
     return params.final_learning_rate + left * (params.learning_rate - params.final_learning_rate)
+
+
+def dropout_factor(params: Train, step: int) -> float:
+    """By what the dropout rates are multiplied at step `step`, 0 to 1.
+
+    early, late: 1 before or from `dropout_switch_step`, else 0. linear_up: from 0 at the first
+    step to 1 at the last; linear_down: the reverse.
+    """
+    progress = step / max(1, params.steps - 1)
+    match params.dropout_schedule:
+        case "constant":
+            return 1.0
+        case "early":
+            return float(step < params.dropout_switch_step)
+        case "late":
+            return float(step >= params.dropout_switch_step)
+        case "linear_up":
+            return progress
+        case "linear_down":
+            return 1 - progress
 
 
 def outcome(result: Result) -> dict[str, float]:
