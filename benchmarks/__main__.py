@@ -38,16 +38,16 @@ if "NANOGPT" in os.environ:
         Row("train, nanoGPT compiled", TOKENS, "train", "train_nanogpt compiled"),
     ]
 ROWS += [
-    Row(f"growth of {stage}: ten times the text beside once", unit, f"{stage} ten times", stage)
-    for stage, unit in (
-        ("download_fineweb stage", TEXT),
-        ("tokenize stage", TEXT),
-        ("train stage", "times 20 steps/s"),
-        ("evaluate stage", TEXT),
+    Row(
+        f"growth: {stage}, ten times the text beside once",
+        "times 20 steps/s" if stage == "train" else TEXT,
+        f"{stage} stage ten times",
+        f"{stage} stage",
     )
+    for stage in STAGES[:-1]
 ]
-ROWS += [Row(f"start of {stage}", "s", f"start {stage}") for stage in STAGES]
-ROWS += [Row("start of `dvc repro` with nothing to do", "s", "repro with nothing to do")]
+ROWS += [Row(f"start: {stage}", "s", f"start {stage}") for stage in STAGES]
+ROWS += [Row("start: `dvc repro` with nothing to do", "s", "repro with nothing to do")]
 
 
 def measure(work: str) -> dict[str, float]:

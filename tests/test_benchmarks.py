@@ -8,7 +8,8 @@ from benchmarks import work
 from benchmarks.__main__ import ROWS
 from conftest import params_with
 
-PEERS_THAT_TAKE_LONG = [name for name in work.WORK if "nanogpt" in name or "compiled" in name]
+# The last three do what other names do with another stage.
+LONG = ("nanogpt", "compiled", "repro", "ten times", "evaluate stage", "start train", "start eval")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(work, name, value)
 
 
-@pytest.mark.parametrize("name", sorted({*work.WORK} - {*PEERS_THAT_TAKE_LONG}))
+@pytest.mark.parametrize(
+    "name", [name for name in work.WORK if not any(part in name for part in LONG)]
+)
 def test_a_piece_of_work_gives_its_rate(name: str) -> None:
     assert work.WORK[name]() > 0
 
@@ -33,4 +36,4 @@ def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_row_names_work_that_there_is() -> None:
     for row in ROWS:
-        assert {row.ours, row.peer} <= {*work.WORK}
+        assert {row.ours, row.peer or row.ours} <= {*work.WORK}

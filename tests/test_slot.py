@@ -69,10 +69,7 @@ def test_a_cpu_serves_as_many_jobs_as_it_has_cores_for(
 def test_a_job_that_waits_can_be_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
     listen()
-    with (
-        other_job("cuda", tmp_path) as job,
-        pytest.raises(Interrupted, match="SIGTERM"),
-        slot(torch.device("cuda"), tmp_path),
-    ):
-        pytest.fail("the slot is taken")
-    job.kill()
+    with other_job("cuda", tmp_path) as job:
+        with pytest.raises(Interrupted, match="SIGTERM"), slot(torch.device("cuda"), tmp_path):
+            pytest.fail("the slot is taken")
+        job.kill()
