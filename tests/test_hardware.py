@@ -1,3 +1,4 @@
+import platform
 import subprocess
 import sys
 from multiprocessing import get_context
@@ -32,6 +33,18 @@ def test_bfloat16_only_where_the_hardware_multiplies_it(
     assert compute_dtype("auto", cpu) == (torch.bfloat16 if has else torch.float32)
     assert compute_dtype("float32", cpu) == torch.float32
     assert compute_dtype("bfloat16", cpu) == torch.bfloat16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is asked for")
+def test_memory_that_was_freed_is_used_again_without_asking_the_system(prepared: None) -> None:
+    import resource
+
+    def new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(25_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert min(new_pages() for _ in range(4)) < 1000  # of 25,000
 
 
 @needs_fork
