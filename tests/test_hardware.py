@@ -60,7 +60,6 @@ def test_the_first_call_in_a_process_is_as_exact_as_the_second() -> None:
 
 def greatest_difference() -> float:
     """Between the first call and the second, of 100 processes that torch has not worked in yet."""
-    torch.use_deterministic_algorithms(True)  # its imports take longer than all the rest
     runtime = params_with(runtime={"device": "cpu"}).runtime
     with get_context("fork").Pool(4, maxtasksperchild=1) as processes:
         return max(processes.imap(difference, [runtime] * 100))

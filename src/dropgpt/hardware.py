@@ -24,7 +24,8 @@ def prepare(runtime: Runtime) -> torch.device:
     """
     _keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only so
-    torch.use_deterministic_algorithms(True)
+    # What use_deterministic_algorithms(True) does, without its import of torch's compiler.
+    torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory that it did not write; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Told a number, MKL no longer chooses one from call to call.
