@@ -31,6 +31,12 @@ ROWS = [
     Row("evaluate, transformers", TOKENS, "evaluate", "evaluate_transformers"),
     Row("generate, transformers", TOKENS, "generate", "generate_transformers"),
     Row("tokenize, tiktoken", TEXT, "tokenize stage", "tokenize_tiktoken"),
+    Row(
+        "tokenize, tiktoken, ten times the text",
+        TEXT,
+        "tokenize stage ten times",
+        "tokenize_tiktoken ten times",
+    ),
 ]
 if "NANOGPT" in os.environ:
     ROWS += [

@@ -60,6 +60,12 @@ def device_and_dtype() -> tuple[torch.device, torch.dtype]:
     return device, compute_dtype(PARAMS.train.precision, device)
 
 
+def peers_device_and_dtype() -> tuple[torch.device, torch.dtype]:
+    """The same ones. What else `prepare` sets is ours: a peer runs as torch comes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return device, compute_dtype(PARAMS.train.precision, device)
+
+
 # Training: tokens a second, with dropout at four sites.
 
 
@@ -92,8 +98,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of inputs and tar
 
 def plain_loop(model: torch.nn.Module, loss_of: Loss) -> float:
     """What one writes around a model: autocast, backward, clipping, AdamW."""
-    device, dtype = device_and_dtype()
-    torch.use_deterministic_algorithms(False)
+    device, dtype = peers_device_and_dtype()
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device.type == "cuda")
     random = np.random.default_rng(0)
@@ -184,7 +189,7 @@ def evaluate() -> float:
 
 def evaluate_transformers() -> float:
     """The sliding window of the Hugging Face documentation, one window at a time."""
-    device, _ = device_and_dtype()
+    device, _ = peers_device_and_dtype()
     model = both()[1].to(device)
     ids = torch.from_numpy(np.concatenate([[END_OF_TEXT_ID], STREAM[:MEASURED]]).astype(np.int64))
     total, seen = 0.0, 0
@@ -217,7 +222,7 @@ def generate() -> float:
 
 
 def generate_transformers() -> float:
-    device, _ = device_and_dtype()
+    device, _ = peers_device_and_dtype()
     model: Any = both()[1].to(device)
     options: dict[str, Any] = {
         "max_new_tokens": NEW,
@@ -302,9 +307,10 @@ def repro_with_nothing_to_do() -> float:
     return timer.seconds
 
 
-def tokenize_tiktoken() -> float:
+def tokenize_tiktoken(times: int) -> float:
+    """Without the reading and writing, and all texts at once."""
     encoding = gpt2_encoding()
-    texts = [found.text for found in wikipedia.wikipedia()]
+    texts = [found.text for found in wikipedia.wikipedia()] * times
     with timed() as timer:
         encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
     return sum(len(text.encode()) for text in texts) / 1e6 / timer.seconds
@@ -321,7 +327,8 @@ WORK: dict[str, Callable[[], float]] = {
     "evaluate_transformers": evaluate_transformers,
     "generate": generate,
     "generate_transformers": generate_transformers,
-    "tokenize_tiktoken": tokenize_tiktoken,
+    "tokenize_tiktoken": lambda: tokenize_tiktoken(1),
+    "tokenize_tiktoken ten times": lambda: tokenize_tiktoken(10),
     "repro with nothing to do": repro_with_nothing_to_do,
 }
 WORK |= {f"start {stage}": partial(start, stage) for stage in STAGES}
