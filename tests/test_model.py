@@ -36,7 +36,6 @@ def test_eval_mode_gives_the_same_logits_for_any_rate(make_gpt: Callable[..., GP
 
 
 def test_the_probabilities_follow_the_factor_at_every_site(make_gpt: Callable[..., GPT]) -> None:
-    """An attention that dropped all of its keys but one would still be one, hence weights."""
     model = make_gpt(dropout=0.4, block_dropout=0.2).train()
     for factor in (0.0, 0.5, 1.0):
         scale_dropout(model, factor)

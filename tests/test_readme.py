@@ -2,9 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Any
 
+from dvc.utils.flatten import flatten
 from ruamel.yaml import YAML
 
 from conftest import ROOT
@@ -14,18 +13,10 @@ README = (ROOT / "README.md").read_text()
 VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
 def test_the_table_lists_every_parameter_with_its_default() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", README, re.MULTILINE)
     table = {key: YAML(typ="safe").load(default.replace("\\|", "|")) for key, default in rows}
-    assert table == dict(leaves(VALUES))
+    assert table == flatten(VALUES)
 
 
 def test_every_command_sets_parameters_that_exist() -> None:

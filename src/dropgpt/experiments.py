@@ -8,6 +8,7 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from dvc.utils.flatten import flatten
 from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError
@@ -46,7 +47,7 @@ def read(revision: str) -> Run:
     """
     try:
         files = DVCFileSystem(rev=None if revision == "workspace" else revision)
-        params = _flat(YAML(typ="safe").load(files.read_text("params.yaml")))
+        params = flatten(YAML(typ="safe").load(files.read_text("params.yaml")))
         with files.open(RESULT, "rb") as file:
             table = pd.read_parquet(file)
     except (DvcException, SCMError) as error:
@@ -60,13 +61,3 @@ def read(revision: str) -> Run:
         raise UserError(f"compare: {RESULT} of {revision} is of an older version of dropgpt")
     documents = table[table.corpus == "held-out"].reset_index(drop=True)
     return Run(revision, params, documents)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
