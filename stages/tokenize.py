@@ -25,7 +25,7 @@ def tokenize(params: Params) -> None:
     )
 
     tensor = tokens.read(Path("data/tokens"))
-    counts = tokens.count(tensor)
+    counts = tokens.count(tensor.tokens)
     write_json(Path("metrics/tokens.json"), tokens.statistics(tensor, counts))
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tokens.rank_frequency(counts, encoding).to_csv(partial, index=False)

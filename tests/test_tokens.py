@@ -1,4 +1,5 @@
 from importlib.machinery import ModuleSpec
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,15 @@ def test_end_of_text_may_be_left_out(tmp_path: Path) -> None:
     assert len(tensor.tokens) == len(write(tmp_path / "with").tokens) - 4
 
 
+def test_documents_keep_their_order_and_come_before_the_last_is_read() -> None:
+    endless = (Document("one " * (number % 7), str(number), "") for number in count())
+    encoded = islice(tokens.encode(endless, gpt2_encoding(), end_of_text=True), 1000)
+    encoding = gpt2_encoding()
+    for number, (document, ids) in enumerate(encoded):
+        assert document.id == str(number)
+        assert encoding.decode(ids) == document.text + "<|endoftext|>"
+
+
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.6])
 def test_whole_articles_are_held_out(tmp_path: Path, fraction: float) -> None:
     tensor = write(tmp_path / "tokens", fraction)
@@ -57,7 +67,7 @@ def test_nothing_left_to_train_on(tmp_path: Path) -> None:
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     tensor = write(tmp_path / "tokens")
-    counts = tokens.count(tensor)
+    counts = tokens.count(tensor.tokens)
     found = tokens.statistics(tensor, counts)
     assert found["tokens"] == len(tensor.tokens)
     assert found["unique_tokens"] == len(np.unique(tensor.tokens))

@@ -272,6 +272,18 @@ def test_out_of_memory_names_what_to_lower(
     assert "set train.micro_batch_size below 3" in message(error)
 
 
+def test_a_training_on_so_many_tokens_reads_no_others() -> None:
+    assert same(run(tokens=100), run(training=TRAINING[:100]))
+    assert not same(run(tokens=100), run())
+
+
+def test_more_tokens_than_there_are() -> None:
+    with pytest.raises(
+        UserError, match=r"train\.tokens is 501, and the training part has only 500"
+    ):
+        run(tokens=501)
+
+
 def test_a_part_shorter_than_a_window() -> None:
     with pytest.raises(UserError, match="held-out part has 32 tokens, a window of model"):
         run(held_out=HELD_OUT[:32])

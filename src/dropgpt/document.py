@@ -92,10 +92,8 @@ def read(path: Path) -> Iterator[Document]:
 
 
 def _add(digest: Any, document: Document) -> None:
-    for field in document:
-        data = field.encode()
-        digest.update(len(data).to_bytes(8))
-        digest.update(data)
+    fields = [field.encode() for field in document]
+    digest.update(b"".join(len(field).to_bytes(8) + field for field in fields))
 
 
 def string_columns(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:

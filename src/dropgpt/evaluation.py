@@ -20,8 +20,8 @@ from dropgpt.loss import token_losses
 from dropgpt.model import GPT
 from dropgpt.params import Evaluate
 from dropgpt.randomness import generator, seed_torch
-from dropgpt.tokens import Tokens
-from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens import Tokens, count
+from dropgpt.vocabulary import END_OF_TEXT_ID
 
 Losses = npt.NDArray[np.float32]
 
@@ -194,11 +194,11 @@ def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str
 def unigram_loss(training: Tokens, held_out: Tokens) -> float:
     """Mean loss in nats of the model that knows only how often each token occurs in `training`.
 
-    Each of the N_VOCAB tokens counts once more than it occurs (Laplace), so that none is
+    Each token of the vocabulary counts once more than it occurs (Laplace), so that none is
     impossible.
     """
-    counts = np.bincount(training, minlength=N_VOCAB) + 1
-    return float(-np.log(counts / counts.sum())[held_out].mean())
+    counts = count(training) + 1
+    return float(count(held_out) @ -np.log(counts / counts.sum()) / len(held_out))
 
 
 def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:

@@ -75,6 +75,7 @@ class Model(Section):
 
 class Train(Section):
     seed: NonNegativeInt
+    tokens: PositiveInt | None
     steps: PositiveInt
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dropgpt.document import Document
 
 Tokens = npt.NDArray[np.uint16]
+
+AHEAD = 256  # documents whose text is in memory while threads encode it
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,24 @@ def encode(
 ) -> Iterator[tuple[Document, Tokens]]:
     """Each document with its tokens, closed by <|endoftext|> where `end_of_text` says so.
 
-    Text that merely spells "<|endoftext|>" is encoded as ordinary text.
+    Text that merely spells "<|endoftext|>" is encoded as ordinary text. While a document is in
+    use, threads encode those that follow, on all cores.
     """
-    closing = [END_OF_TEXT_ID] if end_of_text else []
-    stream = iter(documents)
-    while batch := list(islice(stream, 256)):
-        texts = [document.text for document in batch]
-        encoded = encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
-        for document, ids in zip(batch, encoded, strict=True):
-            yield document, np.array(ids + closing, dtype=np.uint16)
+    closing = np.array([END_OF_TEXT_ID] if end_of_text else [], dtype=np.uint32)
+
+    def ids(text: str) -> Tokens:
+        ordinary = encoding.encode_to_numpy(text, disallowed_special=())
+        return np.concatenate([ordinary, closing]).astype(np.uint16)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        following: deque[tuple[Document, Future[Tokens]]] = deque()
+        for document in documents:
+            following.append((document, pool.submit(ids, document.text)))
+            if len(following) > AHEAD:
+                done, encoded = following.popleft()
+                yield done, encoded.result()
+        for done, encoded in following:
+            yield done, encoded.result()
 
 
 def write(
@@ -104,11 +116,11 @@ def read(folder: Path) -> TokenTensor:
     )
 
 
-def count(tensor: TokenTensor) -> npt.NDArray[np.int64]:
+def count(ids: Tokens) -> npt.NDArray[np.int64]:
     """How often each token of the vocabulary occurs, (N_VOCAB,)."""
     counts = np.zeros(N_VOCAB, dtype=np.int64)
-    for start in range(0, len(tensor.tokens), 1 << 24):
-        counts += np.bincount(tensor.tokens[start : start + (1 << 24)], minlength=N_VOCAB)
+    for start in range(0, len(ids), 1 << 20):  # bincount takes four times the memory of its part
+        counts += np.bincount(ids[start : start + (1 << 20)], minlength=N_VOCAB)
     return counts
 
 

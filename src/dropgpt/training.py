@@ -48,14 +48,20 @@ def train(
     log_interval: float,
     checkpoint: Checkpoint,
 ) -> Result:
-    """Train a GPT from (seed) on `training`, looking at `held_out` now and then.
+    """Train a GPT from (seed) on the first `params.tokens` of `training`.
 
-    Goes on from `checkpoint` where it holds a state, and ends in the same bits as if it had never
-    stopped. Asked to leave, it saves its state and raises Interrupted. Raises UserError where a
-    part is shorter than a window, where memory does not suffice, and at a step whose loss or
-    gradient is not finite.
+    Looks at `held_out` now and then. Goes on from `checkpoint` where it holds a state, and ends in
+    the same bits as if it had never stopped. Asked to leave, it saves its state and raises
+    Interrupted. Raises UserError where a part is shorter than a window or than asked for, where
+    memory does not suffice, and at a step whose loss or gradient is not finite.
     """
     n_ctx = model_params.n_ctx
+    if (params.tokens or 0) > len(training):
+        raise UserError(
+            f"params.yaml: train.tokens is {params.tokens}, and the training part has only "
+            f"{len(training)}"
+        )
+    training = training[: params.tokens]
     _check_length(training, "training", n_ctx)
     _check_length(held_out, "held-out", n_ctx)
     held_out_windows = windows(
