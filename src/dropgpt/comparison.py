@@ -129,27 +129,30 @@ def table(grouped: Groups, baseline: str) -> pd.DataFrame:
 
 
 def difference(pairs: list[tuple[Run, Run]]) -> Difference:
-    """How ours differ from theirs, each pair alike but for what is compared.
+    """How ours differ from theirs, each pair alike but for what is compared."""
+    nats = [(ours.documents.nats - theirs.documents.nats).to_numpy() for ours, theirs in pairs]
+    return mean_difference(np.stack(nats), pairs[0][1].documents.tokens.to_numpy())
 
-    The variance of the mean difference is that between seeds, plus that between documents, which
-    scipy's paired bootstrap gives; the interval is Student's t with the degrees of freedom of
-    Satterthwaite (1946). With one seed it is of the documents only.
+
+def mean_difference(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> Difference:
+    """The mean a token of differences `nats`, (seeds, documents), in documents of `tokens` tokens.
+
+    Its variance is that between seeds, plus that between documents, which scipy's paired
+    bootstrap gives; the interval is Student's t with the degrees of freedom of Satterthwaite
+    (1946). With one seed it is of the documents only, with one document of the seeds only.
     """
-    tokens = pairs[0][1].documents.tokens.to_numpy()
-    nats = np.stack(
-        [(ours.documents.nats - theirs.documents.nats).to_numpy() for ours, theirs in pairs]
-    )
+    seeds = len(nats)
     by_seed = nats.sum(1) / tokens.sum()
     parts = [(_documents_variance(nats.mean(0), tokens), len(tokens) - 1)]
-    if len(pairs) > 1:
-        parts.append((by_seed.var(ddof=1) / len(pairs), len(pairs) - 1))
+    if seeds > 1:
+        parts.append((by_seed.var(ddof=1) / seeds, seeds - 1))
     variance = sum(part for part, _ in parts)
     half = 0.0
     if variance:
         degrees = variance**2 / sum(part**2 / free for part, free in parts if free)
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variance))
     mean = float(by_seed.mean())
-    return Difference(mean, mean - half, mean + half, len(pairs))
+    return Difference(mean, mean - half, mean + half, seeds)
 
 
 def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
