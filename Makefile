@@ -2,13 +2,17 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro reproduce test test-slow bench lint
+.PHONY: repro reproduce results test test-slow bench lint
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro
 
 reproduce: .venv/dropgpt  ## every stage again; fails, naming the output, if a byte differs
 	python -m dropgpt.reproduce
+
+results: .venv/dropgpt  ## what dropout does here: RESULTS.md, in about an hour on two cores
+	dvc repro tokenize
+	python -m results
 
 test: .venv/dropgpt-test  ## the tests
 	python -m pytest

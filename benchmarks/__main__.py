@@ -10,7 +10,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks.work import STAGES, device_and_dtype
+from benchmarks.models import device_and_dtype
+from benchmarks.whole_stages import STAGES
 from dropgpt.hardware import environment
 
 ROUNDS = 3

@@ -21,6 +21,7 @@ from dropgpt.reproduce import outputs
 WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
 OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation.parquet", "models/gpt"]
 OUTPUTS += ["samples", "metrics"]
+DROPGPT = str(Path(sys.executable).with_name("dropgpt"))  # the command that pip installs
 
 
 class Clone:
@@ -63,7 +64,7 @@ class Clone:
 
     def dropgpt(self, *arguments: str, ok: bool = True) -> str:
         """What `dropgpt …` prints; an error is one line."""
-        done = self.run(sys.executable, "-m", "dropgpt", *arguments, ok=ok)
+        done = self.run(DROPGPT, *arguments, ok=ok)
         assert ok or done.stderr.count("\n") == 1, done.stderr
         return done.stdout + done.stderr
 

@@ -123,3 +123,25 @@ def killed_before(line: int, work: Callable[[], None]) -> bool:
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A clone in which `dvc repro` has run once and been committed."""
+    from clone import Clone, stages_run  # which imports from here
+
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    output = clone.dvc("repro")
+    assert stages_run(output) == ["download_fineweb", "tokenize", "train", "evaluate", "sample"]
+    assert "loss" in output
+    clone.commit()
+    return clone
+
+
+@pytest.fixture
+def clone(reproduced: Any) -> Iterator[Any]:
+    """The same, put back afterwards to what was committed."""
+    yield reproduced
+    reproduced.git("checkout", "--quiet", "--force", "HEAD")
+    reproduced.git("clean", "--quiet", "--force", "-d")
+    reproduced.dvc("checkout", "--force")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import kneser_ney, work
+from benchmarks import kneser_ney, models, work
 from benchmarks.__main__ import ROWS
 from conftest import params_with
 from dropgpt.vocabulary import N_VOCAB
@@ -16,10 +16,10 @@ LONG = ("nanogpt", "compiled", "repro", "ten times", "evaluate stage", "start tr
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "PARAMS", params_with())
-    monkeypatch.setattr(work, "N_CTX", 32)
+    monkeypatch.setattr(models, "PARAMS", params_with())
+    monkeypatch.setattr(models, "N_CTX", 32)
     for name, value in {"BATCH": 2, "STEPS": 1, "MEASURED": 288, "NEW": 3}.items():
-        monkeypatch.setattr(work, name, value)
+        monkeypatch.setattr(models, name, value)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_piece_of_work_gives_its_rate(name: str) -> None:
 
 
 def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
-    for measure in (work.evaluate, work.evaluate_transformers):
+    for measure in (models.evaluate, models.evaluate_transformers):
         measure()
     ours, theirs = re.findall(r"evaluate: (.*) nats", capsys.readouterr().err)
     assert float(ours) == pytest.approx(float(theirs), abs=1e-5)

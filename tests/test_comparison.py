@@ -189,12 +189,12 @@ def test_the_same_table_is_drawn_in_the_same_bytes(
     [
         (["--by", "model.dropuot"], "--by model.dropuot: there is no such parameter"),
         (["--baseline", "0.3"], "--baseline 0.3 is none of 0.0, 0.1, 0.4"),
-        (["--plot", "differences.pdf"], "it draws .svg and .png"),
+        (["--plot", "differences.pdf"], "plots are drawn as .svg and .png"),
         (["rate-1"], "it takes two runs or more"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
     command: Callable[..., str], arguments: list[str], why: str
 ) -> None:
-    with pytest.raises(SystemExit, match=f"error: compare: .*{why}"):
+    with pytest.raises(SystemExit, match=f"error: .*{why}"):
         command(*arguments)

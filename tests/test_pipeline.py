@@ -16,28 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from clone import Clone, stages_run, wait_for
+from clone import Clone, stages_run
 from conftest import ROOT, TINY
-
-
-@pytest.fixture(scope="module")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which `dvc repro` has run once and been committed."""
-    clone = Clone(tmp_path_factory.mktemp("clone"))
-    output = clone.dvc("repro")
-    assert stages_run(output) == ["download_fineweb", "tokenize", "train", "evaluate", "sample"]
-    assert "loss" in output
-    clone.commit()
-    return clone
-
-
-@pytest.fixture
-def clone(reproduced: Clone) -> Iterator[Clone]:
-    """The same, put back afterwards to what was committed."""
-    yield reproduced
-    reproduced.git("checkout", "--quiet", "--force", "HEAD")
-    reproduced.git("clean", "--quiet", "--force", "-d")
-    reproduced.dvc("checkout", "--force")
 
 
 def test_everything_is_there_and_adds_up(clone: Clone) -> None:
@@ -268,45 +248,3 @@ def test_no_credential_is_written_down(clone: Clone, monkeypatch: pytest.MonkeyP
     output += clone.dvc("repro", "--force", "--single-item", "train")
     assert "hf_secret" not in output
     assert not [name for name, content in clone.bytes().items() if b"hf_secret" in content]
-
-
-def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> None:
-    """Two at once, which take turns, and both find all that they need in their own copies."""
-    clone.dvc("exp", "remove", "--all-commits")
-    grid = ["-S", "model.dropout=0.0,0.5", "-S", "train.seed=1,2"]
-    clone.dvc("exp", "run", "--queue", "-n", "rate", *grid)
-    clone.start_queue("--jobs", "2")
-    wait_for(lambda: clone.dvc("queue", "status").count("Success") == 4, seconds=300)
-    before = clone.bytes(), clone.git("status", "--porcelain").stdout
-    found = json.loads(clone.dropgpt("compare", "--by", "model.dropout", "--json"))
-    assert [(group["group"], group["runs"]) for group in found["groups"]] == [
-        ("0.0", 2),
-        ("0.5", 2),
-    ]
-    assert found["groups"][1]["low"] < found["groups"][1]["difference"] < found["groups"][1]["high"]
-    assert found == json.loads(clone.dropgpt("compare", "--json"))
-    own = json.loads(clone.dropgpt("compare", "workspace", "HEAD", "--json"))
-    assert {document["difference"] for document in own["documents"]} == {0}
-    assert "Of" in clone.dropgpt("compare", "main", "rate-2")
-    assert (clone.bytes(), clone.git("status", "--porcelain").stdout) == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["HEAD", "no-such"], "compare: no-such: "),
-        (["HEAD", "HEAD~1"], "HEAD~1 has no data/evaluation.parquet in DVC's cache"),
-        ([], "it takes two runs or more"),
-    ],
-)
-def test_what_cannot_be_compared_is_told_in_a_line(
-    clone: Clone, arguments: list[str], why: str
-) -> None:
-    clone.dvc("exp", "remove", "--all-commits")
-    assert why in clone.dropgpt("compare", *arguments, ok=False)
-
-
-def test_another_stride_is_not_compared(clone: Clone) -> None:
-    clone.set(evaluate={"stride": 8})
-    clone.dvc("repro", "evaluate")
-    assert "evaluate.stride 16" in clone.dropgpt("compare", "HEAD", "workspace", ok=False)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from dropgpt import comparison, experiments
 from dropgpt.errors import UserError
+from dropgpt.report import drawing, markdown
 
 COMPARE = """Compare runs on the held-out tokens.
 
@@ -40,8 +42,11 @@ def main() -> None:
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name)
     try:
         compare(**vars(parser.parse_args()))
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # by `| head`, say; Python would flush once more on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def compare(
@@ -67,6 +72,8 @@ def compare(
         raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
     table = comparison.table(groups, baseline or next(iter(groups)))
     documents = comparison.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
+    if plot:
+        _draw(table, title, plot)
     match format:
         case "csv":
             print(table.to_csv(index=False), end="")
@@ -75,13 +82,11 @@ def compare(
             found |= {} if documents is None else {"documents": _records(documents)}
             print(json.dumps(found, indent=2))
         case "md":
-            print(_markdown(_rounded(table, title)))
+            print(markdown(_rounded(table, title)))
         case None:
             print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
             if documents is not None:
                 _print_documents(documents)
-    if plot:
-        _draw(table, title, plot)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
@@ -111,11 +116,6 @@ def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
     )
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _print_documents(documents: pd.DataFrame) -> None:
     better = int((documents.difference < 0).sum())
     worse = int((documents.difference > 0).sum())
@@ -132,23 +132,11 @@ def _print_documents(documents: pd.DataFrame) -> None:
 
 def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
     """Each group's difference to the baseline, with its interval."""
-    import matplotlib
-
-    if file.suffix not in (".svg", ".png"):
-        raise UserError(f"compare: --plot {file}: it draws .svg and .png")
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams |= {"svg.hashsalt": "dropgpt", "font.size": 9}  # the same table, the same bytes
-    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     known = table.fillna({"difference": 0.0, "low": 0.0, "high": 0.0})
     reach = [known.difference - known.low, known.high - known.difference]
-    axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
-    axes.axhline(0, color="gray", linewidth=0.7)
-    axes.set(xlabel=title, ylabel="difference (nats a token)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    plt.close(figure)
+    with drawing(file, title, "difference (nats a token)") as axes:
+        axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
+        axes.axhline(0, color="gray", linewidth=0.7)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""The stages whole, over the default corpus or many times as much of it; and tiktoken."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from benchmarks.timing import timed
+from dropgpt import wikipedia
+from dropgpt.params import load
+from dropgpt.vocabulary import gpt2_encoding
+
+STAGES = ("download_fineweb", "tokenize", "train", "evaluate", "sample")
+SMALL = {"n_layer": 1, "n_head": 1, "n_embd": 16}  # a model that is no great part of the work
+PROJECT = Path(__file__).parent.parent
+# Leaves where the stage would show its first progress: all is read by then, nothing is done.
+START = """
+import runpy, sys
+from dropgpt import progress
+progress.progress = lambda *_, **__: sys.exit()
+runpy.run_module("stages.{}", run_name="__main__")
+"""
+
+
+@contextmanager
+def workspace(stage: str, times: int) -> Iterator[float]:
+    """A folder in which the stages before `stage` have run; the megabytes of text there."""
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"source": "files", "files": "corpora/*.jsonl"},
+        "model": SMALL,
+        "train": {"steps": 20},
+    }
+    values = load(Path("params.yaml")).model_dump()
+    for section, change in changes.items():
+        values[section] |= change
+    size = 0
+    with TemporaryDirectory() as folder, chdir(folder):
+        for name in ("src", "stages", "dvc.yaml"):
+            Path(name).symlink_to(PROJECT / name)
+        YAML().dump(values, Path("params.yaml"))
+        Path("corpora").mkdir()
+        with Path("corpora/own.jsonl").open("w") as file:
+            for found in [*wikipedia.wikipedia()] * times:
+                file.write(json.dumps({"text": found.text}) + "\n")
+                size += len(found.text.encode())
+        for earlier in STAGES[: STAGES.index(stage)]:
+            subprocess.run([sys.executable, "-m", f"stages.{earlier}"], check=True)
+        yield size / 1e6
+
+
+def whole_stage(stage: str, times: int = 1) -> float:
+    """Megabytes of the corpus's text a second; the training is of 20 steps whatever its length."""
+    run = getattr(import_module(f"stages.{stage}"), stage)
+    with workspace(stage, times) as size:
+        params = load(Path("params.yaml"))
+        with timed() as timer:
+            run(params)
+    return (1 if stage == "train" else size) / timer.seconds
+
+
+def start(stage: str) -> float:
+    """Seconds that pass before a stage works."""
+    with workspace(stage, 1), timed() as timer:
+        subprocess.run([sys.executable, "-c", START.format(stage)], check=True)
+    return timer.seconds
+
+
+def repro_with_nothing_to_do() -> float:
+    """Seconds of the second `dvc repro`; the first may be long."""
+    for _ in range(2):
+        with timed() as timer:
+            subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True)
+    return timer.seconds
+
+
+def tokenize_tiktoken(times: int) -> float:
+    """Without the reading and writing, and all texts at once."""
+    texts = [found.text for found in wikipedia.wikipedia()] * times
+    with timed() as timer:
+        encoding = gpt2_encoding()
+        encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
+    return sum(len(text.encode()) for text in texts) / 1e6 / timer.seconds

@@ -1,0 +1,37 @@
+"""Tables and drawings for people to read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dropgpt.errors import UserError
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of strings as Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@contextmanager
+def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
+    """Axes to draw on, saved when the block ends; the same lines give the same bytes.
+
+    Raises UserError, before the block, where `file` is neither .svg nor .png.
+    """
+    if file.suffix not in (".svg", ".png"):
+        raise UserError(f"{file}: plots are drawn as .svg and .png")
+    with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.spines[["top", "right"]].set_visible(False)
+        yield axes
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False)
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
