@@ -123,26 +123,26 @@ def changes(of: runs.Changes) -> str:
 def draw_effects(found: Results) -> None:
     """The loss of each rate less that of p = 0, with its interval."""
     with drawing(PLOTS / "effects.svg", "dropout p", "loss less that at p = 0 (nats)") as axes:
-        for label, variant, measure, style, color in (
-            ("many epochs, last step", many, OFF, "o-", "tab:blue"),
-            ("many epochs, best", many, BEST, "o--", "tab:blue"),
-            ("one epoch", one, OFF, "s-", "tab:orange"),
+        for aside, label, variant, measure, style, color in (
+            (-0.004, "many epochs, last step", many, OFF, "o-", "tab:blue"),
+            (0, "many epochs, best", many, BEST, "o--", "tab:blue"),
+            (0.004, "one epoch", one, OFF, "s-", "tab:orange"),
         ):
             effects = [measured(against(variant(p), variant(0), measure), found) for p in RATES]
+            rates = [rate + aside for rate in RATES]
             means = [effect.nats for effect in effects]
             reach = [effect.nats - effect.low for effect in effects]  # as far as to the high end
-            axes.errorbar(RATES, means, reach, fmt=style, color=color, capsize=3, label=label)
+            axes.errorbar(rates, means, reach, fmt=style, color=color, capsize=3, label=label)
         axes.axhline(0, color="gray", linewidth=0.7)
 
 
 def draw_looks(found: Results) -> None:
-    """The mean over the seeds at each look but that before the first step."""
+    """The mean over the seeds at each look but the first: many epochs solid, one broken."""
     with drawing(PLOTS / "looks.svg", "step", "held-out loss (nats a token)") as axes:
-        for variant, style, title in ((many, "-", "many epochs"), (one, "--", "one epoch")):
-            for number, rate in enumerate((0, *RATES)):
+        for number, rate in enumerate((0, *RATES)):
+            for variant, style, label in ((many, "-", f"p = {rate}"), (one, "--", None)):
                 looks = pd.concat(found[variant(rate), seed].looks for seed in SEEDS)
                 mean = looks.groupby("step").validation_loss.mean().iloc[1:]
-                label = f"{title}, p = {rate}"
                 axes.plot(mean.index, mean, style, color=f"C{number}", linewidth=1, label=label)
 
 
