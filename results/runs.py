@@ -27,8 +27,8 @@ from dropgpt.randomness import seed_torch
 from dropgpt.tokens import TokenTensor
 from dropgpt.training import outcome, train
 
-# A run that has ended is not made again where parameters, tokens and environment are the same; after
-# a change of the code, remove this folder.
+# A run that has ended is not made again where parameters, tokens and environment are the same.
+# After a change of the code, remove this folder.
 FOLDER = Path("results/runs")
 SEEDS = (1, 2, 3, 4, 5)
 
