@@ -17,12 +17,10 @@ from results.claims import (
     Finding,
     Results,
     against,
-    many,
     measured,
-    one,
     verdict,
 )
-from results.runs import BASE, RATES, SEEDS, VARIANTS
+from results.runs import BASE, RATES, SEEDS, VARIANTS, many, one
 from stages import run
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -99,13 +97,13 @@ def variants_table(found: Results) -> pd.DataFrame:
     rows = []
     for variant in VARIANTS:
         of = [found[variant, seed] for seed in SEEDS]
-        nats = [one.documents[OFF].sum() / one.documents.tokens.sum() for one in of]
+        nats = [each.documents[OFF].sum() / each.documents.tokens.sum() for each in of]
         rows.append(
             {
                 "variant": variant,
-                "best": spread([one.outcome[BEST] for one in of]),
-                "best step": spread([one.outcome[BEST_STEP] for one in of], digits=0),
-                "last": spread([one.outcome[LAST] for one in of]),
+                "best": spread([each.outcome[BEST] for each in of]),
+                "best step": spread([each.outcome[BEST_STEP] for each in of], digits=0),
+                "last": spread([each.outcome[LAST] for each in of]),
                 "held-out": spread(nats),
             }
         )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dropgpt.comparison import Difference, mean_difference
-from results.runs import RATE, RATES, SEEDS, SITES, Found
+from results.runs import RATE, RATES, SEEDS, SITES, Found, many, one
 
 Results = Mapping[tuple[str, int], Found]  # by variant and seed
 # A sum of measures: what each (variant, measure) is multiplied by.
@@ -34,7 +34,11 @@ class Finding:
     label: str
     terms: Terms
     expected: tuple[float, float]
-    in_steps: bool = False
+
+    @property
+    def in_steps(self) -> bool:
+        """Else it is in nats a token."""
+        return any(measure == BEST_STEP for _, measure in self.terms)
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,6 @@ def lowest(findings: list[Finding], results: Results) -> str:
     others = (minus(first.terms, other.terms) for other in findings if other is not first)
     sure = all(measured(terms, results).high < 0 for terms in others)
     return first.label if sure else "cannot tell"
-
-
-def many(rate: float) -> str:
-    return f"many epochs, p {rate}"
-
-
-def one(rate: float) -> str:
-    return f"one epoch, p {rate}"
 
 
 def against(ours: str, theirs: str, measure: str) -> Terms:
@@ -174,7 +170,6 @@ CLAIMS = [
                 f"p {after} less p {before}",
                 against(many(after), many(before), BEST_STEP),
                 POSITIVE,
-                in_steps=True,
             )
             for before, after in ((0, 0.2), (0.2, 0.4))
         ],

@@ -60,14 +60,20 @@ RATE = 0.2  # where only one is tried
 SITES = ("embedding", "attention", "attention_output", "mlp")
 WEIGHT_DECAY = 1.0  # at 0.1 the weights would shrink by a twentieth in so few steps
 
+
+def many(rate: float) -> str:
+    return f"many epochs, p {rate}"
+
+
+def one(rate: float) -> str:
+    return f"one epoch, p {rate}"
+
+
 VARIANTS: dict[str, Changes] = {
-    **{
-        f"{name}, p {rate}": epochs | {"model.dropout": rate}
-        for name, epochs in (("many epochs", MANY_EPOCHS), ("one epoch", ONE_EPOCH))
-        for rate in RATES
-    },
-    "many epochs, p 0": MANY_EPOCHS,
-    "one epoch, p 0": ONE_EPOCH,
+    **{many(rate): MANY_EPOCHS | {"model.dropout": rate} for rate in RATES},
+    **{one(rate): ONE_EPOCH | {"model.dropout": rate} for rate in RATES},
+    many(0): MANY_EPOCHS,
+    one(0): ONE_EPOCH,
     "weight decay, p 0": MANY_EPOCHS | {"train.weight_decay": WEIGHT_DECAY},
     f"weight decay, p {RATE}": MANY_EPOCHS
     | {"train.weight_decay": WEIGHT_DECAY, "model.dropout": RATE},
@@ -88,7 +94,7 @@ VARIANTS: dict[str, Changes] = {
 
 
 # Those that are measured with dropout left on, too.
-LEFT_ON = tuple(f"many epochs, p {rate}" for rate in RATES)
+LEFT_ON = [many(rate) for rate in RATES]
 
 
 @dataclass(frozen=True)

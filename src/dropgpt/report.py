@@ -1,15 +1,18 @@
 """Tables and drawings for people to read."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dropgpt.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -24,6 +27,9 @@ def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
 
     Raises UserError, before the block, where `file` is neither .svg nor .png.
     """
+    from matplotlib import rc_context  # slow to import, and few commands draw
+    from matplotlib.figure import Figure
+
     if file.suffix not in (".svg", ".png"):
         raise UserError(f"{file}: plots are drawn as .svg and .png")
     with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9}):
