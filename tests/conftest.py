@@ -70,6 +70,8 @@ def prepared() -> None:
 def handlers_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("DVC_STAGE", raising=False)
     before = [signal.getsignal(number) for number in SIGNALS]
+    for number in SIGNALS:  # `nohup make test &` has them ignored, and then they stay so
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
