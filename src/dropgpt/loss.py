@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-CHUNK = 512  # rows
+CHUNK = 1024  # rows; fewer have the head's gradient added up more often
 TILE = 1024  # columns; fewer slow the matrix products down, more fall out of the cache
 LOG2_E = math.log2(math.e)
 
@@ -108,10 +108,12 @@ def _add(z: Tensor, largest: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
 
     Gives the new largest, and the factor by which what was scaled to the old one must shrink.
     """
-    larger = torch.maximum(largest, z.amax(1, keepdim=True).float())
+    bits = z.float()  # a CPU takes the steps below twice as fast as in bfloat16
+    larger = torch.maximum(largest, bits.amax(1, keepdim=True))
     rescale = (largest - larger).exp2_()
-    z.sub_(larger.to(z.dtype)).exp2_()  # exact: it is one of them
-    sums.mul_(rescale).add_(z.sum(1, keepdim=True, dtype=torch.float32))
+    bits.sub_(larger).exp2_()
+    sums.mul_(rescale).add_(bits.sum(1, keepdim=True))
+    z.copy_(bits)
     return larger, rescale
 
 
