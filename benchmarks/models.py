@@ -23,7 +23,7 @@ from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
 PARAMS: Params = load(Path("params.yaml"))  # the model is the default one, but for its dropout
 BATCH, N_CTX = 64, PARAMS.model.n_ctx
-STEPS = 2  # timed, after one to warm up
+STEPS = 5  # timed, after one to warm up
 STREAM = np.random.default_rng(0).integers(0, N_VOCAB, 70_000).astype(np.uint16)
 MEASURED = 8_192  # tokens of the stream whose loss is taken; the windows must come out even
 NEW = 100  # tokens generated after a prompt of 8

@@ -66,11 +66,16 @@ def plain(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> Tensor
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str
 )
-@pytest.mark.parametrize("windows_at_once", [1, 2, 5])
+@pytest.mark.parametrize(("scores", "queries"), [(1, 7), (3 * 24 * 8, 8), (1 << 19, 64)])
 def test_attention_with_dropout_and_its_gradients_are_the_plain_ones(
-    monkeypatch: pytest.MonkeyPatch, windows_at_once: int, dtype: torch.dtype, tolerance: float
+    monkeypatch: pytest.MonkeyPatch,
+    scores: int,
+    queries: int,
+    dtype: torch.dtype,
+    tolerance: float,
 ) -> None:
-    monkeypatch.setattr(dropout, "SCORES", windows_at_once * 2 * 24 * 24)
+    monkeypatch.setattr(dropout, "SCORES", scores)
+    monkeypatch.setattr(dropout, "QUERIES", queries)
     random = torch.Generator().manual_seed(0)
     # As the model gives them: three views of one tensor.
     qkv = torch.randn(5, 24, 3, 2, 8, generator=random).permute(2, 0, 3, 1, 4)

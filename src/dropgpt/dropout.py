@@ -4,6 +4,7 @@ On a CPU torch draws a mask number by number on one thread, and with dropout its
 slow path. Elsewhere torch's own are used.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -16,7 +17,8 @@ from torch.autograd.function import once_differentiable
 
 BLOCK = 1 << 19  # elements of a mask that one stream draws, whatever the number of threads
 LEVELS = 1 << 16  # of a rate, which is rounded to 1/65536: an element costs 16 random bits
-SCORES = 1 << 20  # attention scores that are worked on at once: as many as stay in the cache
+SCORES = 1 << 19  # attention scores that are worked on at once: as many as stay in the cache
+QUERIES = 64  # positions that are worked on at once: keys behind the last are left out
 
 
 class Dropout(nn.Module):
@@ -106,45 +108,51 @@ class _Dropout(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
-    """Some windows at a time. The weights are made anew on the way back rather than kept."""
+    """Some heads and positions at a time. The weights are made anew on the way back, not kept."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v, keep)
-        ctx.scale = scale
+        shape = q.shape
+        q, k, v, keep = (x.flatten(0, 1) for x in (q, k, v, keep))  # (batch x heads, time, width)
         y = torch.empty_like(q)
         hidden = _hidden(q)
-        for rows in _groups(keep):
-            weights = _weights(q[rows], k[rows], hidden)
-            dropped = weights.mul_(keep[rows]).to(v.dtype)
-            y[rows] = torch.matmul(dropped, v[rows]).mul_(scale)
-        return y
+        for heads, queries, keys in _parts(keep):
+            weights = _weights(q[heads, queries], k[heads, keys], hidden[queries, keys])
+            dropped = weights.mul_(keep[heads, queries, keys]).to(v.dtype)
+            y[heads, queries] = torch.bmm(dropped, v[heads, keys]).mul_(scale)
+        ctx.save_for_backward(q, k, v, keep, y)
+        ctx.scale = scale
+        return y.view(shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, keep = ctx.saved_tensors
-        dq, dk, dv = map(torch.empty_like, (q, k, v))
+        q, k, v, keep, y = ctx.saved_tensors
+        shape, dy = dy.shape, dy.flatten(0, 1)
+        # The softmax's gradient: d_score = weight (d_weight - sum of weight d_weight), and that
+        # sum is dy y (Dao et al. 2022).
+        inner = (dy.float() * y).sum(-1, keepdim=True)
+        dy = dy * ctx.scale
+        dq = torch.empty_like(q)
+        dk, dv = (torch.zeros(k.shape) for _ in range(2))
         hidden = _hidden(q)
-        for rows in _groups(keep):
-            weights = _weights(q[rows], k[rows], hidden)
-            dropped = weights * keep[rows]
-            dy_scaled = dy[rows] * ctx.scale
-            dv[rows] = torch.matmul(dropped.mT.to(v.dtype), dy_scaled)
-            d_weights = torch.matmul(dy_scaled, v[rows].mT).float().mul_(keep[rows])
-            # The softmax's gradient: d_score = weight (d_weight - sum of weight d_weight).
-            inner = dropped.mul_(d_weights).sum(-1, keepdim=True)
-            d_scores = d_weights.sub_(inner).mul_(weights).mul_(q.shape[-1] ** -0.5).to(q.dtype)
-            dq[rows] = torch.matmul(d_scores, k[rows])
-            dk[rows] = torch.matmul(d_scores.mT, q[rows])
-        return dq, dk, dv, None, None
+        for heads, queries, keys in _parts(keep):
+            part = keep[heads, queries, keys]
+            weights = _weights(q[heads, queries], k[heads, keys], hidden[queries, keys])
+            d_weights = torch.bmm(dy[heads, queries], v[heads, keys].mT).float().mul_(part)
+            d_scores = d_weights.sub_(inner[heads, queries]).mul_(weights).to(q.dtype)
+            dropped = weights.mul_(part).to(v.dtype)
+            dv[heads, keys] += torch.bmm(dropped.mT, dy[heads, queries])
+            dq[heads, queries] = torch.bmm(d_scores, k[heads, keys])
+            dk[heads, keys] += torch.bmm(d_scores.mT, q[heads, queries])
+        root = q.shape[-1] ** -0.5
+        gradients = (dq.mul_(root), dk.mul_(root), dv)
+        return *(d.to(q.dtype).view(shape) for d in gradients), None, None
 
 
 def _weights(q: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
-    """The softmax of the scores, (windows, heads, time, time) float32."""
-    q, k, windows = q.flatten(0, 1), k.flatten(0, 1), len(q)
-    scores = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[-1] ** -0.5)
-    return scores.float().softmax(-1).unflatten(0, (windows, -1))  # type: ignore[no-any-return]
+    """The softmax of the scores, (heads, queries, keys) float32."""
+    return torch.baddbmm(hidden, q, k.mT, alpha=q.shape[-1] ** -0.5).float().softmax(-1)
 
 
 def _hidden(q: Tensor) -> Tensor:
@@ -153,7 +161,11 @@ def _hidden(q: Tensor) -> Tensor:
     return torch.full((time, time), -torch.inf, dtype=q.dtype).triu_(1)
 
 
-def _groups(keep: Tensor) -> list[slice]:
-    """Windows that are worked on together."""
-    size = max(1, SCORES // keep[0].numel())
-    return [slice(start, start + size) for start in range(0, len(keep), size)]
+def _parts(keep: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Heads, some of their positions, and the keys that these see, worked on together."""
+    heads, time, _ = keep.shape
+    for start in range(0, time, QUERIES):
+        end = min(start + QUERIES, time)
+        size = max(1, SCORES // (QUERIES * end))
+        for first in range(0, heads, size):
+            yield slice(first, first + size), slice(start, end), slice(end)
