@@ -41,7 +41,7 @@ ROWS = [
 ]
 if "NANOGPT" in os.environ:
     ROWS += [
-        Row("train, nanoGPT", TOKENS, "train", "train_nanogpt"),
+        Row("train, nanoGPT as on a CPU", TOKENS, "train", "train_nanogpt"),
         Row("train, nanoGPT compiled", TOKENS, "train", "train_nanogpt compiled"),
     ]
 ROWS += [
@@ -79,9 +79,14 @@ def line(row: Row) -> str:
     ratios = [ours["found"] / peer["found"] for ours, peer in rounds]
     middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
     return (
-        f"| {row.title} | {medians[0]:,.4g} {row.unit} | {medians[1]:,.4g} | "
+        f"| {row.title} | {figure(medians[0])} {row.unit} | {figure(medians[1])} | "
         f"{middle:.2f} ({least:.2f} to {most:.2f}) | {peaks[0]:,.0f} MB | {peaks[1]:,.0f} |"
     )
+
+
+def figure(rate: float) -> str:
+    """Four digits, or all before the point."""
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.4g}"
 
 
 def main() -> None:

@@ -70,9 +70,10 @@ def train(dropout: float) -> float:
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of inputs and targets
 
 
-def plain_loop(model: torch.nn.Module, loss_of: Loss) -> float:
+def plain_loop(
+    model: torch.nn.Module, loss_of: Loss, device: torch.device, dtype: torch.dtype
+) -> float:
     """What one writes around a model: autocast, backward, clipping, AdamW."""
-    device, dtype = peers_device_and_dtype()
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device.type == "cuda")
     random = np.random.default_rng(0)
@@ -122,11 +123,15 @@ def train_transformers(compiled: bool) -> float:
         lambda x, y: F.cross_entropy(
             forward(x, use_cache=False).logits.flatten(0, 1).float(), y.flatten()
         ),
+        *peers_device_and_dtype(),
     )
 
 
 def train_nanogpt(compiled: bool) -> float:
-    """Its model.py from the checkout that $NANOGPT names, at its padded vocabulary of 50,304."""
+    """Its model.py from the checkout that $NANOGPT names, at its padded vocabulary of 50,304.
+
+    Not compiled it is what its README says for a CPU, in float32.
+    """
     sys.path.insert(0, os.environ["NANOGPT"])
     theirs = import_module("model")
     m = PARAMS.model
@@ -134,7 +139,10 @@ def train_nanogpt(compiled: bool) -> float:
     config = theirs.GPTConfig(**size, vocab_size=50304, dropout=0.1, bias=True)
     model = theirs.GPT(config)
     forward = torch.compile(model) if compiled else model
-    return plain_loop(model, lambda x, y: forward(x, y)[1])
+    device, dtype = peers_device_and_dtype()
+    return plain_loop(
+        model, lambda x, y: forward(x, y)[1], device, dtype if compiled else torch.float32
+    )
 
 
 # Evaluating: tokens a second, each predicted once, at the default stride.

@@ -4,8 +4,10 @@ import json
 import shlex
 
 import pytest
+import torch
 
 from clone import DROPGPT, Clone, wait_for
+from dropgpt.slot import FOLDER, slot
 
 
 def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> None:
@@ -13,7 +15,11 @@ def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> N
     clone.dvc("exp", "remove", "--all-commits")
     grid = ["-S", "model.dropout=0.0,0.5", "-S", "train.seed=1,2"]
     clone.dvc("exp", "run", "--queue", "-n", "rate", *grid)
-    clone.start_queue("--jobs", "2")
+    with slot(torch.device("cpu"), clone.folder / FOLDER):
+        clone.start_queue("--jobs", "2")
+        tasks = wait_for(lambda: running(clone), seconds=100)
+        for task in tasks:
+            wait_for(lambda task=task: "cpu is taken" in clone.dvc("queue", "logs", task))
     wait_for(lambda: clone.dvc("queue", "status").count("Success") == 4, seconds=300)
     before = clone.bytes(), clone.git("status", "--porcelain").stdout
     found = json.loads(clone.dropgpt("compare", "--by", "model.dropout", "--json"))
@@ -27,6 +33,13 @@ def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> N
     assert {document["difference"] for document in own["documents"]} == {0}
     assert "Of" in clone.dropgpt("compare", "main", "rate-2")
     assert (clone.bytes(), clone.git("status", "--porcelain").stdout) == before
+
+
+def running(clone: Clone) -> list[str] | None:
+    """The names of the two experiments that run, once there are two."""
+    status = clone.dvc("queue", "status").splitlines()
+    tasks = [line.split()[0] for line in status if "Running" in line]
+    return tasks if len(tasks) == 2 else None
 
 
 @pytest.mark.parametrize(
