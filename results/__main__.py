@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dropgpt import tokens
 from dropgpt.params import Params
 from dropgpt.report import drawing, markdown
 from results import runs
@@ -41,6 +42,7 @@ def results(params: Params) -> None:
 def report(found: Results, params: Params) -> str:
     base = runs.params_of(many(0), SEEDS[0])
     once = runs.params_of(one(0), SEEDS[0]).train.tokens
+    tensor = tokens.read(Path("data/tokens"))
     first = found[many(0), SEEDS[0]]
     verdicts = [verdict(claim, found) for claim in CLAIMS]
     read = base.train.steps * base.train.batch_size * base.model.n_ctx
@@ -52,6 +54,8 @@ def report(found: Results, params: Params) -> str:
         source=params.data.source,
         documents=len(first.documents),
         held_out=first.documents.tokens.sum(),
+        unseen=share_unseen(tensor, base.train.tokens),
+        unseen_once=share_unseen(tensor, once),
         looks=len(first.looks),
         runs=len(found),
         seeds=", ".join(map(str, SEEDS)),
@@ -68,6 +72,11 @@ def report(found: Results, params: Params) -> str:
             f"{name} {version}" for name, version in first.environment["packages"].items()
         ),
     )
+
+
+def share_unseen(tensor: tokens.TokenTensor, read: int | None) -> float:
+    """The share of the held-out tokens that never occur in the first `read` for training."""
+    return float(1 - np.isin(tensor.held_out, tensor.train[:read]).mean())
 
 
 def claims_table(found: Results, verdicts: list[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt import checkpoint, interruption, tokens
-from dropgpt.evaluation import document_losses, losses, plan
+from dropgpt.evaluation import by_document, document_losses, losses, plan
 from dropgpt.files import SUMS, replacing, sha256, write_json
 from dropgpt.hardware import compute_dtype, environment, prepare
 from dropgpt.model import GPT, Block
@@ -191,7 +191,7 @@ def sums(
         params.batch_size,
         before_batch=lambda batch: seed_torch(params.seed, "evaluation", f"left on/{batch}"),
     )
-    return np.add.reduceat(found.astype(np.float64), np.cumsum(lengths) - lengths)
+    return by_document(found, documents)
 
 
 def leave_attention_on(model: GPT) -> None:

@@ -76,7 +76,8 @@ def losses(
     device = model.wte.weight.device
     result = np.full(len(tokens), np.nan, dtype=np.float32)
     # What stands before target t is at t; before the very first, <|endoftext|>.
-    inputs = np.concatenate([[END_OF_TEXT_ID], tokens[:-1]]).astype(np.int64)
+    inputs = np.roll(tokens, 1)
+    inputs[0] = END_OF_TEXT_ID
     by_length = sorted(windows, key=lambda w: w.first - w.end)
     with torch.no_grad():
         for number, start in enumerate(range(0, len(by_length), batch_size)):
@@ -121,9 +122,9 @@ def document_losses(
     spans = np.array([lengths.sum()]) if params.across_documents else lengths
     windows = plan(spans, model.config.n_ctx, params.stride)
     model.eval()
-    off = losses(model, tokens, windows, params.batch_size, advance)
+    off = by_document(losses(model, tokens, windows, params.batch_size, advance), documents)
     model.train()
-    on = np.zeros(len(tokens))
+    on = np.zeros(len(documents))
     likelihood = np.full(len(tokens), -np.inf)  # log of the sum of the probabilities
     for number in range(params.dropout_passes):
         found = losses(
@@ -134,16 +135,23 @@ def document_losses(
             advance,
             partial(_draw_masks_of, params.seed, number),
         )
-        on += found
-        likelihood = np.logaddexp(likelihood, -found.astype(np.float64))
+        on += by_document(found, documents)
+        np.logaddexp(likelihood, -found, out=likelihood)
     model.eval()
-    by_token = {
-        "nats": off.astype(np.float64),
-        "nats_dropout_on": on / params.dropout_passes,
-        "nats_monte_carlo": math.log(params.dropout_passes) - likelihood,
-    }
+    return documents.assign(
+        nats=off,
+        nats_dropout_on=on / params.dropout_passes,
+        nats_monte_carlo=by_document(math.log(params.dropout_passes) - likelihood, documents),
+    )
+
+
+def by_document(
+    losses: npt.NDArray[np.floating], documents: pd.DataFrame
+) -> npt.NDArray[np.float64]:
+    """The sum over each document's tokens, (len(documents),), in float64."""
+    lengths = documents.tokens.to_numpy()
     begins = np.cumsum(lengths) - lengths
-    return documents.assign(**{n: np.add.reduceat(nats, begins) for n, nats in by_token.items()})
+    return np.add.reduceat(losses.astype(np.float64), begins)
 
 
 def _draw_masks_of(seed: int, number: int, batch: int) -> None:
