@@ -75,9 +75,7 @@ def losses(
     """
     device = model.wte.weight.device
     result = np.full(len(tokens), np.nan, dtype=np.float32)
-    # What stands before target t is at t; before the very first, <|endoftext|>.
-    inputs = np.roll(tokens, 1)
-    inputs[0] = END_OF_TEXT_ID
+    inputs = np.roll(tokens, 1)  # what stands before target t is at t
     by_length = sorted(windows, key=lambda w: w.first - w.end)
     with torch.no_grad():
         for number, start in enumerate(range(0, len(by_length), batch_size)):
