@@ -9,6 +9,8 @@ import pytest
 from clone import Clone
 from conftest import params_with, tiny_model
 from dropgpt.model import initialised
+from dropgpt.tokens import TokenTensor
+from results.__main__ import share_unseen
 from results.claims import (
     BEST,
     BEST_STEP,
@@ -61,6 +63,13 @@ def test_only_the_attention_weights_are_left_to_dropout() -> None:
     for site in ("embedding", "attention_output", "mlp"):
         assert losses(site, left_on=True) == losses(site, left_on=False)
     assert losses("attention", left_on=True) != losses("attention", left_on=False)
+
+
+def test_the_share_of_held_out_tokens_that_were_never_read() -> None:
+    documents = pd.DataFrame({"tokens": [4, 4], "held_out": [False, True]})
+    tensor = TokenTensor(np.array([1, 2, 3, 4, 4, 3, 5, 3], dtype=np.uint16), documents)
+    assert share_unseen(tensor, 3) == 0.5
+    assert share_unseen(tensor, None) == 0.25
 
 
 def planted(effect: float, noise: float) -> Results:
