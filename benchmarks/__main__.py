@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from benchmarks.models import device_and_dtype
 from benchmarks.whole_stages import STAGES
-from dropgpt.hardware import environment
+from dropgpt.machine.hardware import environment
 
 ROUNDS = 3
 

@@ -7,8 +7,8 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from dropgpt import tokens
-from dropgpt.vocabulary import N_VOCAB
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 DISCOUNT = 0.8
 Gram = tuple[int, ...]
@@ -42,9 +42,9 @@ def loss(training: list[int], held_out: list[int], order: int) -> float:
 
 
 def main() -> None:
-    tensor = tokens.read(Path("data/tokens"))
+    tokens = tensor.read(Path("data/tokens"))
     for order in (1, 2, 3):
-        found = loss(tensor.train.tolist(), tensor.held_out.tolist(), order)
+        found = loss(tokens.train.tolist(), tokens.held_out.tolist(), order)
         print(f"{order} tokens: {found:.4f} nats, perplexity {math.exp(found):,.0f}")
 
 

@@ -14,12 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import timed
-from dropgpt import artifact, evaluation, generation, training
-from dropgpt.checkpoint import Checkpoint, State
-from dropgpt.hardware import compute_dtype, prepare
-from dropgpt.model import GPT, initialised
+from dropgpt import evaluation, generation
+from dropgpt.machine.hardware import compute_dtype, prepare
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT, initialised
 from dropgpt.params import Params, load
-from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.training import loop
+from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.state import State
 
 PARAMS: Params = load(Path("params.yaml"))  # the model is the default one, but for its dropout
 BATCH, N_CTX = 64, PARAMS.model.n_ctx
@@ -52,14 +55,23 @@ class Unsaved(Checkpoint):
 
 
 def train(dropout: float) -> float:
-    """The loop as the stage calls it, with the making of the model and two small looks."""
+    """The loop as the stage calls it, with the making of the model and two small validations."""
     device, dtype = device_and_dtype()
     model = PARAMS.model.model_copy(update={"dropout": dropout})
 
     def run(steps: int) -> None:
         changes = {"batch_size": BATCH, "steps": steps, "validation_windows": 1}
         train_params = PARAMS.train.model_copy(update=changes)
-        training.train(model, train_params, STREAM, STREAM, device, dtype, 1e9, Unsaved())
+        loop.train(
+            train_params,
+            model,
+            training=STREAM,
+            held_out=STREAM,
+            device=device,
+            dtype=dtype,
+            log_interval=1e9,
+            checkpoint=Unsaved(),
+        )
 
     run(1)
     with timed() as timer:

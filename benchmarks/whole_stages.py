@@ -14,9 +14,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.timing import timed
-from dropgpt import wikipedia
+from dropgpt.corpus import wikipedia
 from dropgpt.params import load
-from dropgpt.vocabulary import gpt2_encoding
+from dropgpt.tokens.vocabulary import gpt2_encoding
 
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate", "sample")
 SMALL = {"n_layer": 1, "n_head": 1, "n_embd": 16}  # a model that is no great part of the work
@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parent.parent
 # Leaves where the stage would show its first progress: all is read by then, nothing is done.
 START = """
 import runpy, sys
-from dropgpt import progress
+from dropgpt.machine import progress
 progress.progress = lambda *_, **__: sys.exit()
 runpy.run_module("stages.{}", run_name="__main__")
 """
@@ -48,7 +48,7 @@ def workspace(stage: str, times: int) -> Iterator[float]:
         YAML().dump(values, Path("params.yaml"))
         Path("corpora").mkdir()
         with Path("corpora/own.jsonl").open("w") as file:
-            for found in [*wikipedia.wikipedia()] * times:
+            for found in [*wikipedia.documents()] * times:
                 file.write(json.dumps({"text": found.text}) + "\n")
                 size += len(found.text.encode())
         for earlier in STAGES[: STAGES.index(stage)]:
@@ -83,7 +83,7 @@ def repro_with_nothing_to_do() -> float:
 
 def tokenize_tiktoken(times: int) -> float:
     """Without the reading and writing, and all texts at once."""
-    texts = [found.text for found in wikipedia.wikipedia()] * times
+    texts = [found.text for found in wikipedia.documents()] * times
     with timed() as timer:
         encoding = gpt2_encoding()
         encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)

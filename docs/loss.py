@@ -4,12 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from dropgpt.report import drawing
+from dropgpt.comparison.report import drawing
 
 steps = pd.read_csv("metrics/training.csv")
-looks = pd.read_csv("metrics/validation.csv")
+held_out = pd.read_csv("metrics/validation.csv")
 with drawing(Path("docs/loss.svg"), "step", "loss (nats a token)") as axes:
     axes.plot(steps.step, steps.loss, color="tab:blue", alpha=0.25, linewidth=0.7)
     smooth = steps.loss.rolling(20, center=True).mean()
     axes.plot(steps.step, smooth, color="tab:blue", label="training, dropout on (mean of 20 steps)")
-    axes.plot(looks.step, looks.validation_loss, "o-", color="tab:orange", ms=3, label="held-out")
+    axes.plot(
+        held_out.step,
+        held_out.validation_loss,
+        "o-",
+        color="tab:orange",
+        ms=3,
+        label="held-out",
+    )

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dropgpt import tokens
+from dropgpt.comparison.report import drawing, markdown
 from dropgpt.params import Params
-from dropgpt.report import drawing, markdown
+from dropgpt.tokens import tensor
+from dropgpt.tokens.tensor import TokenTensor
 from results import runs
 from results.claims import (
     BEST,
@@ -33,7 +34,7 @@ def results(params: Params) -> None:
     found = runs.find_all(params.runtime)
     PLOTS.mkdir(exist_ok=True)
     draw_effects(found)
-    draw_looks(found)
+    draw_validations(found)
     text = report(found, params)
     REPORT.write_text(text, encoding="utf-8")
     print(text)
@@ -42,7 +43,7 @@ def results(params: Params) -> None:
 def report(found: Results, params: Params) -> str:
     base = runs.params_of(many(0), SEEDS[0])
     once = runs.params_of(one(0), SEEDS[0]).train.tokens
-    tensor = tokens.read(Path("data/tokens"))
+    tokens = tensor.read(Path("data/tokens"))
     first = found[many(0), SEEDS[0]]
     verdicts = [verdict(claim, found) for claim in CLAIMS]
     read = base.train.steps * base.train.batch_size * base.model.n_ctx
@@ -54,9 +55,9 @@ def report(found: Results, params: Params) -> str:
         source=params.data.source,
         documents=len(first.documents),
         held_out=first.documents.tokens.sum(),
-        unseen=share_unseen(tensor, base.train.tokens),
-        unseen_once=share_unseen(tensor, once),
-        looks=len(first.looks),
+        unseen=share_unseen(tokens, base.train.tokens),
+        unseen_once=share_unseen(tokens, once),
+        validations=len(first.validations),
         runs=len(found),
         seeds=", ".join(map(str, SEEDS)),
         n_seeds=len(SEEDS),
@@ -74,9 +75,9 @@ def report(found: Results, params: Params) -> str:
     )
 
 
-def share_unseen(tensor: tokens.TokenTensor, read: int | None) -> float:
+def share_unseen(tokens: TokenTensor, read: int | None) -> float:
     """The share of the held-out tokens that never occur in the first `read` for training."""
-    return float(1 - np.isin(tensor.held_out, tensor.train[:read]).mean())
+    return float(1 - np.isin(tokens.held_out, tokens.train[:read]).mean())
 
 
 def claims_table(found: Results, verdicts: list[str]) -> pd.DataFrame:
@@ -143,13 +144,13 @@ def draw_effects(found: Results) -> None:
         axes.axhline(0, color="gray", linewidth=0.7)
 
 
-def draw_looks(found: Results) -> None:
-    """The mean over the seeds at each look but the first: many epochs solid, one broken."""
-    with drawing(PLOTS / "looks.svg", "step", "held-out loss (nats a token)") as axes:
+def draw_validations(found: Results) -> None:
+    """The mean over the seeds at each validation but the first: many epochs solid, one broken."""
+    with drawing(PLOTS / "validations.svg", "step", "held-out loss (nats a token)") as axes:
         for number, rate in enumerate((0, *RATES)):
             for variant, style, label in ((many, "-", f"p = {rate}"), (one, "--", None)):
-                looks = pd.concat(found[variant(rate), seed].looks for seed in SEEDS)
-                mean = looks.groupby("step").validation_loss.mean().iloc[1:]
+                validations = pd.concat(found[variant(rate), seed].validations for seed in SEEDS)
+                mean = validations.groupby("step").validation_loss.mean().iloc[1:]
                 axes.plot(mean.index, mean, style, color=f"C{number}", linewidth=1, label=label)
 
 

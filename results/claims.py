@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison import Difference, mean_difference
+from dropgpt.comparison.statistics import Difference, mean_difference
 from results.runs import RATE, RATES, SEEDS, SITES, Found, many, one
 
 Results = Mapping[tuple[str, int], Found]  # by variant and seed
@@ -53,7 +53,7 @@ def measured(terms: Terms, results: Results) -> Difference:
     """The sum that `terms` asks for, with its 95% interval.
 
     A measure of the documents has the chance of seeds and of documents in its interval; one of
-    the training's looks that of the seeds only, since all look at the same windows.
+    the training's validations that of the seeds only, since all measure the same windows.
     """
     by_seed = [
         sum(
@@ -70,7 +70,7 @@ def measured(terms: Terms, results: Results) -> Difference:
 
 def _values(found: Found, measure: str) -> npt.NDArray[np.float64]:
     if measure.startswith("nats"):
-        return found.documents[measure].to_numpy()  # type: ignore[no-any-return]
+        return found.documents[measure].to_numpy()
     return np.array([found.outcome[measure]], dtype=np.float64)
 
 

@@ -16,16 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dropgpt import checkpoint, interruption, tokens
 from dropgpt.evaluation import by_document, document_losses, losses, plan
-from dropgpt.files import SUMS, replacing, sha256, write_json
-from dropgpt.hardware import compute_dtype, environment, prepare
-from dropgpt.model import GPT, Block
+from dropgpt.machine import interruption
+from dropgpt.machine.files import SUMS, replacing, sha256, write_json
+from dropgpt.machine.hardware import compute_dtype, environment, prepare
+from dropgpt.machine.progress import progress
+from dropgpt.model.gpt import GPT, Block
 from dropgpt.params import Evaluate, Params, Runtime, load
-from dropgpt.progress import progress
 from dropgpt.randomness import seed_torch
-from dropgpt.tokens import TokenTensor
-from dropgpt.training import outcome, train
+from dropgpt.tokens import tensor
+from dropgpt.tokens.tensor import Tokens, TokenTensor
+from dropgpt.training import checkpoint
+from dropgpt.training.loop import outcome, train
 
 # A run that has ended is not made again where parameters, tokens and environment are the same.
 # After a change of the code, remove this folder.
@@ -43,7 +45,7 @@ BASE: Changes = {
     "train.steps": 960,
     "train.batch_size": 4,
     "train.learning_rate": 1e-3,
-    "train.decay": "constant",
+    "train.lr_schedule": "constant",
     "train.weight_decay": 0.0,
     "train.validation_interval": 48,
     "train.validation_windows": 32,
@@ -103,7 +105,7 @@ class Found:
 
     environment  what may change the last bits, and is no parameter
     outcome      as in metrics/train.json
-    looks        one row a look at the held-out windows: step, validation_loss
+    validations        one row a validation: step, validation_loss
     documents    one row a held-out document: tokens, and sums over them of the losses of the
                  weights after the last step: nats, and for LEFT_ON nats_dropout_on,
                  nats_monte_carlo and nats_attention_on
@@ -111,7 +113,7 @@ class Found:
 
     environment: dict[str, Any]
     outcome: dict[str, float]
-    looks: pd.DataFrame
+    validations: pd.DataFrame
     documents: pd.DataFrame
 
 
@@ -130,7 +132,7 @@ def params_of(variant: str, seed: int) -> Params:
 def find(variant: str, seed: int) -> Found:
     """Train and measure, or read what a run of the same parameters and tokens has found."""
     params = params_of(variant, seed)
-    tensor = tokens.read(Path("data/tokens"))
+    tokens = tensor.read(Path("data/tokens"))
     device = prepare(params.runtime)
     dtype = compute_dtype(params.train.precision, device)
     inputs = {
@@ -146,42 +148,44 @@ def find(variant: str, seed: int) -> Found:
     if stored.get("inputs") != inputs:
         with checkpoint.of_training(inputs, params.runtime.checkpoint_interval) as saved:
             result = train(
-                params.model,
                 params.train,
-                tensor.train,
-                tensor.held_out,
-                device,
-                dtype,
-                params.runtime.log_interval,
-                saved,
+                params.model,
+                training=tokens.train,
+                held_out=tokens.held_out,
+                device=device,
+                dtype=dtype,
+                log_interval=params.runtime.log_interval,
+                checkpoint=saved,
             )
             with replacing(table) as partial:
-                measure(variant, result.model, tensor, params.evaluate).to_parquet(partial)
-            looks = result.looks.to_dict("list")
+                measure(variant, result.model, tokens, params.evaluate).to_parquet(partial)
+            validations = result.validations.to_dict("list")
             # Last, since it says that all is there.
-            write_json(facts, {"inputs": inputs, "outcome": outcome(result), "looks": looks})
+            write_json(
+                facts, {"inputs": inputs, "outcome": outcome(result), "validations": validations}
+            )
     stored = json.loads(facts.read_text())
     return Found(
         stored["inputs"]["environment"],
         stored["outcome"],
-        pd.DataFrame(stored["looks"]),
+        pd.DataFrame(stored["validations"]),
         pd.read_parquet(table),
     )
 
 
-def measure(variant: str, model: GPT, tensor: TokenTensor, params: Evaluate) -> pd.DataFrame:
+def measure(variant: str, model: GPT, tokens: TokenTensor, params: Evaluate) -> pd.DataFrame:
     """The table `Found.documents`."""
-    documents = tensor.documents[tensor.documents.held_out]
+    documents = tokens.documents[tokens.documents.held_out]
     if variant in LEFT_ON:
-        documents = document_losses(model, tensor.held_out, documents, params)
+        documents = document_losses(model, tokens.held_out, documents, params)
         leave_attention_on(model)
-        nats = sums(model, tensor.held_out, documents, params)
+        nats = sums(model, tokens.held_out, documents, params)
         return documents.assign(nats_attention_on=nats)
-    return documents.assign(nats=sums(model.eval(), tensor.held_out, documents, params))
+    return documents.assign(nats=sums(model.eval(), tokens.held_out, documents, params))
 
 
 def sums(
-    model: GPT, ids: tokens.Tokens, documents: pd.DataFrame, params: Evaluate
+    model: GPT, ids: Tokens, documents: pd.DataFrame, params: Evaluate
 ) -> npt.NDArray[np.float64]:
     """The loss of each document in nats, in whatever mode the model is."""
     found = losses(

@@ -10,8 +10,8 @@ from pathlib import Path
 # which know nothing of an editable install.
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
-from dropgpt import interruption
 from dropgpt.errors import UserError
+from dropgpt.machine import interruption
 from dropgpt.params import Params, load
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from dropgpt import corpus, document
+from dropgpt import corpus
+from dropgpt.corpus import document
+from dropgpt.machine.progress import progress
 from dropgpt.params import Params
-from dropgpt.progress import progress
 from stages import run
 
 

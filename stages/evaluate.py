@@ -6,27 +6,29 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dropgpt import artifact, evaluation, tokens
-from dropgpt.files import replacing, write_json
-from dropgpt.hardware import enough_memory, environment, prepare
-from dropgpt.own_files import own_files
+from dropgpt import evaluation
+from dropgpt.corpus import own_files
+from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine.hardware import enough_memory, environment, prepare
+from dropgpt.machine.progress import progress
+from dropgpt.machine.slot import slot
+from dropgpt.model import artifact
 from dropgpt.params import Params
-from dropgpt.progress import progress
-from dropgpt.slot import slot
-from dropgpt.vocabulary import END_OF_TEXT, gpt2_encoding
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 from stages import run
 
 
 def evaluate(params: Params) -> None:
     device = prepare(params.runtime)
     model = artifact.load(Path("models/gpt"))
-    tensor = tokens.read(Path("data/tokens"))
-    held_out = tensor.documents[tensor.documents.held_out].drop(columns="held_out")
-    corpora = {"held-out": (tensor.held_out, held_out)}
+    tokens = tensor.read(Path("data/tokens"))
+    held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
+    corpora = {"held-out": (tokens.held_out, held_out)}
     for path in params.evaluate.extra_corpora:
-        documents = own_files(path, "text", END_OF_TEXT, key="evaluate.extra_corpora")
-        corpora[path] = tokens.in_memory(
-            tokens.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
+        documents = own_files.documents(path, "text", END_OF_TEXT, key="evaluate.extra_corpora")
+        corpora[path] = tensor.in_memory(
+            tensor.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
         )
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
@@ -47,7 +49,7 @@ def evaluate(params: Params) -> None:
         table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
         table.to_parquet(partial, index=False)
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
-    unigram = evaluation.unigram_loss(tensor.train, tensor.held_out)
+    unigram = evaluation.unigram_loss(tokens.train, tokens.held_out)
     write_json(
         Path("metrics/evaluate.json"),
         summaries.pop("held-out")

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import torch
 
-from dropgpt import artifact, generation
+from dropgpt import generation
 from dropgpt.errors import UserError
-from dropgpt.files import replacing, write_json
-from dropgpt.hardware import environment, prepare
+from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine.hardware import environment, prepare
+from dropgpt.machine.progress import progress
+from dropgpt.machine.slot import slot
+from dropgpt.model import artifact
 from dropgpt.params import Params
-from dropgpt.progress import progress
-from dropgpt.slot import slot
-from dropgpt.vocabulary import gpt2_encoding
+from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
 

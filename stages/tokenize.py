@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from dropgpt import document, tokens
-from dropgpt.files import replacing, write_json
+from dropgpt.corpus import document
+from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine.progress import progress
 from dropgpt.params import Params
-from dropgpt.progress import progress
-from dropgpt.vocabulary import gpt2_encoding
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
 
@@ -18,17 +19,17 @@ def tokenize(params: Params) -> None:
         params.runtime.log_interval,
         iterable=document.read(Path("data/documents.parquet")),
     )
-    tokens.write(
-        tokens.encode(documents, encoding, params.tokenize.end_of_text),
+    tensor.write(
+        tensor.encode(documents, encoding, params.tokenize.end_of_text),
         Path("data/tokens"),
         params.tokenize.validation_fraction,
     )
 
-    tensor = tokens.read(Path("data/tokens"))
-    counts = tokens.count(tensor.tokens)
-    write_json(Path("metrics/tokens.json"), tokens.statistics(tensor, counts))
+    tokens = tensor.read(Path("data/tokens"))
+    counts = tensor.count(tokens.tokens)
+    write_json(Path("metrics/tokens.json"), tensor.statistics(tokens, counts))
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
-        tokens.rank_frequency(counts, encoding).to_csv(partial, index=False)
+        tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 import hub
 from dropgpt.errors import UserError
-from dropgpt.hardware import prepare
-from dropgpt.interruption import SIGNALS
-from dropgpt.model import GPT, initialised
+from dropgpt.machine.hardware import prepare
+from dropgpt.machine.interruption import SIGNALS
+from dropgpt.model.gpt import GPT, initialised
 from dropgpt.params import Data, DropoutSites, Model, Params
 
 ROOT = Path(__file__).parent.parent

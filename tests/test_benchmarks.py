@@ -8,7 +8,7 @@ import pytest
 from benchmarks import kneser_ney, models, work
 from benchmarks.__main__ import ROWS
 from conftest import params_with
-from dropgpt.vocabulary import N_VOCAB
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 # The last three do what other names do with another stage.
 LONG = ("nanogpt", "compiled", "repro", "ten times", "evaluate stage", "start train", "start eval")

@@ -16,9 +16,9 @@ from dropgpt.evaluation import (
     summary,
     unigram_loss,
 )
-from dropgpt.model import GPT
+from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_torch
-from dropgpt.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
 TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)

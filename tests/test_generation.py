@@ -7,10 +7,10 @@ import torch
 
 from conftest import params_with
 from dropgpt.generation import draw, generate, page, probabilities, variety
-from dropgpt.model import GPT
+from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
-from dropgpt.vocabulary import END_OF_TEXT_ID
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 PROMPT = [10, 20, 30]
 
@@ -38,7 +38,7 @@ def test_the_cache_does_not_change_the_tokens(model: GPT, temperature: float, to
 
 
 def test_the_cache_gives_the_logits_of_the_whole_text(model: GPT) -> None:
-    from dropgpt.model import Cache
+    from dropgpt.model.gpt import Cache
 
     text = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
     cache = Cache(model)

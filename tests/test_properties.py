@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from conftest import ROOT, data_params, message
-from dropgpt import artifact, corpus, document, tokens
-from dropgpt.document import Document
+from dropgpt import corpus
+from dropgpt.corpus import document
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.model import GPT
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
 from dropgpt.params import Params, load
-from dropgpt.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
 
 VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
 ENCODING = gpt2_encoding()
@@ -95,17 +98,17 @@ def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list
         return
     assert list(document.read(path)) == documents
     try:
-        tokens.write(tokens.encode(document.read(path), ENCODING, True), tmp_path / "tokens", 0.1)
+        tensor.write(tensor.encode(document.read(path), ENCODING, True), tmp_path / "tokens", 0.1)
     except UserError as error:
         assert "holds out every article" in str(error)
         return
-    tensor = tokens.read(tmp_path / "tokens")
-    ends = tensor.documents.tokens.cumsum().tolist()
+    tokens = tensor.read(tmp_path / "tokens")
+    ends = tokens.documents.tokens.cumsum().tolist()
     for text, start, end in zip(texts, [0, *ends], ends, strict=False):
-        assert tensor.tokens[end - 1] == END_OF_TEXT_ID
-        assert ENCODING.decode(tensor.tokens[start : end - 1].tolist()) == text
-    assert tensor.documents.bytes.tolist() == [len(text.encode()) for text in texts]
-    assert len(tensor.train) + len(tensor.held_out) == len(tensor.tokens)
+        assert tokens.tokens[end - 1] == END_OF_TEXT_ID
+        assert ENCODING.decode(tokens.tokens[start : end - 1].tolist()) == text
+    assert tokens.documents.bytes.tolist() == [len(text.encode()) for text in texts]
+    assert len(tokens.train) + len(tokens.held_out) == len(tokens.tokens)
 
 
 @shared
@@ -161,13 +164,13 @@ def folder(make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
     """A model beside a token tensor."""
     artifact.save(make_gpt(), tmp_path / "gpt")
     documents = [Document(f"text {n}", f"id {n}", f"source {n}") for n in range(9)]
-    tokens.write(tokens.encode(documents, ENCODING, True), tmp_path / "tokens", 0.1)
+    tensor.write(tensor.encode(documents, ENCODING, True), tmp_path / "tokens", 0.1)
     return tmp_path
 
 
 @shared
 @given(data=st.data())
-@pytest.mark.parametrize(("name", "read"), [("gpt", artifact.load), ("tokens", tokens.read)])
+@pytest.mark.parametrize(("name", "read"), [("gpt", artifact.load), ("tokens", tensor.read)])
 def test_a_damaged_folder_is_noticed(
     folder: Path, name: str, read: Callable[[Path], Any], data: st.DataObject
 ) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from clone import Clone
 from conftest import params_with, tiny_model
-from dropgpt.model import initialised
-from dropgpt.tokens import TokenTensor
+from dropgpt.model.gpt import initialised
+from dropgpt.tokens.tensor import TokenTensor
 from results.__main__ import share_unseen
 from results.claims import (
     BEST,
@@ -43,7 +43,7 @@ def test_one_command_makes_the_runs_and_the_report(clone: Clone) -> None:
     assert [row[0] for row in rows[2:14]] == [f"| {number}" for number in range(1, 13)]
     assert all(len(row) == 6 and "nan" not in row[4] for row in rows[2:14])
     made = {path: path.stat().st_mtime_ns for path in clone.folder.glob("results/runs/*")}
-    plots = [clone.folder / f"docs/{name}.svg" for name in ("effects", "looks")]
+    plots = [clone.folder / f"docs/{name}.svg" for name in ("effects", "validations")]
     before = [path.read_bytes() for path in (report, *plots)]
     clone.run(sys.executable, "-m", "results")
     assert made == {path: path.stat().st_mtime_ns for path in clone.folder.glob("results/runs/*")}

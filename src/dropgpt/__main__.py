@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dropgpt import comparison, experiments
+from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.report import drawing, markdown
 from dropgpt.errors import UserError
-from dropgpt.report import drawing, markdown
 
 COMPARE = """Compare runs on the held-out tokens.
 
@@ -62,16 +62,16 @@ def compare(
             "compare: it takes two runs or more: name them, or run experiments from this commit, "
             "as `dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
         )
-    comparison.check_comparable(runs)
+    statistics.check_comparable(runs)
     if revisions and not by:
         title, groups = "run", {run.name: {"": run} for run in runs}
     else:
-        keys = by or comparison.varied(runs)
-        title, groups = ", ".join(keys), comparison.groups(runs, keys)
+        keys = by or statistics.varied(runs)
+        title, groups = ", ".join(keys), statistics.groups(runs, keys)
     if baseline is not None and baseline not in groups:
         raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
-    table = comparison.table(groups, baseline or next(iter(groups)))
-    documents = comparison.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
+    table = statistics.table(groups, baseline or next(iter(groups)))
+    documents = statistics.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
     if plot:
         _draw(table, title, plot)
     match format:
@@ -90,7 +90,7 @@ def compare(
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
-    return json.loads(table.to_json(orient="records"))  # type: ignore[no-any-return]
+    return json.loads(table.to_json(orient="records"))
 
 
 def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:

@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dropgpt.loss import token_losses
-from dropgpt.model import GPT
+from dropgpt.model.gpt import GPT
+from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
 from dropgpt.randomness import generator, seed_torch
-from dropgpt.tokens import Tokens, count
-from dropgpt.vocabulary import END_OF_TEXT_ID
+from dropgpt.tokens.tensor import Tokens, count
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 Losses = npt.NDArray[np.float32]
 

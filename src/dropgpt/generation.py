@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dropgpt.model import GPT, Cache
+from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
-from dropgpt.vocabulary import END_OF_TEXT_ID
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 
 def generate(

@@ -85,7 +85,7 @@ class Train(Section):
     loss: Literal["all_tokens", "final_token"]
     learning_rate: PositiveFloat
     warmup_steps: NonNegativeInt
-    decay: Literal["constant", "linear", "cosine"]
+    lr_schedule: Literal["constant", "linear", "cosine"]
     final_learning_rate: NonNegativeFloat
     beta1: Rate
     beta2: Rate

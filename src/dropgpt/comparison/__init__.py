@@ -1,0 +1,1 @@
+"""Whether runs differ by more than chance: experiments, statistics, report."""

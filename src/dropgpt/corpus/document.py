@@ -1,0 +1,116 @@
+"""A document, and a corpus of them as a parquet file."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dropgpt.errors import UserError
+from dropgpt.machine.files import replacing
+
+BLOCK = 1 << 20  # bytes read at a time
+SHA256 = "dropgpt.sha256"  # the key in the file's metadata that holds its documents' checksum
+
+GROUP = 1000  # documents in a row group, the part of a file that is in memory
+GROUP_BYTES = 64 << 20  # or fewer, if they are long
+
+
+class Document(NamedTuple):
+    """A text, a name that no other document has, and the whole that it is part of."""
+
+    text: str
+    id: str
+    source: str  # documents of one source that follow each other are never parted
+
+
+def write(documents: Iterable[Document], path: Path) -> int:
+    """Write the columns text, id and source to a parquet file, and count the documents.
+
+    The same documents give the same bytes. The file appears whole or, on an error, not at all.
+    Raises UserError if there is no document, or one that cannot be written in UTF-8.
+    """
+    written = 0
+    with replacing(path) as partial:
+        schema = pa.schema([(name, pa.string()) for name in Document._fields])
+        digest = hashlib.sha256()
+        with pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
+            for group in _groups(documents):
+                columns = [list(column) for column in zip(*group, strict=True)]
+                writer.write_table(pa.table(columns, schema=schema))
+                written += len(group)
+                for document in group:
+                    _add(digest, document)
+            writer.add_key_value_metadata({SHA256: digest.hexdigest()})
+        if not written:
+            raise UserError("empty corpus: section data of params.yaml yields no document")
+    return written
+
+
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    size = 0
+    for document in documents:
+        try:
+            size += sum(len(field.encode()) for field in document)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"document {document.id!r}: character {error.start} is half a surrogate pair, "
+                "which UTF-8 cannot hold"
+            ) from None
+        group.append(document)
+        if len(group) == GROUP or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def read(path: Path) -> Iterator[Document]:
+    """The documents that `write` wrote to `path`, in constant memory.
+
+    Raises UserError, naming the stage that makes the file, if it is missing or damaged. Part of
+    the damage shows only after the last document, so let nothing of them stand before that.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; `dvc repro download_fineweb` makes it")
+    try:
+        digest = hashlib.sha256()
+        for columns in string_columns(path, list(Document._fields)):
+            for document in map(Document, *(column.to_pylist() for column in columns)):
+                _add(digest, document)
+                yield document
+        metadata = pq.read_metadata(path).metadata or {}
+        if metadata.get(SHA256.encode()) != digest.hexdigest().encode():
+            raise UserError(f"{path}: its documents are not those that were written")
+    except UserError as error:
+        raise UserError(
+            f"{error}; remove the file, and `dvc checkout download_fineweb` brings it back"
+        ) from None
+
+
+def _add(digest: Any, document: Document) -> None:
+    fields = [field.encode() for field in document]
+    digest.update(b"".join(len(field).to_bytes(8) + field for field in fields))
+
+
+def string_columns(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:
+    """Some string columns of a parquet file, a batch at a time."""
+    try:
+        # pre_buffer, by default on, takes memory by the size of the file.
+        with pq.ParquetFile(
+            path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
+        ) as file:
+            types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+            for column in columns:
+                if column not in types:
+                    raise UserError(f"{path}: no column {column!r}; it has {', '.join(types)}")
+                if str(types[column]) not in ("string", "large_string", "string_view"):
+                    raise UserError(f"{path}: column {column!r} is {types[column]}, not string")
+            for batch in file.iter_batches(1000, columns=columns):
+                yield [batch.column(column) for column in columns]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as parquet; is it whole? {why}") from None

@@ -1,0 +1,1 @@
+"""What the computer does: files, hardware, interruption, progress, whose turn it is."""

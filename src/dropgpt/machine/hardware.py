@@ -1,0 +1,118 @@
+"""Where the arithmetic runs, and in which precision."""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from typing import Any, Literal
+
+import torch
+
+from dropgpt.errors import UserError
+from dropgpt.params import Runtime
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+
+
+def prepare(runtime: Runtime) -> torch.device:
+    """The device that `runtime` asks for, with torch set to repeat itself bit for bit on it.
+
+    Raises UserError where the device is not there.
+    """
+    _keep_freed_memory()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only so
+    # What use_deterministic_algorithms(True) does, without its import of torch's compiler.
+    torch.set_deterministic_debug_mode("error")
+    # Nothing here reads memory that it did not write; filling it would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # Told a number, MKL no longer chooses one from call to call.
+    torch.set_num_threads(runtime.threads or torch.get_num_threads())
+    # Where several threads at once make the first call of one of MKL's vector functions, a part
+    # of its results may have half of their digits (github.com/pytorch/pytorch/issues/188792).
+    for vector_function in (torch.exp, torch.log):
+        vector_function(torch.ones(1))
+    name = runtime.device
+    if name == "auto":
+        name = "cpu"
+        if torch.backends.mps.is_available():
+            name = "mps"
+        if torch.cuda.is_available():
+            name = "cuda"
+    device = torch.device(name)
+    there = {
+        "cpu": True,
+        "mps": torch.backends.mps.is_available(),
+        "cuda": (device.index or 0) < torch.cuda.device_count(),
+    }
+    if not there[device.type]:
+        raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep the memory that it frees, where the C library is glibc.
+
+    Else every step gives its large tensors back to the system and is handed them again in pages
+    that must be cleared first: a fifth of the time of a small batch.
+    """
+    trim_threshold, mmap_max = -1, -4  # their numbers in malloc.h
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(mmap_max, 0)
+            mallopt(trim_threshold, 2**31 - 1)
+
+
+def compute_dtype(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device
+) -> torch.dtype:
+    """The type of the large matrix products; weights and sums stay in float32.
+
+    `auto` is bfloat16 only where the hardware multiplies it: elsewhere it is emulated, slower
+    than float32.
+    """
+    if precision == "auto":
+        match device.type:
+            case "cuda":
+                multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+            case "cpu":
+                instructions = torch.cpu.get_capabilities()
+                multiplies = any(instructions.get(i) for i in ("avx512_bf16", "amx_bf16", "bf16"))
+            case _:
+                multiplies = False
+        return torch.bfloat16 if multiplies else torch.float32
+    return getattr(torch, precision)
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What may change the last bits of a result, and is no parameter."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+        name = f"{processor}, {torch.backends.cpu.get_cpu_capability()}"
+    packages = ("numpy", "pandas", "pyarrow", "safetensors", "scipy", "tiktoken")
+    return {
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+        "precision": str(dtype).removeprefix("torch."),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {"torch": torch.__version__} | {name: version(name) for name in packages},
+    }
+
+
+@contextmanager
+def enough_memory(task: str, advice: str) -> Iterator[None]:
+    """Where the block runs out of memory, raise UserError with `task` and `advice`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class of its own for this on a GPU, and none on a CPU.
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not any(said in str(error) for said in OUT_OF_MEMORY):
+            raise
+        raise UserError(f"{task}: out of memory; {advice}") from None

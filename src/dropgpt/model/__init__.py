@@ -1,0 +1,1 @@
+"""The GPT, its four dropout sites, its loss, and the folder that it is saved to."""

@@ -1,0 +1,175 @@
+"""GPT-2 (Radford et al. 2019) with dropout at four sites; logits out.
+
+pre-LayerNorm blocks, exact GELU, biases, learned positions, and one parameter for the token
+embedding and the head. Parameters bear the names that Hugging Face's GPT-2 gives them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dropgpt.model.dropout import Dropout, attention, attention_dropping_keys
+from dropgpt.params import Model
+from dropgpt.randomness import torch_generator
+from dropgpt.tokens.vocabulary import N_VOCAB
+
+
+class Cache:
+    """Keys and values of the tokens that generation has already read, one pair a block."""
+
+    def __init__(self, model: "GPT", batch_size: int = 1) -> None:
+        c = model.config
+        size = (c.n_layer, batch_size, c.n_head, c.n_ctx, c.n_embd // c.n_head)
+        device = model.wte.weight.device
+        self.keys = torch.zeros(size, device=device)
+        self.values = torch.zeros(size, device=device)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the new tokens' k and v, (batch, heads, time, width), behind the old; return all."""
+        end = self.length + k.size(2)
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class Attention(nn.Module):
+    """Causal self-attention: x (batch, time, n_embd) -> what it adds to x, of the same shape.
+
+    Two sites of dropout: the weights after the softmax (or the keys before it), and the output.
+    """
+
+    def __init__(self, config: Model, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_head = config.n_head
+        self.drops_keys = config.attention_dropout == "keys"
+        self.attention_dropout = Dropout(site_rate(config, "attention"))
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.dropout = Dropout(site_rate(config, "attention_output"))
+
+    def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
+        heads = self.c_attn(x).unflatten(-1, (3, self.n_head, -1))  # (batch, time, 3, head, width)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)
+        rate = self.attention_dropout.rate if self.training else 0.0
+        if rate and self.drops_keys:
+            y = attention_dropping_keys(q, k, v, rate)
+        else:
+            # One new token may see all that the cache holds.
+            y = attention(q, k, v, rate, is_causal=q.size(2) > 1)
+        return self.dropout(self.c_proj(y.transpose(1, 2).flatten(2)))
+
+
+class MLP(nn.Module):
+    """n_embd -> 4 n_embd, exact GELU, -> n_embd, for each position alone: the shape stays.
+
+    One site of dropout: the output.
+    """
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.dropout = Dropout(site_rate(config, "mlp"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.c_proj(F.gelu(self.c_fc(x))))
+
+
+class Block(nn.Module):
+    """x + attention(LayerNorm(x)), then the same with the MLP; x and result (batch, time, n_embd).
+
+    With `block_dropout` a window skips the block with that probability (Huang et al. 2016).
+    """
+
+    def __init__(self, config: Model, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = Attention(config, layer)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+        self.dropout = Dropout(config.block_dropout)
+
+    def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
+        y = x + self.attn(self.ln_1(x), cache)
+        y = y + self.mlp(self.ln_2(y))
+        if not (self.training and self.dropout.rate):
+            return y
+        # One element a window: what the whole block adds to it stays or goes.
+        return x + (y - x) * self.dropout(x.new_ones(len(x), 1, 1))
+
+
+class GPT(nn.Module):
+    """tokens (batch, time) int64 -> logits of each next token (batch, time, N_VOCAB).
+
+    The first site of dropout is here: the sum of token and position embedding. The names of the
+    parts are those of Hugging Face's GPT-2: wte, wpe, h, ln_f.
+    """
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `forward`
+        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.dropout = Dropout(site_rate(config, "embedding"))
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0
+
+    def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """What the head multiplies, (batch, time, n_embd), for `tokens` (batch, time) int64.
+
+        Apart from `forward` because a loss need not hold all logits at once. With a cache, which
+        must be empty or followed by a single token, positions go on from its length.
+        """
+        start = cache.length if cache is not None else 0
+        positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
+        x = self.dropout(self.wte(tokens) + self.wpe(positions))
+        for block in self.h:
+            x = block(x, cache)
+        if cache is not None:
+            cache.length += tokens.size(1)
+        return self.ln_f(x) * self.logit_scale
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the next token, (batch, time, N_VOCAB); the head is the token embedding."""
+        return F.linear(self.features(tokens), self.wte.weight)
+
+
+def scale_dropout(model: GPT, factor: float) -> None:
+    """From now on drop with `factor`, 0 to 1, times the probabilities of the model's config."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.rate = factor * module.full_rate
+
+
+def site_rate(config: Model, site: str) -> float:
+    """The probability of dropping at one of the four sites."""
+    rate = getattr(config.dropout_sites, site)
+    return float(config.dropout if rate is None else rate)
+
+
+def initialised(config: Model, seed: int) -> GPT:
+    """A GPT with the weights of (seed): linear N(0, 0.02), embeddings Xavier normal, biases 0.
+
+    Xavier's token embedding is tiny beside the positions' (0.006 and 0.07 at a width of 128), so
+    that a model hardly sees its tokens at first. `config.token_embedding_std` sets another, and
+    the positions to N(0, 0.02).
+    """
+    model = GPT(config)
+    random = torch_generator(seed, "initial weights")
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02, generator=random)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.xavier_normal_(module.weight, generator=random)
+    if config.token_embedding_std is not None:
+        nn.init.normal_(model.wte.weight, std=config.token_embedding_std, generator=random)
+        nn.init.normal_(model.wpe.weight, std=0.02, generator=random)
+    return model

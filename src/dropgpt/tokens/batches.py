@@ -1,0 +1,63 @@
+"""(token tensor, seed, step) -> inputs and targets."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dropgpt.randomness import generator
+from dropgpt.tokens.tensor import Tokens
+
+Starts = npt.NDArray[np.int64]
+
+
+def epoch_starts(n_tokens: int, n_ctx: int) -> Starts:
+    """Where the windows of an epoch begin, (windows,): side by side, so that none is missed.
+
+    A window at s has the inputs s..s+n_ctx-1 and the targets one to the right. The last window
+    is moved left to end with the last token, so it may overlap the one before.
+    """
+    starts = np.arange(0, n_tokens - 1, n_ctx, dtype=np.int64)
+    return np.minimum(starts, n_tokens - 1 - n_ctx)
+
+
+def spread_starts(n_tokens: int, n_ctx: int, windows: int) -> Starts:
+    """Where `windows` windows begin, (windows or fewer,), evenly spaced and always the same."""
+    starts = epoch_starts(n_tokens, n_ctx)
+    chosen = np.linspace(0, len(starts) - 1, min(windows, len(starts)))
+    return starts[np.round(chosen).astype(np.int64)]
+
+
+def batch_starts(
+    n_tokens: int,
+    n_ctx: int,
+    batch_size: int,
+    sampling: Literal["epoch", "random"],
+    seed: int,
+    step: int,
+) -> Starts:
+    """Where the windows of step `step` begin, (batch_size,).
+
+    `epoch`: the windows of `epoch_starts` in a permutation of (seed, epoch), epoch after epoch;
+    a batch may hold the end of one and the start of the next. `random`: anywhere, with
+    replacement.
+    """
+    if sampling == "random":
+        return generator(seed, "data order", step).integers(0, n_tokens - n_ctx, batch_size)
+    starts = epoch_starts(n_tokens, n_ctx)
+    epochs, places = np.divmod(
+        np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64), len(starts)
+    )
+    batch = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        order = generator(seed, "data order", int(epoch)).permutation(len(starts))
+        batch[epochs == epoch] = starts[order[places[epochs == epoch]]]
+    return batch
+
+
+def windows(tokens: Tokens, starts: Starts, n_ctx: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets at `starts`, each (len(starts), n_ctx) int64 on the CPU."""
+    rows = tokens[starts[:, None] + np.arange(n_ctx + 1)]
+    both = torch.from_numpy(rows.astype(np.int64))
+    return both[:, :-1], both[:, 1:]

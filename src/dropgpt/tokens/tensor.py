@@ -1,0 +1,196 @@
+"""Documents -> token tensor and vocabulary statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dropgpt.errors import UserError
+from dropgpt.machine.files import check_seal, replacing, seal
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+
+if TYPE_CHECKING:
+    import tiktoken
+
+    from dropgpt.corpus.document import Document
+
+Tokens = npt.NDArray[np.uint16]
+
+AHEAD = 256  # documents whose text is in memory while threads encode it
+
+
+@dataclass(frozen=True)
+class TokenTensor:
+    """All tokens of a corpus in the order of its documents, and what part is held out.
+
+    tokens     (n,) uint16, mapped from the file, not read into memory
+    documents  one row a document: id, source, tokens, bytes (of its text, UTF-8), held_out
+    """
+
+    tokens: Tokens
+    documents: pd.DataFrame
+
+    @property
+    def n_train(self) -> int:
+        return int(self.documents.loc[~self.documents.held_out, "tokens"].sum())
+
+    @property
+    def train(self) -> Tokens:
+        return self.tokens[: self.n_train]
+
+    @property
+    def held_out(self) -> Tokens:
+        return self.tokens[self.n_train :]
+
+
+def encode(
+    documents: Iterable[Document], encoding: tiktoken.Encoding, end_of_text: bool
+) -> Iterator[tuple[Document, Tokens]]:
+    """Each document with its tokens, closed by <|endoftext|> where `end_of_text` says so.
+
+    Text that merely spells "<|endoftext|>" is encoded as ordinary text. While a document is in
+    use, threads encode those that follow, on all cores.
+    """
+    closing = np.array([END_OF_TEXT_ID] if end_of_text else [], dtype=np.uint32)
+
+    def ids(text: str) -> Tokens:
+        ordinary = encoding.encode_to_numpy(text, disallowed_special=())
+        return np.concatenate([ordinary, closing]).astype(np.uint16)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        following: deque[tuple[Document, Future[Tokens]]] = deque()
+        for document in documents:
+            following.append((document, pool.submit(ids, document.text)))
+            if len(following) > AHEAD:
+                done, encoded = following.popleft()
+                yield done, encoded.result()
+        for done, encoded in following:
+            yield done, encoded.result()
+
+
+def write(
+    encoded: Iterable[tuple[Document, Tokens]], folder: Path, validation_fraction: float
+) -> None:
+    """Write tokens.npy and documents.parquet to `folder`.
+
+    The tokens go straight to the file; what stays in memory is a row a document. The last
+    articles are held out, whole, and so many that they have at least `validation_fraction` of
+    the tokens.
+    """
+    with replacing(folder) as partial:
+        partial.mkdir()
+        with (partial / "tokens.npy").open("wb") as file:
+            _write_npy_header(file, 0)
+            table = _table(encoded, file.write)
+            # NumPy leaves room in the header for a length that is known last.
+            file.seek(0)
+            _write_npy_header(file, int(table.tokens.sum()))
+        table["held_out"] = _held_out(table, validation_fraction)
+        table.to_parquet(partial / "documents.parquet", index=False)
+        seal(partial)
+
+
+def in_memory(encoded: Iterable[tuple[Document, Tokens]]) -> tuple[Tokens, pd.DataFrame]:
+    """The tokens of a small corpus side by side, and its table of documents."""
+    parts: list[bytes] = []
+    table = _table(encoded, parts.append)
+    return np.frombuffer(b"".join(parts), dtype=np.uint16), table
+
+
+def read(folder: Path) -> TokenTensor:
+    """Map the token tensor that `write` wrote. Raises UserError where it is missing or damaged."""
+    check_seal(folder, "tokenize")
+    return TokenTensor(
+        np.load(folder / "tokens.npy", mmap_mode="r"),
+        pd.read_parquet(folder / "documents.parquet"),
+    )
+
+
+def count(ids: Tokens) -> npt.NDArray[np.int64]:
+    """How often each token of the vocabulary occurs, (N_VOCAB,)."""
+    counts = np.zeros(N_VOCAB, dtype=np.int64)
+    for start in range(0, len(ids), 1 << 20):  # bincount takes four times the memory of its part
+        counts += np.bincount(ids[start : start + (1 << 20)], minlength=N_VOCAB)
+    return counts
+
+
+def statistics(tensor: TokenTensor, counts: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The corpus in numbers; `bytes_per_token` is UTF-8 bytes of text over all tokens."""
+    documents = tensor.documents
+    unique = int(np.count_nonzero(counts))
+    median, high = np.percentile(documents.tokens, [50, 95])
+    return {
+        "tokens": len(tensor.tokens),
+        "unique_tokens": unique,
+        "train_tokens": len(tensor.train),
+        "validation_tokens": len(tensor.held_out),
+        "vocabulary_share": unique / N_VOCAB,
+        "bytes_per_token": float(documents.bytes.sum() / len(tensor.tokens)),
+        "documents": len(documents),
+        "validation_documents": int(documents.held_out.sum()),
+        "tokens_per_document_median": float(median),
+        "tokens_per_document_95_percent": float(high),
+        "tokens_per_document_max": int(documents.tokens.max()),
+    }
+
+
+def rank_frequency(
+    counts: npt.NDArray[np.int64], encoding: tiktoken.Encoding, points: int = 200
+) -> pd.DataFrame:
+    """Zipf's curve: rank, count, token, text of the most frequent tokens, then ever fewer of them.
+
+    The first 50 ranks are all there; the rest are evenly spaced on a logarithmic axis.
+    """
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    spaced = np.geomspace(1, len(order), points).round().astype(int)
+    ranks = np.union1d(np.arange(1, min(50, len(order)) + 1), spaced)
+    ids = order[ranks - 1]
+    texts = [encoding.decode_single_token_bytes(int(i)).decode(errors="replace") for i in ids]
+    return pd.DataFrame({"rank": ranks, "count": counts[ids], "token": ids, "text": texts})
+
+
+def _table(
+    encoded: Iterable[tuple[Document, Tokens]], write_tokens: Callable[[bytes], Any]
+) -> pd.DataFrame:
+    """Hand on the tokens of each document and keep a row of it.
+
+    id, source, tokens (how many), bytes (of its text), sha256 (of its tokens).
+    """
+    rows = []
+    for document, ids in encoded:
+        content = ids.astype("<u2").tobytes()
+        write_tokens(content)
+        text_bytes = len(document.text.encode())
+        checksum = hashlib.sha256(content).hexdigest()
+        rows.append((document.id, document.source, len(ids), text_bytes, checksum))
+    return pd.DataFrame(rows, columns=["id", "source", "tokens", "bytes", "sha256"])
+
+
+def _held_out(table: pd.DataFrame, fraction: float) -> npt.NDArray[np.bool_]:
+    """Which documents are held out: a tail that begins where an article does."""
+    before = table.tokens.cumsum() - table.tokens
+    begins = table.source != table.source.shift()
+    candidates = np.flatnonzero(begins & (before <= (1 - fraction) * table.tokens.sum()))
+    first = int(candidates[-1])
+    if first == 0:
+        raise UserError(
+            f"params.yaml: tokenize.validation_fraction {fraction} holds out every article of a "
+            f"corpus of {int(begins.sum())}; lower it, or take more documents"
+        )
+    return np.arange(len(table)) >= first
+
+
+def _write_npy_header(file: Any, length: int) -> None:
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<u2", "fortran_order": False, "shape": (length,)}
+    )

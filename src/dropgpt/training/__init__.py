@@ -1,0 +1,1 @@
+"""The loop, its schedules, its state, and the checkpoint that holds it."""

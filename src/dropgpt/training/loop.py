@@ -1,0 +1,212 @@
+"""The training loop."""
+
+import math
+import sys
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from dropgpt.errors import UserError
+from dropgpt.evaluation import window_loss
+from dropgpt.machine.hardware import enough_memory
+from dropgpt.machine.interruption import Interrupted, postponed
+from dropgpt.machine.progress import progress
+from dropgpt.model.gpt import GPT, initialised, scale_dropout
+from dropgpt.model.loss import cross_entropy
+from dropgpt.params import Model, Train
+from dropgpt.randomness import seed_torch
+from dropgpt.tokens.batches import batch_starts, spread_starts, windows
+from dropgpt.tokens.tensor import Tokens
+from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.schedules import dropout_factor, learning_rate
+from dropgpt.training.state import Row, restore, state_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model and how it came about; losses in nats a token.
+
+    steps        one row a step: step, loss (dropout on, before the update), learning_rate,
+                 gradient_norm (before clipping)
+    validations  one row a validation: step (updates so far), validation_loss
+    """
+
+    model: GPT
+    steps: pd.DataFrame
+    validations: pd.DataFrame
+
+
+def train(
+    params: Train,
+    model_params: Model,
+    *,
+    training: Tokens,
+    held_out: Tokens,
+    device: torch.device,
+    dtype: torch.dtype,
+    log_interval: float,
+    checkpoint: Checkpoint,
+) -> Result:
+    """Train a GPT from (seed) on the first `params.tokens` of `training`.
+
+    Measures windows of `held_out` now and then. Goes on from `checkpoint` where it holds a state,
+    and ends in the same bits as if it had never stopped. Asked to leave, it saves its state and
+    raises Interrupted. Raises UserError where a part is shorter than a window or than asked for,
+    where memory does not suffice, and at a step whose loss or gradient is not finite.
+    """
+    n_ctx = model_params.n_ctx
+    if (params.tokens or 0) > len(training):
+        raise UserError(
+            f"params.yaml: train.tokens is {params.tokens}, and the training part has only "
+            f"{len(training)}"
+        )
+    training = training[: params.tokens]
+    _check_length(training, "training", n_ctx)
+    _check_length(held_out, "held-out", n_ctx)
+    held_out_windows = windows(
+        held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
+    )
+    micro_batch_size = params.micro_batch_size or params.batch_size
+    batch_tokens = params.batch_size * n_ctx
+    advice = (
+        f"train.batch_size is {params.batch_size}, train.micro_batch_size "
+        f"{params.micro_batch_size}: set train.micro_batch_size below {micro_batch_size}, or "
+        "lower model.n_ctx, model.n_layer or model.n_embd"
+    )
+    with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
+        model = initialised(model_params, params.seed).to(device).train()
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            betas=(params.beta1, params.beta2),
+            weight_decay=params.weight_decay,
+            fused=True,
+        )
+        steps: list[Row] = []
+        validations: list[Row] = []
+        if state := checkpoint.load():
+            steps, validations = restore(state, model, optimizer)
+            print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
+        with progress(
+            "train",
+            "tokens",
+            log_interval,
+            total=params.steps * batch_tokens,
+            initial=len(steps) * batch_tokens,
+        ) as bar:
+            for step in range(len(steps), params.steps):
+                if step % params.validation_interval == 0:
+                    validations.append(
+                        (step, _validate(model, held_out_windows, micro_batch_size, step))
+                    )
+                starts = batch_starts(
+                    len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
+                )
+                batch = windows(training, starts, n_ctx)
+                seed_torch(params.seed, "dropout", step)
+                scale_dropout(model, dropout_factor(params, step))
+                loss = _backward(model, batch, micro_batch_size, params.loss, dtype)
+                norm = torch.nn.utils.clip_grad_norm_(
+                    model.parameters(), params.max_gradient_norm or math.inf
+                ).item()
+                _check_finite(step, {"loss": loss, "gradient's norm": norm})
+                # Only here, between gradient and update, are the weights known to be good.
+                reason = asked_to_leave()
+                if reason or checkpoint.due():
+                    checkpoint.save(state_of(model, optimizer, steps, validations), step)
+                if reason:
+                    raise _interrupted(reason, step, params.steps)
+                rate = learning_rate(params, step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                steps.append((step, loss, rate, norm))
+                bar.set_postfix_str(
+                    f"step {step + 1}, loss {loss:.3f}, held-out {validations[-1][1]:.3f}",
+                    refresh=False,
+                )
+                bar.update(batch_tokens)
+            last = _validate(model, held_out_windows, micro_batch_size, params.steps)
+            validations.append((params.steps, last))
+        # So that what fails from here on, on a full disk say, costs no training.
+        checkpoint.save(state_of(model, optimizer, steps, validations), params.steps)
+        if reason := asked_to_leave():
+            raise _interrupted(reason, params.steps, params.steps)
+    return Result(
+        model.eval(),
+        pd.DataFrame(steps, columns=["step", "loss", "learning_rate", "gradient_norm"]),
+        pd.DataFrame(validations, columns=["step", "validation_loss"]),
+    )
+
+
+def outcome(result: Result) -> dict[str, float]:
+    """The training in numbers; losses in nats a token.
+
+    `loss` is the mean over the steps between the last two validations, dropout on; `best_step` the
+    number of updates at the validation with the lowest held-out loss.
+    """
+    validations = result.validations
+    best = validations.loc[validations.validation_loss.idxmin()]
+    last_steps = result.steps[result.steps.step >= validations.step.iloc[-2]]
+    return {
+        "loss": float(last_steps.loss.mean()),
+        "validation_loss": float(validations.validation_loss.iloc[-1]),
+        "best_validation_loss": float(best.validation_loss),
+        "best_step": int(best.step),
+        "parameters": sum(p.numel() for p in result.model.parameters()),
+    }
+
+
+def _backward(
+    model: GPT,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    micro_batch_size: int,
+    kind: str,
+    dtype: torch.dtype,
+) -> float:
+    """Add the gradients of the batch's mean loss, which is returned, one micro-batch at a time."""
+    device = model.wte.weight.device
+    inputs, targets = batch
+    measured = slice(None) if kind == "all_tokens" else slice(-1, None)
+    n = targets[:, measured].numel()
+    total = 0.0
+    for x, y in zip(inputs.split(micro_batch_size), targets.split(micro_batch_size), strict=True):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            features = model.features(x.to(device))[:, measured].flatten(0, 1)
+        nats = cross_entropy(features, model.wte.weight, y[:, measured].flatten().to(device), dtype)
+        (nats / n).backward()
+        total += nats.item()
+    return total / n
+
+
+def _validate(
+    model: GPT, held_out: tuple[torch.Tensor, torch.Tensor], batch_size: int, step: int
+) -> float:
+    loss = window_loss(model, *held_out, batch_size)
+    _check_finite(step, {"held-out loss": loss})
+    return loss
+
+
+def _interrupted(reason: str, step: int, steps: int) -> Interrupted:
+    return Interrupted(
+        f"{reason} after step {step} of {steps}, saved: the same command goes on from there"
+    )
+
+
+def _check_finite(step: int, values: dict[str, float]) -> None:
+    if not all(map(math.isfinite, values.values())):
+        found = " and the ".join(f"{name} is {value}" for name, value in values.items())
+        raise UserError(
+            f"train: at step {step} the {found}; lower train.learning_rate, or set "
+            "train.max_gradient_norm; the last checkpoint is kept"
+        )
+
+
+def _check_length(tokens: Tokens, part: str, n_ctx: int) -> None:
+    if len(tokens) < n_ctx + 1:
+        raise UserError(
+            f"the {part} part has {len(tokens)} tokens, a window of model.n_ctx {n_ctx} takes "
+            f"{n_ctx + 1}: lower model.n_ctx, change tokenize.validation_fraction, or take more "
+            "documents"
+        )

@@ -1,0 +1,40 @@
+"""What changes from step to step: the learning rate, and how much is dropped."""
+
+import math
+
+from dropgpt.params import Train
+
+
+def learning_rate(params: Train, step: int) -> float:
+    """The rate of step `step`: linear warm-up from 0, then as `lr_schedule` says to the end."""
+    if step < params.warmup_steps:
+        return params.learning_rate * (step + 1) / (params.warmup_steps + 1)
+    progress = (step - params.warmup_steps) / max(1, params.steps - params.warmup_steps)
+    match params.lr_schedule:
+        case "constant":
+            left = 1.0
+        case "linear":
+            left = 1 - progress
+        case "cosine":
+            left = (1 + math.cos(math.pi * progress)) / 2
+    return params.final_learning_rate + left * (params.learning_rate - params.final_learning_rate)
+
+
+def dropout_factor(params: Train, step: int) -> float:
+    """By what the dropout rates are multiplied at step `step`, 0 to 1.
+
+    early, late: 1 before or from `dropout_switch_step`, else 0. linear_up: from 0 at the first
+    step to 1 at the last; linear_down: the reverse.
+    """
+    progress = step / max(1, params.steps - 1)
+    match params.dropout_schedule:
+        case "constant":
+            return 1.0
+        case "early":
+            return float(step < params.dropout_switch_step)
+        case "late":
+            return float(step >= params.dropout_switch_step)
+        case "linear_up":
+            return progress
+        case "linear_down":
+            return 1 - progress

@@ -1,0 +1,207 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import message
+from dropgpt.__main__ import main
+from dropgpt.comparison import experiments
+from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.statistics import (
+    by_document,
+    check_comparable,
+    difference,
+    groups,
+    table,
+    varied,
+)
+from dropgpt.errors import UserError
+
+TOKENS = np.arange(20, 60)
+PARAMS = {
+    "model.dropout": 0.1,
+    "train.seed": 1,
+    "train.weight_decay": 0.1,
+    "evaluate.stride": 128,
+    "evaluate.across_documents": False,
+    "sample.tokens": 100,
+}
+
+
+def a_run(nats: Any, name: str = "run", sha256: str = "same", **changes: Any) -> Run:
+    """With a loss of `nats` a token, one for all documents or one each."""
+    documents = pd.DataFrame({"id": [f"document {n}" for n in TOKENS], "tokens": TOKENS})
+    params = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
+    return Run(name, params, documents.assign(nats=nats * TOKENS, sha256=sha256))
+
+
+def simulated(
+    random: np.random.Generator, effect: float, of_seed: float, of_document: float
+) -> Any:
+    """Three seeds, with and without the effect, which is larger on one document than on another."""
+    documents = effect + random.normal(0, of_document, len(TOKENS))
+    return [
+        (
+            a_run(3 + documents + random.normal(0, of_seed) + random.normal(0, 0.02, len(TOKENS))),
+            a_run(3 + random.normal(0, of_seed) + random.normal(0, 0.02, len(TOKENS))),
+        )
+        for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("of_seed", "of_document"), [(0.05, 0.0), (0.02, 0.1), (0.0, 0.2)], ids=str
+)
+def test_what_is_not_there_is_called_so_as_often_as_the_interval_promises(
+    of_seed: float, of_document: float
+) -> None:
+    random = np.random.default_rng(0)
+    found = [difference(simulated(random, 0.0, of_seed, of_document)) for _ in range(400)]
+    unsure = sum(one.verdict == "cannot tell" for one in found)
+    assert 366 <= unsure <= 396  # of 400; 380 expected
+    assert sum(one.verdict == "better" for one in found) > 0
+    assert sum(one.verdict == "worse" for one in found) > 0
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(0.3, "worse"), (-0.3, "better")])
+def test_a_planted_difference_is_found_and_its_size_is_in_the_interval(
+    effect: float, verdict: str
+) -> None:
+    random = np.random.default_rng(1)
+    found = [difference(simulated(random, effect, 0.02, 0.1)) for _ in range(200)]
+    assert sum(one.verdict == verdict for one in found) > 190
+    assert 180 <= sum(one.low <= effect <= one.high for one in found) <= 199
+
+
+def test_one_seed_says_nothing_however_large_the_difference() -> None:
+    found = difference([(a_run(2), a_run(3))])
+    assert found.nats == pytest.approx(-1)
+    assert found.verdict == "cannot tell: one seed"
+
+
+def test_equal_runs_differ_by_nothing() -> None:
+    found = difference([(a_run(2), a_run(2)), (a_run(3), a_run(3))])
+    assert (found.nats, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")
+
+
+def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
+    runs = [
+        a_run(rate + seed, model_dropout=rate, train_seed=seed, sample_tokens=seed)
+        for rate in (0.2, 0.1, 0.0)
+        for seed in (1, 2)
+    ]
+    runs += [a_run(9, model_dropout=0.1, train_seed=3), a_run(9, model_dropout=0.4, train_seed=7)]
+    assert varied(runs) == ["model.dropout"]
+    found = table(groups(runs, ["model.dropout"]), "0.0").set_index("group")
+    assert list(found.index) == ["0.0", "0.1", "0.2", "0.4"]
+    assert list(found.runs) == [2, 3, 2, 1]
+    # The seed that the baseline lacks counts for the mean and not for the difference.
+    assert found.loss["0.1"] == pytest.approx((1.1 + 2.1 + 9) / 3)
+    assert found.difference["0.1"] == pytest.approx(0.1)
+    assert found.spread["0.2"] == pytest.approx(0.5**0.5)
+    assert found.perplexity["0.2"] == pytest.approx(np.exp(1.7))
+    assert found.verdict["0.0"] == "baseline"
+    assert found.verdict["0.4"].startswith("cannot tell: no run of the baseline")
+
+
+def test_the_same_experiment_twice_counts_once() -> None:
+    assert table(groups([a_run(2), a_run(2)], ["model.dropout"]), "0.1").runs.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"sha256": "other"}, "other held-out tokens, 1,580 in 40 documents and 1,580 in 40"),
+        ({"evaluate_stride": 64}, "run was evaluated with evaluate.stride 128, b with 64"),
+        ({"evaluate_across_documents": True}, "evaluate.across_documents False, b with True"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_compared(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_comparable([a_run(2), a_run(2, name="b", **changes)])
+    assert why in message(error)
+
+
+def test_documents_are_told_apart() -> None:
+    found = by_document(a_run(np.linspace(4, 2, 40), "ours"), a_run(3, "theirs"))
+    assert found.id[0] == "document 59"
+    assert found.difference[0] == pytest.approx(-1)
+    assert found.ours[39] == pytest.approx(4)
+    assert found.theirs[39] == pytest.approx(3)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """`dropgpt compare …` among six experiments, and what it prints."""
+    runs = {
+        f"rate-{n}": a_run(3 + rate + seed / 1000, f"rate-{n}", model_dropout=rate, train_seed=seed)
+        for n, (rate, seed) in enumerate((r, s) for r in (0.0, 0.1, 0.4) for s in (1, 2))
+    }
+    monkeypatch.setattr(experiments, "since_head", lambda: list(runs))
+    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["dropgpt", "compare", *arguments])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_table_in_each_format(command: Callable[..., str]) -> None:
+    text = command()
+    assert "model.dropout" in text.splitlines()[0]
+    assert "+0.1000" in text
+    assert text == command("--by", "model.dropout")
+    assert command("--md").splitlines()[1].startswith("| --- | ---")
+    assert [line.split(",")[0] for line in command("--csv").splitlines()[1:]] == [
+        "0.0",
+        "0.1",
+        "0.4",
+    ]
+    found = json.loads(command("--json", "--baseline", "0.4"))
+    assert found["by"] == "model.dropout"
+    assert found["groups"][0]["difference"] == pytest.approx(-0.4)
+    assert found["groups"][2]["verdict"] == "baseline"
+    assert found["groups"][2]["difference"] is None
+
+
+def test_two_runs_document_by_document(command: Callable[..., str]) -> None:
+    assert "Of 40 documents 0 are better and 40 worse" in command("rate-0", "rate-2")
+    found = json.loads(command("rate-0", "rate-2", "--json"))
+    assert [group["group"] for group in found["groups"]] == ["rate-0", "rate-2"]
+    assert len(found["documents"]) == 40
+    assert found["documents"][0]["rate-2"] == pytest.approx(3.101)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_the_same_table_is_drawn_in_the_same_bytes(
+    command: Callable[..., str], tmp_path: Path, suffix: str
+) -> None:
+    files = [tmp_path / f"{n}.{suffix}" for n in range(2)]
+    for file in files:
+        command("--plot", str(file))
+    assert files[0].read_bytes() == files[1].read_bytes() != b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--by", "model.dropuot"], "--by model.dropuot: there is no such parameter"),
+        (["--baseline", "0.3"], "--baseline 0.3 is none of 0.0, 0.1, 0.4"),
+        (["--plot", "differences.pdf"], "plots are drawn as .svg and .png"),
+        (["rate-1"], "it takes two runs or more"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    command: Callable[..., str], arguments: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit, match=f"error: .*{why}"):
+        command(*arguments)

@@ -1,0 +1,151 @@
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hub
+from conftest import data_params as data
+from conftest import message
+from dropgpt import corpus
+from dropgpt.corpus import document, fineweb
+from dropgpt.errors import UserError
+
+
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE":
+        monkeypatch.delenv(name, raising=False)
+    for name in "NO_PROXY", "no_proxy":
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    # The hub's client pauses for 23 seconds between its attempts. A test need not.
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
+    path = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{path}" if path else str(tmp_path))
+    return monkeypatch
+
+
+def rows(*numbers: int) -> list[dict[str, Any]]:
+    """Rows of FineWeb with texts that do not compress, so that a file is not in one piece."""
+    return [
+        {
+            "text": f"text {n} " + random.Random(n).randbytes(300).hex(),
+            "id": f"<urn:uuid:{n}>",
+            "url": f"http://site/{n}",
+            "token_count": n,
+        }
+        for n in numbers
+    ]
+
+
+def test_fineweb_gives_its_first_rows_in_order(online: pytest.MonkeyPatch) -> None:
+    first, second = rows(*range(3)), rows(*range(3, 6))
+    first[1]["url"] = None
+    second[0]["id"] = second[0]["url"] = None
+    with hub.serving(first, second) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        found = list(corpus.documents(data(source="fineweb", documents=5)))
+    assert [document.text for document in found] == [row["text"] for row in first + second[:2]]
+    assert [(document.id, document.source) for document in found] == [
+        ("<urn:uuid:0>", "http://site/0"),
+        ("<urn:uuid:1>", "<urn:uuid:1>"),
+        ("<urn:uuid:2>", "http://site/2"),
+        ("fineweb:3", "fineweb:3"),
+        ("<urn:uuid:4>", "http://site/4"),
+    ]
+
+
+def test_a_short_fineweb_does_not_pass_for_whole(
+    online: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with hub.serving(rows(0, 1), rows(2)) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(UserError) as error:
+            document.write(
+                fineweb.documents(4, hub.CONFIG, hub.REVISION), tmp_path / "corpus.parquet"
+            )
+    assert "data.documents is 4" in message(error)
+    assert "only 3" in message(error)
+    assert not (tmp_path / "corpus.parquet").exists()
+
+
+def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
+    online: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = tmp_path / "corpus.parquet"
+    output.write_bytes(b"earlier")
+    before = sorted(os.listdir(tmp_path))
+    with hub.serving(rows(0, 1), rows(*range(2, 1000)), fault="cut") as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        stream = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
+        head = [next(stream), next(stream)]  # it was in the middle
+        with pytest.raises(UserError) as error:
+            document.write((document for part in (head, stream) for document in part), output)
+    assert f"cannot read HuggingFaceFW/fineweb from {endpoint}" in message(error)
+    assert "peer closed connection" in message(error)
+    assert "dvc exp run -S data.source=wikipedia" in message(error)
+    assert output.read_bytes() == b"earlier"
+    assert sorted({*os.listdir(tmp_path)} - {"hub", "__pycache__"}) == before
+    with hub.serving(rows(0, 1), rows(*range(2, 1000))) as endpoint:  # the same again
+        online.setenv("HF_ENDPOINT", endpoint)
+        again = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
+        assert document.write(again, output) == 1000
+    assert [text for text, _, _ in document.read(output)] == [
+        row["text"] for row in rows(*range(1000))
+    ]
+
+
+def test_a_hub_that_stalls_is_given_up(online: pytest.MonkeyPatch) -> None:
+    online.setattr(fineweb, "PATIENCE", 4)
+    start = time.monotonic()
+    with hub.serving(rows(*range(1000)), fault="stall") as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(UserError, match=r"nothing came for 4 seconds.*data\.source=wikipedia"):
+            next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
+    assert time.monotonic() - start < 30
+
+
+def test_without_a_hub_the_user_learns_what_runs_offline(online: pytest.MonkeyPatch) -> None:
+    with hub.serving() as endpoint:
+        pass  # a port that was open and is closed
+    online.setenv("HF_ENDPOINT", endpoint.replace("://", "://user:password@"))
+    online.setenv("HF_TOKEN", "hf_token")
+    start = time.monotonic()
+    with pytest.raises(UserError) as error:
+        next(fineweb.documents(3, hub.CONFIG, hub.REVISION))
+    assert time.monotonic() - start < 30
+    assert f"cannot read HuggingFaceFW/fineweb from {endpoint}: ConnectError" in message(error)
+    assert "dvc exp run -S data.source=wikipedia" in message(error)
+    assert "password" not in message(error)
+    assert "hf_token" not in message(error)
+
+
+def test_no_cached_copy_stands_in_for_the_hub(online: pytest.MonkeyPatch) -> None:
+    with hub.serving(rows(0)) as endpoint:
+        code = "import sys, datasets; datasets.load_dataset(*sys.argv[1:3], revision=sys.argv[3])"
+        command = [sys.executable, "-c", code, fineweb.FINEWEB, hub.CONFIG, hub.REVISION]
+        environment = {**os.environ, "HF_ENDPOINT": endpoint}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+    with hub.serving(rows(0), fault="listing") as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(UserError, match=f"cannot read HuggingFaceFW/fineweb from {endpoint}"):
+            next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
+
+
+def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> None:
+    with hub.serving(rows(0)) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(UserError, match=r"data\.config is 'CC-MAIN-1066-01', which .* not"):
+            next(fineweb.documents(1, "CC-MAIN-1066-01", hub.REVISION))
+        with pytest.raises(UserError, match=r"data\.revision is 'v9', which .* does not have"):
+            next(fineweb.documents(1, hub.CONFIG, "v9"))
+
+
+def test_an_error_shows_no_credential() -> None:
+    text = "GET http://me:secret@host/a?Signature=secret&x=1 'Bearer secret' hf_secret"
+    assert fineweb._public(text) == "GET http://host/a 'Bearer ***' hf_***"

@@ -1,0 +1,74 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dropgpt.machine.interruption import Interrupted, listen
+from dropgpt.machine.slot import slot
+
+HOLD = """
+import sys, time, torch
+from pathlib import Path
+from dropgpt.machine.slot import slot
+with slot(torch.device(sys.argv[1]), Path(sys.argv[2])):
+    print("taken", flush=True)
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+def other_job(device: str, folder: Path, seconds: float = 60) -> subprocess.Popen[str]:
+    """A process that holds a slot."""
+    command = [sys.executable, "-c", HOLD, device, str(folder), str(seconds)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert job.stdout
+    assert job.stdout.readline() == "taken\n"
+    return job
+
+
+def test_a_job_waits_for_its_turn_and_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with other_job("cuda:0", tmp_path, seconds=1), slot(torch.device("cuda"), tmp_path):
+        assert "cuda is taken by other jobs" in capsys.readouterr().err
+    with slot(torch.device("cuda"), tmp_path), slot(torch.device("cuda:1"), tmp_path):
+        assert capsys.readouterr().err == ""  # given back, and another GPU is another slot
+
+
+def test_a_killed_job_gives_its_slot_back(tmp_path: Path) -> None:
+    with other_job("cpu", tmp_path) as job:
+        job.kill()
+    with slot(torch.device("cpu"), tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("cores", "jobs"), [(2, 1), (4, 2), (9, 4), (1, 1)])
+def test_a_cpu_serves_as_many_jobs_as_it_has_cores_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, jobs: int
+) -> None:
+    monkeypatch.setattr("dropgpt.machine.slot.CORES", cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits", pytrace=False))
+
+    def take(more: int) -> None:
+        if more:
+            with slot(torch.device("cpu"), tmp_path):
+                take(more - 1)
+
+    take(jobs)
+    with pytest.raises(pytest.fail.Exception, match="waits"):
+        take(jobs + 1)
+
+
+@pytest.mark.usefixtures("handlers_put_back")
+def test_a_job_that_waits_can_be_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    listen()
+    with other_job("cuda", tmp_path) as job:
+        with pytest.raises(Interrupted, match="SIGTERM"), slot(torch.device("cuda"), tmp_path):
+            pytest.fail("the slot is taken")
+        job.kill()

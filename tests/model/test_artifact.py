@@ -1,0 +1,97 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT
+from dropgpt.errors import UserError
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
+from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+
+TOKENS = torch.arange(64).reshape(2, 32) * 700
+
+
+@pytest.mark.parametrize("scale_logits", [True, False])
+def test_hugging_face_gives_our_logits(
+    make_gpt: Callable[..., GPT], tmp_path: Path, scale_logits: bool
+) -> None:
+    from transformers import GPT2LMHeadModel
+
+    model = make_gpt(scale_logits=scale_logits, n_layer=3).eval()
+    with torch.no_grad():
+        for p in model.parameters():  # not the initial values, which would hide a swap
+            p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    artifact.save(model, tmp_path / "gpt")
+    peer = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(peer(TOKENS).logits, model(TOKENS), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            artifact.load(tmp_path / "gpt")(TOKENS), model(TOKENS), rtol=0, atol=1e-4
+        )
+
+
+def test_hugging_face_gives_our_tokens(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    artifact.save(make_gpt(), tmp_path / "gpt")
+    peer = AutoTokenizer.from_pretrained(tmp_path / "gpt")
+    text = "I'll  go to Liliput,\n\n天地 🙂 in 1726!"
+    assert peer.encode(text) == gpt2_encoding().encode_ordinary(text)
+    assert peer.eos_token == END_OF_TEXT
+
+
+def test_the_rates_travel_with_the_model(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
+    artifact.save(make_gpt(dropout=0.2, mlp=0.4), tmp_path / "gpt")
+    sites = artifact.load(tmp_path / "gpt").config.dropout_sites
+    assert (sites.embedding, sites.attention, sites.attention_output, sites.mlp) == (
+        *[0.2] * 3,
+        0.4,
+    )
+
+
+def test_saving_twice_writes_the_same_bytes(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        artifact.save(make_gpt(), tmp_path / name)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "flipped", "config", "unknown", "sums"])
+def test_a_folder_that_is_not_whole_is_named(
+    make_gpt: Callable[..., GPT], tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "gpt"
+    artifact.save(make_gpt(), folder)
+    weights = folder / "model.safetensors"
+    match damage:
+        case "absent":
+            weights.unlink()
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-100])
+        case "flipped":
+            content = bytearray(weights.read_bytes())
+            content[-1] ^= 1
+            weights.write_bytes(content)
+        case "config":
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(config | {"n_head": 1}))
+        case "unknown":
+            (folder / "pytorch_model.bin").touch()
+        case "sums":
+            (folder / "SHA256SUMS").write_text("")
+    with pytest.raises(UserError, match=r"gpt is damaged: .*`dvc checkout train` brings it back"):
+        artifact.load(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="gpt: no such folder; `dvc repro train` makes it"):
+        artifact.load(folder)
+
+
+def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
+    """Weights come from safetensors only."""
+    code = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    for word in ("pickle", "torch.load", "torch.save", "trust_remote_code", "weights_only"):
+        assert word not in code

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from dropgpt.tokens.batches import batch_starts, epoch_starts, spread_starts, windows
+
+
+@pytest.mark.parametrize("n_tokens", [33, 64, 65, 1000, 1025])
+def test_the_windows_of_an_epoch_cover_every_token(n_tokens: int) -> None:
+    tokens = np.arange(n_tokens, dtype=np.uint16)
+    count = len(epoch_starts(n_tokens, 32))
+    starts = batch_starts(n_tokens, 32, count, "epoch", seed=1, step=0)
+    inputs, targets = windows(tokens, starts, 32)
+    assert set(targets.flatten().tolist()) == set(range(1, n_tokens))
+    assert 0 in inputs
+    assert (targets == inputs + 1).all()
+
+
+def test_each_epoch_is_a_new_permutation_and_batches_run_across_its_end() -> None:
+    n_tokens, count = 1000, len(epoch_starts(1000, 32))
+    steps = [batch_starts(n_tokens, 32, 5, "epoch", seed=1, step=s) for s in range(2 * count)]
+    drawn = np.concatenate(steps).reshape(10, count)
+    for epoch in drawn:
+        assert sorted(epoch) == list(epoch_starts(n_tokens, 32))
+    assert len({tuple(epoch) for epoch in drawn}) == 10
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "random"])
+def test_a_batch_is_a_function_of_seed_and_step(sampling: str) -> None:
+    def draw(seed: int, step: int) -> list[int]:
+        return batch_starts(5000, 32, 8, sampling, seed, step).tolist()  # type: ignore[arg-type]
+
+    later = draw(1, 7)
+    assert draw(1, 6) != later
+    assert draw(1, 7) == later
+    assert draw(2, 7) != later
+
+
+def test_random_windows_lie_anywhere_and_within() -> None:
+    starts = batch_starts(40, 32, 1000, "random", seed=1, step=0)
+    assert set(starts) == set(range(8))  # the last begins at 7 and takes tokens 7..39
+
+
+def test_the_held_out_windows_are_spread_and_whole() -> None:
+    starts = spread_starts(1000, 32, 4)
+    assert starts[0] == 0
+    assert starts[-1] == 1000 - 33
+    assert len(starts) == 4
+    assert (np.diff(starts) > 250).all()
+    assert len(spread_starts(100, 32, 50)) == len(epoch_starts(100, 32))

@@ -1,0 +1,206 @@
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import ROOT, killed_before, needs_fork
+from dropgpt.training import checkpoint
+from dropgpt.training.checkpoint import Checkpoint, of_training
+
+INPUTS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}, "files": {"a.py": "00"}}
+STATE = {
+    "weight": torch.randn(3, 2, generator=torch.Generator().manual_seed(1)),
+    "step": torch.tensor(4.0),
+    "steps": torch.tensor([[1, 1 / 3]], dtype=torch.float64),
+    "nothing": torch.zeros(0, dtype=torch.float64),
+}
+
+
+def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    assert saved.load() is None
+    saved.save(STATE | {"weight": torch.ones(5)}, 3)
+    saved.save(STATE, 4)
+    found = saved.load()
+    assert found is not None
+    assert found.keys() == STATE.keys()
+    for name, tensor in STATE.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "state"
+    Checkpoint(path, 60, INPUTS).save(STATE, 4)
+    return path.read_bytes()
+
+
+@given(data=st.data())
+def test_a_damaged_state_is_not_used(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = data.draw(
+        st.sampled_from(
+            [
+                whole[:place],
+                whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :],
+            ]
+        )
+    )
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(damaged)
+    found = Checkpoint(path, 60, INPUTS).load()
+    # A flipped byte of what only the list of checkpoints reads does no harm.
+    assert found is None or all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+@needs_fork
+def test_a_kill_before_any_line_of_the_saving_leaves_the_old_state_or_the_new(
+    tmp_path: Path,
+) -> None:
+    old, new = (STATE | {"step": torch.tensor(step)} for step in (1.0, 2.0))
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    found = []
+    line = 0
+    killed = True
+    while killed:
+        saved.save(old, 1)
+        killed = killed_before(line, lambda: saved.save(new, 2))
+        state = saved.load()
+        assert state is not None
+        assert all(torch.equal(state[name], STATE[name]) for name in STATE if name != "step")
+        found.append(state["step"].item())
+        line += 1
+    assert found == sorted(found)  # never the old one again once the new one is there
+    assert found.count(1) > 20
+    assert found.count(2) > 2
+
+
+def test_a_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    saved.save(STATE, 4)
+    content = bytearray((tmp_path / "state").read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "state").write_bytes(content)
+    assert saved.load() is None
+    assert f"{tmp_path / 'state'} is damaged (its content is not what was saved)" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("changed", ["model", "train", "files"])
+def test_another_training_never_sees_it(tmp_path: Path, changed: str) -> None:
+    with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, tmp_path) as saved:
+        saved.save(STATE, 4)
+        raise ZeroDivisionError
+    other = INPUTS | {changed: INPUTS[changed] | {"more": 0.2}}
+    with of_training(other, 60, tmp_path) as saved:
+        assert saved.load() is None
+    with of_training(dict(reversed(INPUTS.items())), 60, tmp_path) as saved:
+        assert saved.load() is not None
+
+
+def test_success_removes_it(tmp_path: Path) -> None:
+    with of_training(INPUTS, 60, tmp_path) as saved:
+        saved.save(STATE, 4)
+        assert saved.path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_training_at_a_time_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+
+    def second() -> None:
+        with of_training(INPUTS, 60, tmp_path) as saved:
+            found.append(saved.load())
+
+    thread = threading.Thread(target=second)
+    with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, tmp_path) as saved:
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        saved.save(STATE, 4)
+        raise ZeroDivisionError
+    thread.join(10)
+    assert len(found) == 1
+    assert found[0] is not None
+    assert "another process trains this very model" in capsys.readouterr().err
+    with of_training(INPUTS, 60, tmp_path) as saved:  # where the first one succeeds
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.2)
+    thread.join(10)
+    assert found[1:] == [None]
+
+
+def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "KEPT", 2)
+    for seed in range(4):
+        with pytest.raises(ZeroDivisionError), of_training({"seed": seed}, 60, tmp_path) as saved:
+            saved.save(STATE, 4)
+            raise ZeroDivisionError
+    with of_training({"seed": 0}, 60, tmp_path) as saved:
+        assert saved.load() is None
+        assert len(checkpoint.stale(tmp_path)) == 2  # and the one in use is not among them
+    for seed, there in ((1, False), (2, True), (3, True)):
+        with of_training({"seed": seed}, 60, tmp_path) as saved:
+            assert (saved.load() is not None) == there
+
+
+def test_saving_takes_no_more_than_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = took = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def slowly(*_: object) -> bytes:
+        nonlocal now
+        now += took
+        return b""
+
+    monkeypatch.setattr(checkpoint, "serialised", slowly)
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    for took, pause in ((0.5, 60), (3, 150)):  # noqa: B007
+        saved.save(STATE, 1)
+        now += pause - 0.1
+        assert not saved.due()
+        now += 0.2
+        assert saved.due()
+    always = Checkpoint(tmp_path / "state", 0, INPUTS)
+    always.save(STATE, 1)
+    assert always.due()
+
+
+def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, folder) as saved:
+        saved.save(STATE, 4)
+        raise ZeroDivisionError
+    (folder / "half.safetensors.partial").write_bytes(b"half of one")
+
+    def command(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "dropgpt.training.checkpoint", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    first, second = command().splitlines()
+    assert "step 4 of 9" in first
+    assert "train.steps=9" in first  # where params.yaml says otherwise
+    assert "train.seed" not in first
+    assert "half" in second
+    assert "nothing whole" in second
+    assert command("--remove").count("removed") == 2
+    assert command() == ""
+    assert list(folder.iterdir()) == []

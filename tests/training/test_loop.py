@@ -1,0 +1,329 @@
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import message, params_with
+from dropgpt.errors import UserError
+from dropgpt.evaluation import window_loss
+from dropgpt.machine.interruption import Interrupted
+from dropgpt.randomness import seed_torch
+from dropgpt.tokens.vocabulary import N_VOCAB
+from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.loop import Result, outcome, train
+from dropgpt.training.schedules import dropout_factor, learning_rate
+from dropgpt.training.state import State
+
+RANDOM = np.random.default_rng(0)
+TRAINING = RANDOM.integers(0, 50, 500).astype(np.uint16)
+HELD_OUT = RANDOM.integers(0, 50, 100).astype(np.uint16)
+
+
+class Forgotten(Checkpoint):
+    """Of a training that nobody stops."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("none"), 0, {})
+        self.state: State | None = None
+
+    def save(self, state: State, step: int) -> None:
+        self.state = {name: tensor.clone() for name, tensor in state.items()}
+
+    def load(self) -> State | None:
+        return self.state
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """The signal comes in the middle of step `step`."""
+
+    def seed(seed: int, purpose: Any, now: Any) -> None:
+        seed_torch(seed, purpose, now)
+        if now == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(Interrupted, match=f"SIGTERM after step {step} of [46], saved"),
+    ):
+        patch.setattr("dropgpt.training.loop.seed_torch", seed)
+        yield
+
+
+def run(
+    training: np.ndarray = TRAINING,
+    held_out: np.ndarray = HELD_OUT,
+    model: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    checkpoint: Checkpoint | None = None,
+    log_interval: float = 60,
+    device: str = "cpu",
+    **changes: Any,
+) -> Result:
+    params = params_with(model=model or {}, train={"warmup_steps": 1} | changes)
+    place = torch.device(device)
+    saved = checkpoint or Forgotten()
+    return train(
+        params.train,
+        params.model,
+        training=training,
+        held_out=held_out,
+        device=place,
+        dtype=dtype,
+        log_interval=log_interval,
+        checkpoint=saved,
+    )
+
+
+def test_the_first_loss_is_that_of_a_uniform_guess_and_the_last_is_lower() -> None:
+    result = run(steps=30, validation_interval=10, learning_rate=0.1)
+    assert result.steps.loss[0] == pytest.approx(math.log(N_VOCAB), abs=0.02)
+    assert result.validations.validation_loss[0] == pytest.approx(math.log(N_VOCAB), abs=0.02)
+    assert result.validations.validation_loss.iloc[-1] < 8
+    assert result.validations.step.tolist() == [0, 10, 20, 30]
+    assert result.steps.step.tolist() == list(range(30))
+    assert not result.model.training
+
+
+def test_validating_more_often_does_not_change_the_training() -> None:
+    often, seldom = run(validation_interval=1), run(validation_interval=4, validation_windows=1)
+    pd.testing.assert_frame_equal(often.steps, seldom.steps, check_exact=True)
+    for a, b in zip(often.model.parameters(), seldom.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_schedules_of_dropout() -> None:
+    def factors(schedule: str, switch_step: int = 0) -> list[float]:
+        changes = {"dropout_schedule": schedule, "dropout_switch_step": switch_step}
+        params = params_with(train={"steps": 5} | changes).train
+        return [dropout_factor(params, step) for step in range(5)]
+
+    assert factors("constant") == [1] * 5
+    assert factors("early", 2) == [1, 1, 0, 0, 0]
+    assert factors("late", 2) == [0, 0, 1, 1, 1]
+    assert factors("linear_up") == [0, 0.25, 0.5, 0.75, 1]
+    assert factors("linear_down") == [1, 0.75, 0.5, 0.25, 0]
+
+
+def test_a_schedule_changes_the_steps_with_dropout_and_no_others() -> None:
+    """The losses of steps with and without dropout are, bit for bit, those of constant rates."""
+    on, off = run().steps, run(model={"dropout": 0.0}).steps
+    late = run(dropout_schedule="late", dropout_switch_step=2).steps
+    early = run(dropout_schedule="early", dropout_switch_step=2).steps
+    assert late[:2].equals(off[:2])
+    assert early[:2].equals(on[:2])
+    assert late.loss[2] != off.loss[2]
+    assert early.loss[2] != on.loss[2]
+    assert run(dropout_schedule="early", dropout_switch_step=0).steps.equals(off)
+    assert run(dropout_schedule="late", dropout_switch_step=0).steps.equals(on)
+
+
+def test_the_seed_alone_decides() -> None:
+    torch.manual_seed(1)
+    first = run()
+    torch.manual_seed(2)
+    assert run().steps.equals(first.steps)
+    assert not run(seed=2).steps.equals(first.steps)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3])
+@pytest.mark.parametrize("loss", ["all_tokens", "final_token"])
+def test_micro_batches_add_up_to_the_batch(micro_batch_size: int, loss: str) -> None:
+    whole = run(model={"dropout": 0.0}, loss=loss)
+    parts = run(model={"dropout": 0.0}, loss=loss, micro_batch_size=micro_batch_size)
+    pd.testing.assert_frame_equal(whole.steps, parts.steps, rtol=1e-4)
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    model = {"dropout": 0.0}
+    pd.testing.assert_frame_equal(
+        run(model=model, steps=10).steps,
+        run(model=model, steps=10, dtype=torch.bfloat16).steps,
+        rtol=0.05,
+    )
+
+
+def test_final_token_measures_the_last_token_of_each_window_only() -> None:
+    """A corpus in which only the token after n_ctx others is not a 1."""
+    training = np.ones(33, dtype=np.uint16)
+    training[-1] = 2
+    result = run(training, training, loss="final_token", steps=30)
+    z = result.model(torch.ones(1, 32, dtype=torch.int64))[0]
+    assert z[-1].argmax() == 2
+    assert z[-1].softmax(0)[1] < 0.01
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_dropout_is_on_in_training_and_off_in_validation(dropout: float) -> None:
+    result = run(model={"dropout": dropout}, steps=2, validation_interval=1)
+    plain = run(model={"dropout": 0.0}, steps=2, validation_interval=1)
+    assert (result.steps.loss[0] == plain.steps.loss[0]) == (dropout == 0)
+    assert result.validations.validation_loss[0] == plain.validations.validation_loss[0]
+
+
+def test_the_learning_rate() -> None:
+    def rates(**changes: Any) -> list[float]:
+        params = params_with(
+            train={"steps": 10, "warmup_steps": 4, "learning_rate": 1.0} | changes
+        ).train
+        return [learning_rate(params, step) for step in range(10)]
+
+    assert rates(lr_schedule="constant") == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 6)
+    linear = rates(lr_schedule="linear", final_learning_rate=0.4)
+    assert linear[4:] == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+    cosine = rates(lr_schedule="cosine")
+    assert cosine[4] == 1.0
+    assert cosine[7] == pytest.approx(0.5)
+    assert rates(lr_schedule="constant", warmup_steps=0) == [1.0] * 10
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    clipped = run(max_gradient_norm=1e-9, steps=3, weight_decay=0.0)
+    free = run(max_gradient_norm=None, steps=3, weight_decay=0.0)
+    assert free.steps.loss[0] == clipped.steps.loss[0]
+    assert free.steps.gradient_norm[0] == clipped.steps.gradient_norm[0] > 1e-9
+    assert free.steps.loss[2] < clipped.steps.loss[2]
+
+
+def test_outcome() -> None:
+    result = run(steps=5, validation_interval=2)
+    found = outcome(result)
+    assert found["loss"] == pytest.approx(result.steps.loss[4])
+    assert found["validation_loss"] == result.validations.validation_loss.iloc[-1]
+    assert found["best_validation_loss"] == result.validations.validation_loss.min()
+    assert found["best_step"] in result.validations.step.tolist()
+
+
+def same(a: Result, b: Result) -> bool:
+    weights = zip(a.model.parameters(), b.model.parameters(), strict=True)
+    same_weights = all(torch.equal(x, y) for x, y in weights)
+    return same_weights and a.steps.equals(b.steps) and a.validations.equals(b.validations)
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_stopped_training_ends_as_if_it_had_not_been(stop: int) -> None:
+    changes: dict[str, Any] = {"steps": 6, "validation_interval": 2, "micro_batch_size": 3}
+    checkpoint = Forgotten()
+    with stopped_at(stop):
+        run(checkpoint=checkpoint, **changes)
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))  # again, from its end
+
+
+def test_a_training_stopped_at_its_last_validation_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def validate(*arguments: Any) -> float:
+        if next(validations) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return window_loss(*arguments)
+
+    validations = count()
+    checkpoint = Forgotten()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="after step 4 of 4"):
+        patch.setattr("dropgpt.training.loop.window_loss", validate)
+        run(checkpoint=checkpoint)
+    assert same(run(checkpoint=checkpoint), run())
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "random"])
+def test_a_training_stopped_at_each_step_ends_as_if_it_had_not_been(sampling: str) -> None:
+    checkpoint = Forgotten()
+    for step in range(4):
+        with stopped_at(step):
+            run(checkpoint=checkpoint, sampling=sampling)
+    assert same(run(checkpoint=checkpoint, sampling=sampling), run(sampling=sampling))
+
+
+def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:
+    assert same(run(checkpoint=Checkpoint(tmp_path / "state", 0, {}), log_interval=1e-9), run())
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_state(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {
+        "learning_rate": 1e20,
+        "max_gradient_norm": None,
+        "steps": 20,
+        "validation_interval": 100,
+    }
+    checkpoint = Checkpoint(tmp_path / "state", 0, {})
+    with pytest.raises(UserError, match=r"at step \d+ the loss is") as error:
+        run(checkpoint=checkpoint, **changes)
+    step = int(message(error).split("at step ")[1].split()[0])
+    state = checkpoint.load()
+    assert state is not None
+    assert len(state["steps"]) == step - 1
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(UserError, match=r"at step 1 the held-out loss is"):
+        run(learning_rate=1e38, max_gradient_norm=None, steps=20, validation_interval=1)
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_out_of_memory_names_what_to_lower(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def full(*_: Any) -> float:
+        raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("dropgpt.training.loop._backward", full)
+    with pytest.raises(UserError) as error:
+        run(micro_batch_size=3)
+    assert "train, on cpu: out of memory; train.batch_size is 4" in message(error)
+    assert "set train.micro_batch_size below 3" in message(error)
+
+
+def test_a_training_on_so_many_tokens_reads_no_others() -> None:
+    assert same(run(tokens=100), run(training=TRAINING[:100]))
+    assert not same(run(tokens=100), run())
+
+
+def test_more_tokens_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"train\.tokens is 501, and the training part has only"):
+        run(tokens=501)
+
+
+def test_a_part_shorter_than_a_window() -> None:
+    with pytest.raises(UserError, match="held-out part has 32 tokens, a window of model"):
+        run(held_out=HELD_OUT[:32])
+    with pytest.raises(UserError, match="training part has 10 tokens"):
+        run(training=TRAINING[:10])
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(UserError, match=r"at step 0 the loss is .* gradient's norm is inf"):
+        run()
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_learns_as_the_cpu_does(dtype: torch.dtype) -> None:
+    both = [
+        run(model={"dropout": 0.0}, dtype=dtype, steps=10, device=name).steps
+        for name in ("cpu", "cuda")
+    ]
+    pd.testing.assert_frame_equal(*both, rtol=0.05)
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_training_stopped_on_a_gpu_ends_as_if_it_had_not_been() -> None:
+    checkpoint = Forgotten()
+    with stopped_at(3):
+        run(checkpoint=checkpoint, device="cuda")
+    assert same(run(checkpoint=checkpoint, device="cuda"), run(device="cuda"))
