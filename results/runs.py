@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.evaluation import by_document, document_losses, losses, plan
-from dropgpt.machine import interruption
-from dropgpt.machine.files import SUMS, replacing, sha256, write_json
+from dropgpt.machine import interruption, provenance
+from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.model.gpt import GPT, Block
@@ -29,8 +29,8 @@ from dropgpt.tokens.tensor import Tokens, TokenTensor
 from dropgpt.training import checkpoint
 from dropgpt.training.loop import outcome, train
 
-# A run that has ended is not made again where parameters, tokens and environment are the same.
-# After a change of the code, remove this folder.
+# A run that has ended is not made again where parameters, tokens, code of the training and
+# environment are the same.
 FOLDER = Path("results/runs")
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -135,13 +135,12 @@ def find(variant: str, seed: int) -> Found:
     tokens = tensor.read(Path("data/tokens"))
     device = prepare(params.runtime)
     dtype = compute_dtype(params.train.precision, device)
-    inputs = {
-        "model": params.model.model_dump(),
-        "train": params.train.model_dump(),
-        "evaluate": params.evaluate.model_dump(),
-        "environment": environment(device, dtype),
-        "tokens": sha256(Path("data/tokens") / SUMS),
-    }
+    inputs = provenance.record(
+        "train",
+        {"model": params.model, "train": params.train, "evaluate": params.evaluate},
+        {"tokens": Path("data/tokens")},
+        environment(device, dtype),
+    )
     name = f"{variant}, seed {seed}".replace(" ", "-")
     table, facts = FOLDER / f"{name}.parquet", FOLDER / f"{name}.json"
     stored = json.loads(facts.read_text()) if facts.exists() else {}
@@ -166,7 +165,7 @@ def find(variant: str, seed: int) -> Found:
             )
     stored = json.loads(facts.read_text())
     return Found(
-        stored["inputs"]["environment"],
+        stored["inputs"]["train"]["environment"],
         stored["outcome"],
         pd.DataFrame(stored["validations"]),
         pd.read_parquet(table),

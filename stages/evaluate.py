@@ -1,6 +1,7 @@
 """models/gpt and data/tokens -> held-out perplexity, and the loss of each document"""
 
 import math
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,8 @@ import torch
 
 from dropgpt import evaluation
 from dropgpt.corpus import own_files
-from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine import provenance
+from dropgpt.machine.files import replacing, seal, write_json
 from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
@@ -18,11 +20,13 @@ from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 from stages import run
 
+MODEL, TOKENS = Path("models/gpt"), Path("data/tokens")
+
 
 def evaluate(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt"))
-    tokens = tensor.read(Path("data/tokens"))
+    model = artifact.load(MODEL)
+    tokens = tensor.read(TOKENS)
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tokens.held_out, held_out)}
     for path in params.evaluate.extra_corpora:
@@ -45,10 +49,26 @@ def evaluate(params: Params) -> None:
             for name, (ids, documents) in corpora.items()
         }
 
-    with replacing(Path("data/evaluation.parquet")) as partial:
+    made_from = (
+        provenance.read(TOKENS)
+        | provenance.read(MODEL)
+        | provenance.record(
+            "evaluate",
+            {"evaluate": params.evaluate},
+            {"tokens": TOKENS, "weights": MODEL / "model.safetensors"},
+            environment(device, torch.float32),
+        )
+    )
+    with replacing(Path("data/evaluation")) as partial:
+        partial.mkdir()
         table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
-        table.to_parquet(partial, index=False)
+        table.to_parquet(partial / "documents.parquet", index=False)
+        provenance.write(made_from, partial)
+        seal(partial)
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
+    if summaries["held-out"]["perplexity"] is None:
+        loss = summaries["held-out"]["loss"]
+        print(f"evaluate: the loss is {loss:.3g} nats: its perplexity is null", file=sys.stderr)
     unigram = evaluation.unigram_loss(tokens.train, tokens.held_out)
     write_json(
         Path("metrics/evaluate.json"),
@@ -56,7 +76,6 @@ def evaluate(params: Params) -> None:
         | {"unigram_loss": unigram, "unigram_perplexity": math.exp(unigram)}
         | ({"extra_corpora": summaries} if summaries else {}),
     )
-    write_json(Path("metrics/environment/evaluate.json"), environment(device, torch.float32))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 
 from dropgpt import generation
 from dropgpt.errors import UserError
+from dropgpt.machine import provenance
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import environment, prepare
 from dropgpt.machine.progress import progress
@@ -15,10 +16,12 @@ from dropgpt.params import Params
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
+MODEL = Path("models/gpt")
+
 
 def sample(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt"))
+    model = artifact.load(MODEL)
     encoding = gpt2_encoding()
     prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
@@ -46,10 +49,17 @@ def sample(params: Params) -> None:
                 }
             )
 
+    made_from = provenance.read(MODEL) | provenance.record(
+        "sample",
+        {"sample": params.sample},
+        {"weights": MODEL / "model.safetensors"},
+        environment(device, torch.float32),
+    )
     with replacing(Path("samples")) as partial:
         partial.mkdir()
         write_json(partial / "samples.json", generations)
         (partial / "samples.md").write_text(generation.page(generations), encoding="utf-8")
+        provenance.write(made_from, partial)
     write_json(
         Path("metrics/sample.json"),
         {
@@ -59,7 +69,6 @@ def sample(params: Params) -> None:
             for temperature in params.sample.temperatures
         },
     )
-    write_json(Path("metrics/environment/sample.json"), environment(device, torch.float32))
 
 
 if __name__ == "__main__":

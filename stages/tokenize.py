@@ -23,6 +23,8 @@ def tokenize(params: Params) -> None:
         tensor.encode(documents, encoding, params.tokenize.end_of_text),
         Path("data/tokens"),
         params.tokenize.validation_fraction,
+        # Not of which code: a change that leaves the tokens as they are shall train nothing again.
+        {"tokenize": {"params": {"tokenize": params.tokenize.model_dump()}}},
     )
 
     tokens = tensor.read(Path("data/tokens"))

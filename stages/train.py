@@ -2,31 +2,32 @@
 
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from dropgpt.machine.files import SUMS, replacing, sha256, write_json
+from dropgpt.machine import provenance
+from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.training import checkpoint, loop
+from dropgpt.training.schedules import bound_to_steps
 from stages import run
+
+TOKENS = Path("data/tokens")
 
 
 def train(params: Params) -> None:
     device = prepare(params.runtime)
     dtype = compute_dtype(params.train.precision, device)
-    surroundings = environment(device, dtype)
-    tokens = tensor.read(Path("data/tokens"))
-    inputs = {
-        "model": params.model.model_dump(),
-        "train": params.train.model_dump(),
-        "environment": surroundings,
-        "files": _files(),
-    }
+    tokens = tensor.read(TOKENS)
+    made_from = provenance.read(TOKENS) | provenance.record(
+        "train",
+        {"model": params.model, "train": params.train},
+        {"tokens": TOKENS},
+        environment(device, dtype),
+    )
     with (
-        checkpoint.of_training(inputs, params.runtime.checkpoint_interval) as saved,
+        checkpoint.of_training(made_from, params.runtime.checkpoint_interval) as saved,
         slot(device),
     ):
         result = loop.train(
@@ -39,23 +40,12 @@ def train(params: Params) -> None:
             log_interval=params.runtime.log_interval,
             checkpoint=saved,
         )
-        artifact.save(result.model, Path("models/gpt"))
+        artifact.save(result.model, Path("models/gpt"), made_from)
         for name, table in (("training", result.steps), ("validation", result.validations)):
             with replacing(Path(f"metrics/{name}.csv")) as partial:
                 table.to_csv(partial, index=False)
         write_json(Path("metrics/train.json"), loop.outcome(result))
-        write_json(Path("metrics/environment/train.json"), surroundings)
-
-
-def _files() -> dict[str, str]:
-    """The files that dvc.yaml says this stage depends on, and their checksums."""
-    paths = map(Path, YAML(typ="safe").load(Path("dvc.yaml"))["stages"]["train"]["deps"])
-    files = (
-        file
-        for path in paths
-        for file in ([path] if path.is_file() else sorted(path.rglob("*.py")) or [path / SUMS])
-    )
-    return {file.as_posix(): sha256(file) for file in files}
+        saved.end(bound_to_steps(params.train))
 
 
 if __name__ == "__main__":

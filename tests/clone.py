@@ -19,7 +19,7 @@ from conftest import ROOT, TINY
 from dropgpt.reproduce import outputs
 
 WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
-OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation.parquet", "models/gpt"]
+OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation", "models/gpt"]
 OUTPUTS += ["samples", "metrics"]
 DROPGPT = str(Path(sys.executable).with_name("dropgpt"))  # the command that pip installs
 

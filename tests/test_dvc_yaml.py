@@ -61,7 +61,8 @@ def imports(tree: ast.AST) -> Iterator[Path]:
         else:
             yield from imports(node)
             continue
-        for name in names:
+        parents = ["/".join(name.split(".")[:n]) for name in names for n in range(1, 9)]
+        for name in dict.fromkeys([*names, *parents]):  # whose __init__.py Python runs, too
             for base in (ROOT, ROOT / "src"):
                 place = base / name.replace(".", "/")
                 for file in (place.with_suffix(".py"), place / "__init__.py"):

@@ -63,7 +63,8 @@ def ended(dvc: "subprocess.Popen[str]") -> str:
 
 
 def checkpoints(clone: Clone) -> list[str]:
-    return sorted(path.name for path in (clone.folder / "checkpoints").iterdir())
+    """Of trainings that have not ended."""
+    return sorted(path.name for path in (clone.folder / "checkpoints").iterdir() if path.is_file())
 
 
 def finishes_in_the_same_bytes(clone: Clone, whole: Clone, *command: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from clone import Clone, stages_run
 from conftest import ROOT, TINY
@@ -27,7 +28,7 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert evaluate["perplexity"] == pytest.approx(math.exp(evaluate["loss"]))
     assert evaluate["perplexity_95_low"] < evaluate["perplexity"] < evaluate["perplexity_95_high"]
     assert evaluate["unigram_perplexity"] > 1
-    documents = pd.read_parquet(clone.folder / "data/evaluation.parquet")
+    documents = pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
     assert documents.nats.sum() / documents.tokens.sum() == pytest.approx(evaluate["loss"])
     assert {"loss", "validation_loss", "best_validation_loss", "best_step"} <= set(
         clone.metrics("train")
@@ -38,11 +39,38 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert len(clone.metrics("sample")) == 4
 
 
-def test_what_may_vary_is_written_down_where_dvc_does_not_compare_it(clone: Clone) -> None:
-    for stage in ("train", "evaluate", "sample"):
-        found = clone.metrics(f"environment/{stage}")
-        assert {"device", "threads", "precision", "packages"} <= found.keys()
-    assert "environment" not in (clone.folder / "dvc.lock").read_text()
+def test_a_result_says_what_it_is_the_result_of(clone: Clone) -> None:
+    def chain(folder: str) -> Any:
+        return json.loads((clone.folder / folder / "provenance.json").read_text())
+
+    assert list(chain("models/gpt")) == ["tokenize", "train"]
+    assert list(chain("data/evaluation")) == ["tokenize", "train", "evaluate"]
+    assert list(chain("samples")) == ["tokenize", "train", "sample"]
+    params = YAML(typ="safe").load(clone.folder / "params.yaml")
+    for record in chain("data/evaluation").values():
+        for section, values in record["params"].items():
+            assert values == params[section]
+    for stage in ("train", "evaluate"):
+        record = chain("data/evaluation")[stage]
+        assert {"device", "threads", "precision", "packages"} <= record["environment"].keys()
+    weights = hashlib.sha256((clone.folder / "models/gpt/model.safetensors").read_bytes())
+    assert chain("data/evaluation")["evaluate"]["inputs"]["weights"] == weights.hexdigest()
+    assert chain("samples")["sample"]["inputs"]["weights"] == weights.hexdigest()
+    code = chain("models/gpt")["train"]["code"]
+    with (clone.folder / "src/dropgpt/training/loop.py").open("a") as file:
+        file.write("# changed\n")
+    clone.dvc("repro", "train")
+    assert chain("models/gpt")["train"]["code"] != code
+
+
+def test_the_environment_comes_back_with_the_numbers(clone: Clone) -> None:
+    """From DVC's run-cache, as it was when they were made."""
+    before = clone.bytes()
+    clone.set(train={"precision": "float32", "seed": 7}, runtime={"threads": 1})
+    clone.dvc("repro")
+    clone.set(train={"precision": "auto", "seed": 1})
+    clone.dvc("repro")
+    assert clone.bytes() == before
 
 
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
@@ -93,7 +121,7 @@ def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
     extra = clone.metrics("evaluate")["extra_corpora"]["corpora/1.txt"]
     assert extra["documents"] == 9
     assert extra["perplexity"] == pytest.approx(math.exp(extra["loss"]))
-    documents = pd.read_parquet(clone.folder / "data/evaluation.parquet")
+    documents = pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
     assert documents.groupby("corpus").tokens.sum()["corpora/1.txt"] == extra["tokens"]
 
 
@@ -103,6 +131,8 @@ def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
         ({"model": {"dropout": 1.0}}, "params.yaml: model.dropout is 1.0: input should be less"),
         ({"model": {"dropuot": 0.1}}, "params.yaml: model.dropuot: unknown key; did you mean"),
         ({"model": {"n_ctx": 200}}, "part has"),
+        ({"train": {"learning_rate": 1e6, "max_gradient_norm": None}}, "has run away"),
+        ({"train": {"dropout_schedule": "early"}}, "dropout_switch_step must lie between 1 and 3"),
         ({"data": {"files": "nowhere/*.txt"}}, "data.files is 'nowhere/*.txt', which matches no"),
         ({"sample": {"prompts": ["word " * 50]}}, "params.yaml: sample.prompts.0 has 51 tokens"),
         ({"tokenize": {"validation_fraction": 0.99}}, "validation_fraction 0.99 holds out every"),
@@ -248,3 +278,44 @@ def test_no_credential_is_written_down(clone: Clone, monkeypatch: pytest.MonkeyP
     output += clone.dvc("repro", "--force", "--single-item", "train")
     assert "hf_secret" not in output
     assert not [name for name, content in clone.bytes().items() if b"hf_secret" in content]
+
+
+def test_more_steps_end_in_the_bytes_of_one_long_training(clone: Clone) -> None:
+    constant = {"lr_schedule": "constant"}
+    clone.set(train=constant | {"steps": 9})
+    clone.dvc("repro", "train")
+    whole = clone.bytes()
+    clone.run(sys.executable, "-m", "dropgpt.training.checkpoint", "--remove")
+    clone.set(train={"steps": 5})
+    assert "going on" not in clone.dvc("repro", "--force", "train", "--no-run-cache")
+    clone.set(train={"steps": 9})
+    output = clone.dvc("repro", "train", "--no-run-cache", "--force", "--single-item")
+    assert "going on after step 5 of 9" in output
+    assert clone.bytes() == whole
+
+
+def test_dvc_called_by_its_path_finds_its_own_python(clone: Clone, tmp_path: Path) -> None:
+    before = clone.bytes()
+    (tmp_path / "python").symlink_to("/usr/bin/python3")
+    dvc = Path(sys.executable).with_name("dvc")
+    path = f"{tmp_path}:/usr/bin:/bin"
+    command = ["env", f"PATH={path}", str(dvc), "repro", "--force", "--single-item", "train"]
+    if subprocess.run([tmp_path / "python", "-c", "import torch"], capture_output=True).returncode:
+        clone.run(*command)
+        assert clone.bytes() == before
+    alone = clone.run("env", f"PATH={path}", "python", "-m", "stages.train", ok=False)
+    assert alone.stderr.count("\n") == 1
+    assert "source .venv/bin/activate" in alone.stderr
+
+
+def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> None:
+    inner = reproduced.copy(tmp_path / "repository" / "inner")
+    shutil.rmtree(inner.folder / ".git")
+    inner.git("init", "--quiet", "--initial-branch", "main", at=tmp_path / "repository")
+    config = inner.folder / ".dvc/config"
+    assert "subdir" not in config.read_text()
+    inner.commit()
+    inner.dvc("exp", "run", "--name", "other", "--set-param", "model.dropout=0.5")
+    found = json.loads(inner.dropgpt("compare", "HEAD", "other", "--json"))
+    assert found["notes"] == []
+    assert found["documents"][0]["difference"] != 0

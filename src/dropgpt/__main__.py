@@ -4,11 +4,14 @@ import argparse
 import json
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import drawing, markdown
 from dropgpt.errors import UserError
 
@@ -40,6 +43,8 @@ def main() -> None:
     formats = command.add_mutually_exclusive_group()
     for name in ("md", "json", "csv"):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name)
+    for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
+        cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         compare(**vars(parser.parse_args()))
         sys.stdout.flush()
@@ -56,16 +61,14 @@ def compare(
     plot: Path | None,
     format: str | None,
 ) -> None:
-    runs = [experiments.read(name) for name in revisions or experiments.since_head()]
-    if len(runs) < 2:
-        raise UserError(
-            "compare: it takes two runs or more: name them, or run experiments from this commit, "
-            "as `dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
-        )
-    statistics.check_comparable(runs)
+    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
+        raise UserError(f"compare: {twice} is named twice")
+    runs, notes = _runs(revisions)
     if revisions and not by:
         title, groups = "run", {run.name: {"": run} for run in runs}
     else:
+        runs, lines = statistics.distinct(runs)
+        notes += lines
         keys = by or statistics.varied(runs)
         title, groups = ", ".join(keys), statistics.groups(runs, keys)
     if baseline is not None and baseline not in groups:
@@ -74,11 +77,13 @@ def compare(
     documents = statistics.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
     if plot:
         _draw(table, title, plot)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     match format:
         case "csv":
             print(table.to_csv(index=False), end="")
         case "json":
-            found = {"by": title, "groups": _records(table)}
+            found = {"by": title, "groups": _records(table), "notes": notes}
             found |= {} if documents is None else {"documents": _records(documents)}
             print(json.dumps(found, indent=2))
         case "md":
@@ -86,7 +91,35 @@ def compare(
         case None:
             print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
             if documents is not None:
-                _print_documents(documents)
+                _print_documents(documents, *revisions)
+
+
+def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
+    """What is to be compared, and what to know of it.
+
+    What was named must be there and comparable; of all experiments, what is not is left out.
+    """
+    runs, notes = [], []
+    for name in revisions or experiments.since_head():
+        try:
+            runs.append(experiments.read(name))
+        except UserError as error:
+            if revisions:
+                raise
+            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+    if revisions:
+        statistics.check_comparable(runs)
+    else:
+        runs, lines = statistics.comparable(runs)
+        notes += lines
+    notes += [line for run in runs for line in run.notes]
+    if len(runs) < 2:
+        raise UserError(
+            "; ".join(["compare: it takes two runs or more", *notes])
+            + ": name them, or run experiments from this commit, as "
+            "`dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
+        )
+    return runs, notes
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
@@ -103,6 +136,7 @@ def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
         {
             title: table.group,
             "runs": table.runs.map(str),
+            "seeds": table.seeds.map(str),
             "loss": table.loss.map("{:.4f}".format),
             "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
             "perplexity": table.perplexity.map("{:,.1f}".format),
@@ -116,11 +150,12 @@ def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
     )
 
 
-def _print_documents(documents: pd.DataFrame) -> None:
+def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
     better = int((documents.difference < 0).sum())
     worse = int((documents.difference > 0).sum())
     print(
-        f"Of {len(documents)} documents {better} are better and {worse} worse. Those at the ends:\n"
+        f"Of {len(documents)} documents {better} are better in {name} than in {baseline}, the "
+        f"baseline, and {worse} worse. Those at the ends:\n"
     )
     ends = (
         documents

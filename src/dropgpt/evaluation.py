@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dropgpt.errors import UserError
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
@@ -149,7 +150,10 @@ def by_document(
     """The sum over each document's tokens, (len(documents),), in float64."""
     lengths = documents.tokens.to_numpy()
     begins = np.cumsum(lengths) - lengths
-    return np.add.reduceat(losses.astype(np.float64), begins)
+    sums = np.zeros(len(lengths))
+    some = lengths > 0  # reduceat would give a document without tokens the next one's first loss
+    sums[some] = np.add.reduceat(losses.astype(np.float64), begins[some])
+    return sums
 
 
 def _draw_masks_of(seed: int, number: int, batch: int) -> None:
@@ -172,11 +176,17 @@ def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str
     """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
 
     The 95% interval is the percentile bootstrap (Efron 1979) over documents, since the tokens
-    of one document are not independent; null where there is one document only.
+    of one document are not independent; null where there is one document only. A perplexity
+    beyond floating point is null, too. Raises UserError where the loss is not finite.
     """
     from scipy.stats import bootstrap  # slow to import, and training needs only the rest
 
     loss = nats.sum() / tokens.sum()
+    if not math.isfinite(loss):
+        raise UserError(
+            f"evaluate: the loss is {loss}: the model has run away in training; lower "
+            "train.learning_rate, or set train.max_gradient_norm"
+        )
     low = high = None
     if len(nats) > 1:
         low, high = bootstrap(
@@ -191,10 +201,18 @@ def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str
         ).confidence_interval
     return {
         "loss": float(loss),
-        "perplexity": math.exp(loss),
-        "perplexity_95_low": None if low is None else math.exp(low),
-        "perplexity_95_high": None if high is None else math.exp(high),
+        "perplexity": _exp(loss),
+        "perplexity_95_low": _exp(low),
+        "perplexity_95_high": _exp(high),
     }
+
+
+def _exp(loss: float | None) -> float | None:
+    """exp(loss); None where there is no loss, and beyond floating point, from 709 nats on."""
+    try:
+        return None if loss is None else math.exp(loss)
+    except OverflowError:
+        return None
 
 
 def unigram_loss(training: Tokens, held_out: Tokens) -> float:
@@ -203,8 +221,15 @@ def unigram_loss(training: Tokens, held_out: Tokens) -> float:
     Each token of the vocabulary counts once more than it occurs (Laplace), so that none is
     impossible.
     """
-    counts = count(training) + 1
-    return float(count(held_out) @ -np.log(counts / counts.sum()) / len(held_out))
+    seen = count(training) + 1
+    held = count(held_out)
+    total = int(seen.sum())
+    # fsum: a dot product adds up in an order that depends on the processor.
+    return math.fsum(
+        n * -math.log(times / total)
+        for n, times in zip(held.tolist(), seen.tolist(), strict=True)
+        if n
+    ) / len(held_out)
 
 
 def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:

@@ -96,6 +96,17 @@ class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"]
 
     @model_validator(mode="after")
+    def _dropout_switches(self) -> "Train":
+        switches = self.dropout_schedule in ("early", "late")
+        if switches and not 0 < self.dropout_switch_step < self.steps:
+            raise ValueError(
+                f"dropout_schedule is {self.dropout_schedule}, so dropout_switch_step must lie "
+                f"between 1 and {self.steps - 1}, the steps less one: it is "
+                f"{self.dropout_switch_step}, with which dropout would never switch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _learning_rate_falls(self) -> "Train":
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(

@@ -29,6 +29,7 @@ def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> N
     assert found == json.loads(clone.dropgpt("compare", "--json"))
     own = json.loads(clone.dropgpt("compare", "workspace", "HEAD", "--json"))
     assert {document["difference"] for document in own["documents"]} == {0}
+    assert own["notes"] == []
     assert "Of" in clone.dropgpt("compare", "main", "rate-2")
     assert (clone.bytes(), clone.git("status", "--porcelain").stdout) == before
 
@@ -42,7 +43,7 @@ def logs(clone: Clone) -> list[str]:
     ("arguments", "why"),
     [
         (["HEAD", "no-such"], "compare: no-such: "),
-        (["HEAD", "HEAD~1"], "HEAD~1 has no data/evaluation.parquet in DVC's cache"),
+        (["HEAD", "HEAD~1"], "HEAD~1 has no data/evaluation in DVC's cache"),
         ([], "it takes two runs or more"),
     ],
 )

@@ -15,7 +15,9 @@ from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import (
     by_document,
     check_comparable,
+    comparable,
     difference,
+    distinct,
     groups,
     table,
     varied,
@@ -29,15 +31,17 @@ PARAMS = {
     "train.weight_decay": 0.1,
     "evaluate.stride": 128,
     "evaluate.across_documents": False,
-    "sample.tokens": 100,
+    "evaluate.batch_size": 32,
+    "code.train": "aaaaaaaa",
+    "environment": "11111111",
 }
 
 
 def a_run(nats: Any, name: str = "run", sha256: str = "same", **changes: Any) -> Run:
     """With a loss of `nats` a token, one for all documents or one each."""
     documents = pd.DataFrame({"id": [f"document {n}" for n in TOKENS], "tokens": TOKENS})
-    params = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
-    return Run(name, params, documents.assign(nats=nats * TOKENS, sha256=sha256))
+    made_by = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
+    return Run(name, made_by, documents.assign(nats=nats * TOKENS, sha256=sha256))
 
 
 def simulated(
@@ -45,13 +49,13 @@ def simulated(
 ) -> Any:
     """Three seeds, with and without the effect, which is larger on one document than on another."""
     documents = effect + random.normal(0, of_document, len(TOKENS))
-    return [
-        (
-            a_run(3 + documents + random.normal(0, of_seed) + random.normal(0, 0.02, len(TOKENS))),
-            a_run(3 + random.normal(0, of_seed) + random.normal(0, 0.02, len(TOKENS))),
-        )
-        for _ in range(3)
-    ]
+    pairs = []
+    for seed in (1, 2, 3):
+        with_it, without = random.normal(0, of_seed, 2)
+        noise = random.normal(0, 0.02, (2, len(TOKENS)))
+        ours = a_run(3 + documents + with_it + noise[0], train_seed=seed)
+        pairs.append((ours, a_run(3 + without + noise[1], train_seed=seed)))
+    return pairs
 
 
 @pytest.mark.parametrize(
@@ -85,13 +89,13 @@ def test_one_seed_says_nothing_however_large_the_difference() -> None:
 
 
 def test_equal_runs_differ_by_nothing() -> None:
-    found = difference([(a_run(2), a_run(2)), (a_run(3), a_run(3))])
+    found = difference([(a_run(loss, train_seed=loss),) * 2 for loss in (2, 3)])
     assert (found.nats, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")
 
 
 def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     runs = [
-        a_run(rate + seed, model_dropout=rate, train_seed=seed, sample_tokens=seed)
+        a_run(rate + seed, model_dropout=rate, train_seed=seed, evaluate_batch_size=seed)
         for rate in (0.2, 0.1, 0.0)
         for seed in (1, 2)
     ]
@@ -109,8 +113,67 @@ def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     assert found.verdict["0.4"].startswith("cannot tell: no run of the baseline")
 
 
-def test_the_same_experiment_twice_counts_once() -> None:
-    assert table(groups([a_run(2), a_run(2)], ["model.dropout"]), "0.1").runs.tolist() == [1]
+def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> None:
+    runs = [a_run(2, "a"), a_run(2, "b"), a_run(2, "c", code_train="bbbbbbbb")]
+    found, lines = distinct([*runs, a_run(2, "d", environment="2")])
+    assert [run.name for run in found] == ["a"]
+    assert [line.split()[0] for line in lines] == ["b", "c", "d"]
+    assert len(distinct([a_run(2), a_run(2, train_seed=2)])[0]) == 2
+    assert len(distinct([a_run(2), a_run(3, code_train="bbbbbbbb")])[0]) == 2
+
+
+def test_equal_parameters_with_other_code_are_two_groups() -> None:
+    runs = [a_run(2, train_seed=1), a_run(2, train_seed=2)]
+    runs += [a_run(3, train_seed=seed, code_train="bbbbbbbb") for seed in (1, 2)]
+    assert varied(runs) == ["code.train"]
+    for by in ([], ["code.train"]):
+        assert list(groups(runs, by)) == ["aaaaaaaa", "bbbbbbbb"]
+    assert list(groups(runs, ["model.dropout"])) == ["0.1, aaaaaaaa", "0.1, bbbbbbbb"]
+
+
+def test_pairs_of_one_seed_count_as_one_seed() -> None:
+    runs = [
+        a_run(depth - rate, model_dropout=rate, model_n_layer=depth)
+        for rate in (0.0, 0.1)
+        for depth in (2, 3, 4)
+    ]
+    found = table(groups(runs, ["model.dropout"]), "0.0").set_index("group")
+    assert found.verdict["0.1"] == "cannot tell: one seed"
+    assert (found.runs["0.1"], found.seeds["0.1"]) == (3, 1)
+    twice = [(a_run(2, train_seed=seed), a_run(1, train_seed=seed)) for seed in (1, 2, 2)]
+    assert difference(twice).seeds == 2
+
+
+def test_two_machines_pair_with_themselves() -> None:
+    runs = [
+        a_run(rate + number, model_dropout=rate, environment=str(number))
+        for rate in (0.0, 0.1)
+        for number in (1, 5)
+    ]
+    found = table(groups(runs, ["model.dropout"]), "0.0").set_index("group")
+    assert found.difference["0.1"] == pytest.approx(0.1)
+    assert found.seeds["0.1"] == 1
+
+
+def test_runs_that_are_alike_in_all_but_their_loss_are_refused() -> None:
+    with pytest.raises(UserError, match="a and b are alike in parameters, code and environment"):
+        groups([a_run(2, "a"), a_run(3, "b")], ["model.dropout"])
+
+
+def test_what_few_measured_otherwise_is_left_out_of_all() -> None:
+    runs = [a_run(2, "a"), a_run(2, "b", evaluate_stride=64), a_run(2, "c"), a_run(2, "d", "other")]
+    found, lines = comparable(runs)
+    assert [run.name for run in found] == ["a", "c"]
+    assert "evaluate.stride 128, b with 64: b is left out" in lines[0]
+    assert "other held-out tokens" in lines[1]
+
+
+def test_a_document_without_tokens_has_no_loss_to_compare() -> None:
+    ours, theirs = (a_run(loss) for loss in (2, 3))
+    for run in (ours, theirs):
+        run.documents.loc[5, ["tokens", "nats"]] = 0
+    assert len(by_document(ours, theirs)) == 39
+    assert difference([(ours, theirs)]).nats == pytest.approx(-1)
 
 
 @pytest.mark.parametrize(
@@ -128,11 +191,11 @@ def test_what_was_measured_otherwise_is_not_compared(changes: dict[str, Any], wh
 
 
 def test_documents_are_told_apart() -> None:
-    found = by_document(a_run(np.linspace(4, 2, 40), "ours"), a_run(3, "theirs"))
+    found = by_document(a_run(np.linspace(4, 2, 40), "tokens"), a_run(3, "id"))
     assert found.id[0] == "document 59"
     assert found.difference[0] == pytest.approx(-1)
-    assert found.ours[39] == pytest.approx(4)
-    assert found.theirs[39] == pytest.approx(3)
+    assert found.loss[39] == pytest.approx(4)
+    assert found.baseline[39] == pytest.approx(3)
 
 
 @pytest.fixture
@@ -174,11 +237,14 @@ def test_the_table_in_each_format(command: Callable[..., str]) -> None:
 
 
 def test_two_runs_document_by_document(command: Callable[..., str]) -> None:
-    assert "Of 40 documents 0 are better and 40 worse" in command("rate-0", "rate-2")
+    assert (
+        "Of 40 documents 0 are better in rate-2 than in rate-0, the baseline, and 40 worse"
+        in command("rate-0", "rate-2")
+    )
     found = json.loads(command("rate-0", "rate-2", "--json"))
     assert [group["group"] for group in found["groups"]] == ["rate-0", "rate-2"]
     assert len(found["documents"]) == 40
-    assert found["documents"][0]["rate-2"] == pytest.approx(3.101)
+    assert found["documents"][0]["loss"] == pytest.approx(3.101)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
@@ -196,6 +262,8 @@ def test_the_same_table_is_drawn_in_the_same_bytes(
     [
         (["--by", "model.dropuot"], "--by model.dropuot: there is no such parameter"),
         (["--baseline", "0.3"], "--baseline 0.3 is none of 0.0, 0.1, 0.4"),
+        (["--plot", "nodir/differences.svg"], "there is no folder nodir to draw in"),
+        (["rate-0", "rate-0"], "rate-0 is named twice"),
         (["--plot", "differences.pdf"], "plots are drawn as .svg and .png"),
         (["rate-1"], "it takes two runs or more"),
     ],

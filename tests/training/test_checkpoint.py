@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from conftest import ROOT, killed_before, needs_fork
 from dropgpt.training import checkpoint
 from dropgpt.training.checkpoint import Checkpoint, of_training
 
-INPUTS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}, "files": {"a.py": "00"}}
+PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}}
+INPUTS = {"tokenize": {"params": {}}, "train": {"params": PARAMS, "code": "00"}}
 STATE = {
     "weight": torch.randn(3, 2, generator=torch.Generator().manual_seed(1)),
     "step": torch.tensor(4.0),
@@ -95,7 +97,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.parametrize("changed", ["model", "train", "files"])
+@pytest.mark.parametrize("changed", ["tokenize", "train"])
 def test_another_training_never_sees_it(tmp_path: Path, changed: str) -> None:
     with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, tmp_path) as saved:
         saved.save(STATE, 4)
@@ -140,17 +142,58 @@ def test_one_training_at_a_time_has_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert found[1:] == [None]
 
 
+def of_seed(seed: int, steps: int = 9) -> dict[str, Any]:
+    return {"train": {"params": {"model": {}, "train": {"steps": steps, "seed": seed}}}}
+
+
+def ended(folder: Path, seed: int, steps: int, bound: str | None = None) -> None:
+    with of_training(of_seed(seed, steps), 60, folder) as saved:
+        saved.save(STATE, steps)
+        saved.end(bound)
+
+
+def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
+    ended(tmp_path, seed=1, steps=9)
+    for seed, steps, goes_on in ((1, 10, True), (1, 9, False), (1, 8, False), (2, 10, False)):
+        with of_training(of_seed(seed, steps), 60, tmp_path) as saved:
+            assert (saved.load() is not None) == goes_on
+
+
+def test_a_schedule_that_follows_the_steps_starts_over_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended(tmp_path, seed=1, steps=9, bound="train.lr_schedule cosine")
+    with of_training(of_seed(1, 10), 60, tmp_path) as saved:
+        assert saved.load() is None
+    assert "9 of the 10 steps have been made, but train.lr_schedule cosine follows" in (
+        capsys.readouterr().err
+    )
+
+
+def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_one(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ZeroDivisionError), of_training(of_seed(9), 60, tmp_path) as saved:
+        saved.save(STATE, 4)
+        raise ZeroDivisionError
+    for seed in range(20):
+        ended(tmp_path, seed, 9)
+    assert len(list((tmp_path / checkpoint.ENDED).glob("*.safetensors"))) == checkpoint.ENDED_KEPT
+    with of_training(of_seed(9), 60, tmp_path) as saved:
+        assert saved.load() is not None
+
+
 def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "KEPT", 2)
     for seed in range(4):
-        with pytest.raises(ZeroDivisionError), of_training({"seed": seed}, 60, tmp_path) as saved:
+        with pytest.raises(ZeroDivisionError), of_training(of_seed(seed), 60, tmp_path) as saved:
             saved.save(STATE, 4)
             raise ZeroDivisionError
-    with of_training({"seed": 0}, 60, tmp_path) as saved:
+    with of_training(of_seed(0), 60, tmp_path) as saved:
         assert saved.load() is None
         assert len(checkpoint.stale(tmp_path)) == 2  # and the one in use is not among them
     for seed, there in ((1, False), (2, True), (3, True)):
-        with of_training({"seed": seed}, 60, tmp_path) as saved:
+        with of_training(of_seed(seed), 60, tmp_path) as saved:
             assert (saved.load() is not None) == there
 
 

@@ -1,6 +1,10 @@
 """What experiments, branches and commits have found, read where DVC keeps it."""
 
+import hashlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -10,23 +14,30 @@ from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.utils.flatten import flatten
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
+from dropgpt.machine.provenance import FILE, Chain
 
-RESULT = "data/evaluation.parquet"
+RESULT = "data/evaluation"
+STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the pipeline.
+    """One result of the stage evaluate, and what made it, as the result itself says.
 
-    params     dotted keys, as `dvc exp run -S` takes them
-    documents  the held-out rows that the stage evaluate wrote, in the corpus's order
+    name       of the experiment, branch, tag or commit in which it was found
+    made_by    the parameters, by dotted keys as `dvc exp run -S` takes them; besides, shortened
+               checksums: code.STAGE, tokens (trained on) and environment
+    documents  the held-out rows of its table, in the corpus's order
+    notes      what to know before reading the number, in lines
     """
 
     name: str
-    params: dict[str, Any]
+    made_by: dict[str, Any]
     documents: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def since_head() -> list[str]:
@@ -43,21 +54,90 @@ def read(revision: str) -> Run:
     """The run of an experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
     Nothing is checked out. Raises UserError where there is no such revision, and where it has
-    no result in DVC's cache.
+    no result in DVC's cache, or one that does not say what made it.
     """
     try:
         files = DVCFileSystem(rev=None if revision == "workspace" else revision)
-        params = flatten(YAML(typ="safe").load(files.read_text("params.yaml")))
-        with files.open(RESULT, "rb") as file:
+        root = _project(files)
+        said = _yaml(files, root, revision, "params.yaml")
+        lock = _yaml(files, root, revision, "dvc.lock") if files.exists(root / "dvc.lock") else {}
+        with files.open(root / RESULT / "documents.parquet", "rb") as file:
             table = pd.read_parquet(file)
+        chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {revision}: {error}") from None
     except OSError:
         raise UserError(
-            f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated, or its "
-            "results are elsewhere and `dvc fetch --run-cache` may bring them"
+            f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
+            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "
+            "brings an experiment's, `dvc fetch --all-commits` those of commits"
         ) from None
-    if "sha256" not in table:
-        raise UserError(f"compare: {RESULT} of {revision} is of an older version of dropgpt")
     documents = table[table.corpus == "held-out"].reset_index(drop=True)
-    return Run(revision, params, documents)
+    found = made_by(chain)
+    return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)))
+
+
+def made_by(chain: Chain) -> dict[str, Any]:
+    """What made a result, by dotted keys; see `Run`."""
+    found: dict[str, Any] = {}
+    for record in chain.values():
+        found |= flatten(record["params"])
+    for stage in ("train", "evaluate"):
+        if stage in chain:
+            found[f"code.{stage}"] = chain[stage]["code"][:8]
+    made_in = [chain[stage]["environment"] for stage in ("train", "evaluate") if stage in chain]
+    inputs = (chain["train"] if "train" in chain else chain["evaluate"])["inputs"]
+    return found | {
+        "tokens": inputs["tokens"][:8],
+        "environment": hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8],
+    }
+
+
+def _project(files: DVCFileSystem) -> PurePosixPath:
+    """Where in `files` this DVC project begins: a revision's are those of git's root."""
+    repo = files.repo
+    with Repo() as here:
+        if repo.root_dir == here.root_dir:  # the workspace
+            return PurePosixPath("/")
+        below = Path(here.root_dir).relative_to(here.scm.root_dir)
+    return PurePosixPath("/", *below.parts)
+
+
+def _yaml(files: DVCFileSystem, root: PurePosixPath, revision: str, name: str) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe").load(files.read_text(root / name))
+    except (YAMLError, UnicodeDecodeError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"compare: {name} of {revision} is not YAML with sections in it")
+    return values
+
+
+def _notes(
+    revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
+) -> Iterator[str]:
+    """A line where the revision's params.yaml is not what made its result."""
+    told = flatten({name: said.get(name) or {} for name in ("tokenize", "model", "train")})
+    told |= flatten({"evaluate": said.get("evaluate") or {}})
+    other = [
+        f"{key} {told[key]}, the result was made with {found.get(key)}"
+        for key in told
+        if key in found and told[key] != found[key]
+    ]
+    waiting = next((stage for stage in STAGES if not _has_run(stage, said, lock)), None)
+    if other or waiting:
+        says = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
+        yield f"{revision}: {says}: the stage {waiting or 'evaluate'} has not run since"
+
+
+def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:
+    """Whether dvc.lock knows of a run of `stage` with these parameters on what lies before it."""
+    stages = lock.get("stages", {})
+    if stage not in stages:
+        return False
+    last = stages[stage]
+    params = last.get("params", {}).get("params.yaml", {})
+    if any(flatten({name: said.get(name)}) != flatten({name: params[name]}) for name in params):
+        return False
+    made = {out["path"]: out["md5"] for other in stages.values() for out in other.get("outs", [])}
+    return all(dep["md5"] == made.get(dep["path"], dep["md5"]) for dep in last.get("deps", []))

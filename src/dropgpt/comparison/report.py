@@ -25,13 +25,16 @@ def markdown(table: pd.DataFrame) -> str:
 def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
     """Axes to draw on, saved when the block ends; the same lines give the same bytes.
 
-    Raises UserError, before the block, where `file` is neither .svg nor .png.
+    Raises UserError, before the block, where `file` is neither .svg nor .png, or its
+    folder is not there.
     """
     from matplotlib import rc_context  # slow to import, and few commands draw
     from matplotlib.figure import Figure
 
     if file.suffix not in (".svg", ".png"):
         raise UserError(f"{file}: plots are drawn as .svg and .png")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent} to draw in")
     with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9}):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()

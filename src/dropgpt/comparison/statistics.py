@@ -23,7 +23,10 @@ RESAMPLES = 2000  # of the documents
 CONFIDENCE = 0.95
 SEED = "train.seed"
 SAME = ("evaluate.stride", "evaluate.across_documents")  # or the numbers mean something else
-WITHOUT_EFFECT = ("runtime.", "sample.", "evaluate.")  # on the loss
+# Of what the stage evaluate reads, only its model has an effect on the loss beyond SAME.
+WITHOUT_EFFECT = ("evaluate.",)
+WITH_EFFECT = ("evaluate.model",)
+MADE_WITH = ("code.", "environment")  # what is no parameter
 
 # A group's runs, by all else that has an effect on the loss, the seed above all: what it pairs by.
 Groups = dict[str, dict[str, Run]]
@@ -51,53 +54,105 @@ class Difference:
 
 def check_comparable(runs: list[Run]) -> None:
     """Raise UserError where two runs did not measure the same tokens in the same way."""
-    first = runs[0]
     for other in runs[1:]:
-        for key in SAME:
-            if first.params[key] != other.params[key]:
-                raise UserError(
-                    f"compare: {first.name} was evaluated with {key} {first.params[key]}, "
-                    f"{other.name} with {other.params[key]}: no comparison"
-                )
-        if not first.documents.sha256.equals(other.documents.sha256):
-            raise UserError(
-                f"compare: {first.name} and {other.name} were evaluated on other held-out tokens, "
-                f"{first.documents.tokens.sum():,} in {len(first.documents)} documents and "
-                f"{other.documents.tokens.sum():,} in {len(other.documents)}: no comparison"
+        if why := _incomparable(runs[0], other):
+            raise UserError(f"compare: {why}: no comparison")
+
+
+def comparable(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The most runs that measured the same tokens in the same way; a line for each other one."""
+    alike: list[list[Run]] = []
+    for run in runs:
+        for part in alike:
+            if not _incomparable(part[0], run):
+                part.append(run)
+                break
+        else:
+            alike.append([run])
+    most = max(alike, key=len, default=[])
+    others = [run for part in alike if part is not most for run in part]
+    return most, [f"{_incomparable(most[0], run)}: {run.name} is left out" for run in others]
+
+
+def _incomparable(first: Run, other: Run) -> str | None:
+    """Why the losses of two runs mean different things, if they do."""
+    for key in SAME:
+        if first.made_by[key] != other.made_by[key]:
+            return (
+                f"{first.name} was evaluated with {key} {first.made_by[key]}, "
+                f"{other.name} with {other.made_by[key]}"
             )
+    if not first.documents.sha256.equals(other.documents.sha256):
+        return (
+            f"{first.name} and {other.name} were evaluated on other held-out tokens, "
+            f"{first.documents.tokens.sum():,} in {len(first.documents)} documents and "
+            f"{other.documents.tokens.sum():,} in {len(other.documents)}"
+        )
+    return None
+
+
+def distinct(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """Each result once; a line for each run that has an equal one before it.
+
+    Equal are results of the same parameters and tokens with the same losses; a change of the
+    code or of the machine that left them so is none.
+    """
+    found: dict[str, Run] = {}
+    lines = []
+    for run in runs:
+        made_by = {k: v for k, v in _effective(run).items() if not k.startswith(MADE_WITH)}
+        key = f"{made_by} {run.documents.nats.tolist()}"
+        if key in found:
+            lines.append(f"{run.name} is the same result as {found[key].name}: it counts once")
+        else:
+            found[key] = run
+    return list(found.values()), lines
 
 
 def varied(runs: list[Run]) -> list[str]:
-    """The parameters in which the runs differ, the seed and what cannot change a loss left out."""
-    keys = dict.fromkeys(key for run in runs for key in run.params)
+    """In what the runs differ, the seed and what cannot change a loss left out."""
+    keys = dict.fromkeys(key for run in runs for key in _effective(run))
     return [
-        key
-        for key in keys
-        if key != SEED
-        and not key.startswith(WITHOUT_EFFECT)
-        and len({repr(run.params.get(key)) for run in runs}) > 1
+        key for key in keys if key != SEED and len({repr(run.made_by.get(key)) for run in runs}) > 1
     ]
 
 
 def groups(runs: list[Run], by: list[str]) -> Groups:
-    """The runs by their values of `by`, numbers by size."""
+    """The runs by their values of `by`, numbers by size, and by their code where that differs.
+
+    Raises UserError where there is no such parameter, and where runs that are alike in all that
+    is known of them have found different losses.
+    """
     for key in by:
-        if any(key not in run.params for run in runs):
+        if not any(key in run.made_by for run in runs):
             raise UserError(f"compare: --by {key}: there is no such parameter")
+    by = [*by, *(key for key in varied(runs) if key.startswith("code.") and key not in by)]
     found: Groups = {}
-    for run in sorted(runs, key=lambda run: [_order(run.params[key]) for key in by]):
-        label = ", ".join(str(run.params[key]) for key in by) or "all"
-        rest = {
-            key: value
-            for key, value in run.params.items()
-            if key not in by and not key.startswith(WITHOUT_EFFECT)
-        }
-        found.setdefault(label, {}).setdefault(repr(rest), run)
+    for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
+        label = ", ".join(str(run.made_by.get(key)) for key in by) or "all"
+        rest = repr({key: value for key, value in _effective(run).items() if key not in by})
+        group = found.setdefault(label, {})
+        if rest in group:
+            raise UserError(
+                f"compare: {group[rest].name} and {run.name} are alike in parameters, code and "
+                "environment, yet their losses differ: name the runs to compare"
+            )
+        group[rest] = run
     return found
 
 
+def _effective(run: Run) -> dict[str, Any]:
+    """What made a run, without what cannot change its loss."""
+    return {
+        key: value
+        for key, value in run.made_by.items()
+        if key in WITH_EFFECT or not key.startswith(WITHOUT_EFFECT)
+    }
+
+
 def table(grouped: Groups, baseline: str) -> pd.DataFrame:
-    """One row a group: group, runs, loss, spread, perplexity, difference, low, high, verdict.
+    """One row a group: group, runs, seeds, loss, spread, perplexity, difference, low, high,
+    verdict.
 
     loss is the mean over the runs, spread their standard deviation, perplexity exp of the loss;
     difference, low, high and verdict are those of `difference` to the group `baseline`.
@@ -108,9 +163,10 @@ def table(grouped: Groups, baseline: str) -> pd.DataFrame:
         row = {
             "group": label,
             "runs": len(losses),
+            "seeds": len({run.made_by.get(SEED) for run in runs.values()}),
             "loss": float(np.mean(losses)),
             "spread": float(np.std(losses, ddof=1)) if len(losses) > 1 else math.nan,
-            "perplexity": math.exp(np.mean(losses)),
+            "perplexity": _perplexity(float(np.mean(losses))),
             "difference": math.nan,
             "low": math.nan,
             "high": math.nan,
@@ -129,9 +185,16 @@ def table(grouped: Groups, baseline: str) -> pd.DataFrame:
 
 
 def difference(pairs: list[tuple[Run, Run]]) -> Difference:
-    """How ours differ from theirs, each pair alike but for what is compared."""
-    nats = [(ours.documents.nats - theirs.documents.nats).to_numpy() for ours, theirs in pairs]
-    return mean_difference(np.stack(nats), pairs[0][1].documents.tokens.to_numpy())
+    """How ours differ from theirs, each pair alike but for what is compared.
+
+    Pairs of one seed are no independent draws: their mean counts as one.
+    """
+    by_seed: dict[Any, list[npt.NDArray[np.float64]]] = {}
+    for ours, theirs in pairs:
+        nats = (ours.documents.nats - theirs.documents.nats).to_numpy()
+        by_seed.setdefault(ours.made_by.get(SEED), []).append(nats)
+    means = [np.mean(nats, axis=0) for nats in by_seed.values()]
+    return mean_difference(np.stack(means), pairs[0][1].documents.tokens.to_numpy())
 
 
 def mean_difference(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> Difference:
@@ -156,11 +219,20 @@ def mean_difference(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]
 
 
 def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
-    """Each document's loss in nats a token in both runs and the difference, the best first."""
-    documents = theirs.documents[["id", "tokens"]].copy()
-    documents[theirs.name] = theirs.documents.nats / documents.tokens
-    documents[ours.name] = ours.documents.nats / documents.tokens
-    documents["difference"] = documents[ours.name] - documents[theirs.name]
+    """One row a document that has tokens, the best first: id, tokens, loss, baseline, difference.
+
+    loss is ours and baseline theirs, in nats a token.
+    """
+    tokens = theirs.documents.tokens
+    documents = pd.DataFrame(
+        {
+            "id": theirs.documents.id,
+            "tokens": tokens,
+            "loss": ours.documents.nats / tokens,
+            "baseline": theirs.documents.nats / tokens,
+        }
+    )[tokens > 0]
+    documents["difference"] = documents.loss - documents.baseline
     return documents.sort_values("difference", ignore_index=True)
 
 
@@ -179,6 +251,12 @@ def _documents_variance(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.in
         rng=generator(0, "evaluation"),
     )
     return float(found.standard_error**2)
+
+
+def _perplexity(loss: float) -> float:
+    """Infinite where it is beyond floating point."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss))
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
+from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal, replacing, seal, write_json
+from dropgpt.machine.provenance import Chain
 from dropgpt.model.gpt import GPT, site_rate
 from dropgpt.params import DropoutSites, Model
 from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
@@ -19,8 +21,8 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, voca
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 
 
-def save(model: GPT, folder: Path) -> None:
-    """Write the weights (safetensors, float32), the config and the tokenizer files."""
+def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
+    """Write the weights (safetensors, float32), the config, the tokenizer files and `made_from`."""
     weights = {}
     for name, weight in model.state_dict().items():
         weight = weight.detach().cpu()
@@ -74,6 +76,7 @@ def save(model: GPT, folder: Path) -> None:
         )
         shutil.copyfile(vocabulary["encoder.json"], partial / "vocab.json")
         shutil.copyfile(vocabulary["vocab.bpe"], partial / "merges.txt")
+        provenance.write(made_from or {}, partial)
         seal(partial)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
+from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal, replacing, seal
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import tiktoken
 
     from dropgpt.corpus.document import Document
+    from dropgpt.machine.provenance import Chain
 
 Tokens = npt.NDArray[np.uint16]
 
@@ -79,9 +81,12 @@ def encode(
 
 
 def write(
-    encoded: Iterable[tuple[Document, Tokens]], folder: Path, validation_fraction: float
+    encoded: Iterable[tuple[Document, Tokens]],
+    folder: Path,
+    validation_fraction: float,
+    made_from: Chain | None = None,
 ) -> None:
-    """Write tokens.npy and documents.parquet to `folder`.
+    """Write tokens.npy and documents.parquet to `folder`, and beside them what they are made from.
 
     The tokens go straight to the file; what stays in memory is a row a document. The last
     articles are held out, whole, and so many that they have at least `validation_fraction` of
@@ -97,6 +102,7 @@ def write(
             _write_npy_header(file, int(table.tokens.sum()))
         table["held_out"] = _held_out(table, validation_fraction)
         table.to_parquet(partial / "documents.parquet", index=False)
+        provenance.write(made_from or {}, partial)
         seal(partial)
 
 

@@ -1,7 +1,7 @@
 """Training state, saved atomically and found again by all that the training depends on.
 
-`python -m dropgpt.training.checkpoint` lists the checkpoints of interrupted trainings, and with
-`--remove` removes them.
+`python -m dropgpt.training.checkpoint` lists the checkpoints of trainings that were interrupted
+or have ended, and with `--remove` removes them.
 """
 
 import argparse
@@ -30,6 +30,8 @@ from dropgpt.training.state import State
 # DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
 FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
 KEPT = 10  # checkpoints of other trainings; the oldest make room
+ENDED = "ended"  # the folder within for the last states of trainings that have ended
+ENDED_KEPT = 3  # of those; they are as large, and only of use where more steps are wanted
 SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -54,32 +56,75 @@ class Checkpoint:
     def save(self, state: State, step: int) -> None:
         """Put `state`, after `step` updates, in the place of the last one saved."""
         start = time.monotonic()
-        metadata = {
-            "sha256": _digest(state),
-            "step": str(step),
-            "inputs": json.dumps(self.inputs, sort_keys=True),
-        }
-        with replacing(self.path) as partial:
-            # Not save_file, which hides from us that a disk is full.
-            partial.write_bytes(serialised(state, metadata))
+        self._write(self.path, state, step=str(step))
         now = time.monotonic()
         if self.interval:
             self.due_at = now + max(self.interval, (now - start) / SHARE)
 
+    def end(self, bound: str | None) -> None:
+        """Keep the state of a training that has ended, for one of more steps; see `load`.
+
+        `bound` names what in its schedules follows the number of steps, if anything does: then
+        only that it has been is kept.
+        """
+        ended = self.path.parent / ENDED
+        state = self.load() if not bound else {}
+        steps, _ = _apart(self.inputs)
+        self._write(ended / self.path.name, state or {}, step=str(steps), bound=bound or "")
+        for other in stale(ended)[:-ENDED_KEPT]:
+            remove(other, ended)
+
+    def _write(self, path: Path, state: State, **facts: str) -> None:
+        inputs = json.dumps(self.inputs, sort_keys=True)
+        with replacing(path) as partial:
+            # Not save_file, which hides from us that a disk is full.
+            partial.write_bytes(
+                serialised(state, {"sha256": _digest(state), "inputs": inputs} | facts)
+            )
+
     def load(self) -> State | None:
-        """What was last saved; None where nothing was, or where it is damaged, which is said."""
-        if not self.path.exists():
+        """What was last saved, or else the last state of the same training with fewer steps.
+
+        None where there is neither, or where it is damaged, which is said.
+        """
+        path = self.path if self.path.exists() else self._with_fewer_steps()
+        if path is None:
             return None
         try:
-            metadata = _metadata(self.path)
-            state = deserialised(self.path.read_bytes())
+            metadata = _metadata(path)
+            state = deserialised(path.read_bytes())
             if _digest(state) != metadata.get("sha256"):
                 raise ValueError("its content is not what was saved")
         except (OSError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
-            print(f"{self.path} is damaged ({reason}): starting over", file=sys.stderr)
+            print(f"{path} is damaged ({reason}): starting over", file=sys.stderr)
             return None
         return state
+
+    def _with_fewer_steps(self) -> Path | None:
+        """The last state of a training that differs from this one in fewer steps only.
+
+        None where there is none, or where its steps are not the first ones of a longer training,
+        which is said.
+        """
+        steps, rest = _apart(self.inputs)
+        found: list[tuple[int, str, Path]] = []
+        for path in (self.path.parent / ENDED).glob("*.safetensors"):
+            with suppress(OSError, ValueError, KeyError, SafetensorError):
+                metadata = _metadata(path)
+                made, made_with = _apart(json.loads(metadata["inputs"]))
+                if made < steps and made_with == rest:
+                    found.append((made, metadata["bound"], path))
+        if not found:
+            return None
+        made, bound, path = max(found)
+        if bound:
+            print(
+                f"train: {made} of the {steps} steps have been made, but {bound} follows "
+                "train.steps: starting over; constant schedules would go on",
+                file=sys.stderr,
+            )
+        return None if bound else path
 
 
 @contextmanager
@@ -106,6 +151,12 @@ def of_training(
         remove(fingerprint, folder)
 
 
+def _apart(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How many steps a training has, and all else that it depends on."""
+    rest = json.loads(json.dumps(inputs))
+    return rest["train"]["params"]["train"].pop("steps"), rest
+
+
 def stale(folder: Path = FOLDER) -> list[str]:
     """The fingerprints of the trainings that left something and do not run, oldest first."""
     left = {file.name.split(".")[0] for file in folder.glob("*.*")}
@@ -119,6 +170,12 @@ def remove(fingerprint: str, folder: Path = FOLDER) -> None:
         file.unlink(missing_ok=True)
 
 
+def remove_ended() -> None:
+    """Remove the last states of all trainings that have ended."""
+    for fingerprint in stale(FOLDER / ENDED):
+        remove(fingerprint, FOLDER / ENDED)
+
+
 def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:
     """A checkpoint in a line: name, date, size, progress, and how it differs from `params`."""
     date = datetime.fromtimestamp(_changed(fingerprint, folder))
@@ -126,16 +183,21 @@ def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:
     line = f"{fingerprint}  {date:%Y-%m-%d %H:%M}  {size:.0f} MB"
     try:
         metadata = _metadata(folder / f"{fingerprint}.safetensors")
-        inputs = json.loads(metadata["inputs"])
+        trained_with = json.loads(metadata["inputs"])["train"]["params"]
     except (OSError, ValueError, KeyError, SafetensorError):
         return f"{line}  nothing whole"
     differing = [
         f"{section}.{key}={value}"
         for section in ("model", "train")
-        for key, value in inputs[section].items()
+        for key, value in trained_with[section].items()
         if getattr(params, section).model_dump().get(key) != value
     ]
-    return "  ".join([f"{line}  step {metadata['step']} of {inputs['train']['steps']}", *differing])
+    return "  ".join(
+        [
+            f"{line}  step {metadata['step']} of {trained_with['train']['steps']}",
+            *differing,
+        ]
+    )
 
 
 def _changed(fingerprint: str, folder: Path) -> float:
@@ -176,10 +238,12 @@ def _main() -> None:
         params = load_params(Path("params.yaml"))
     except UserError as error:
         sys.exit(f"error: {error}")
-    for fingerprint in stale():
-        print(described(fingerprint, params), *["removed"] * arguments.remove, sep="  ")
-        if arguments.remove:
-            remove(fingerprint)
+    for folder in (FOLDER, FOLDER / ENDED):
+        for fingerprint in stale(folder):
+            line = described(fingerprint, params, folder)
+            print(line, *["removed"] * arguments.remove, sep="  ")
+            if arguments.remove:
+                remove(fingerprint, folder)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,12 @@ from dropgpt.params import Model, Train
 from dropgpt.randomness import seed_torch
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
 from dropgpt.tokens.tensor import Tokens
+from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
+
+RUN_AWAY = 10  # times the loss of a uniform guess
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ def train(
         ) as bar:
             for step in range(len(steps), params.steps):
                 if step % params.validation_interval == 0:
-                    validations.append(
-                        (step, _validate(model, held_out_windows, micro_batch_size, step))
-                    )
+                    found = _validate(model, held_out_windows, micro_batch_size, step)
+                    validations.append((step, found))
+                    _check_not_run_away(validations)
                 starts = batch_starts(
                     len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
                 )
@@ -129,6 +132,7 @@ def train(
                 bar.update(batch_tokens)
             last = _validate(model, held_out_windows, micro_batch_size, params.steps)
             validations.append((params.steps, last))
+            _check_not_run_away(validations)
         # So that what fails from here on, on a full disk say, costs no training.
         checkpoint.save(state_of(model, optimizer, steps, validations), params.steps)
         if reason := asked_to_leave():
@@ -199,6 +203,18 @@ def _check_finite(step: int, values: dict[str, float]) -> None:
         found = " and the ".join(f"{name} is {value}" for name, value in values.items())
         raise UserError(
             f"train: at step {step} the {found}; lower train.learning_rate, or set "
+            "train.max_gradient_norm; the last checkpoint is kept"
+        )
+
+
+def _check_not_run_away(validations: list[Row]) -> None:
+    """Overfitting takes a held-out loss to some times that of a guess, not to far more."""
+    (_, first), (step, last) = validations[0], validations[-1]
+    guess = math.log(N_VOCAB)
+    if last > max(first, RUN_AWAY * guess):
+        raise UserError(
+            f"train: at step {step} the held-out loss is {last:.4g} nats a token, where a uniform "
+            f"guess has {guess:.1f}: the training has run away; lower train.learning_rate, or set "
             "train.max_gradient_norm; the last checkpoint is kept"
         )
 

@@ -1,0 +1,67 @@
+"""What a result is the result of. It travels with the result, in a file beside it.
+
+A chain holds a record for each stage that had a part in it: the parameters that the stage read,
+checksums of its inputs and of its code, and what else may change the last bits. So nothing that
+reads a result asks another file what made it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from dropgpt.machine.files import SUMS, sha256, write_json
+from dropgpt.params import Section
+
+FILE = "provenance.json"
+
+Chain = dict[str, dict[str, Any]]  # a record by stage
+
+
+def record(
+    stage: str,
+    params: Mapping[str, Section],
+    inputs: Mapping[str, Path],
+    environment: dict[str, Any],
+) -> Chain:
+    """The record of `stage`, under its name.
+
+    `params` are the sections that may change its result, `inputs` what it read: sealed folders,
+    or files. `environment` is what `hardware.environment` tells.
+    """
+    return {
+        stage: {
+            "params": {name: section.model_dump() for name, section in params.items()},
+            "inputs": {name: checksum(path) for name, path in inputs.items()},
+            "code": _code(stage),
+            "environment": environment,
+        }
+    }
+
+
+def write(chain: Chain, folder: Path) -> None:
+    """Put `chain` beside the results in `folder`."""
+    write_json(folder / FILE, chain)
+
+
+def read(folder: Path) -> Chain:
+    """The chain beside the results in `folder`; empty where there is none."""
+    path = folder / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, or of the checksums in a sealed folder."""
+    return sha256(path / SUMS if path.is_dir() else path)
+
+
+def _code(stage: str) -> str:
+    """sha256 of the names and contents of the code that dvc.yaml says `stage` depends on."""
+    deps = map(Path, YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"])
+    rooms = [dep for dep in deps if dep.parts[0] in ("src", "stages")]
+    files = sorted(file for room in rooms for file in [room, *room.rglob("*")])
+    sums = {file.as_posix(): sha256(file) for file in files if file.suffix == ".py"}
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
