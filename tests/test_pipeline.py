@@ -131,7 +131,7 @@ def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
         ({"model": {"dropout": 1.0}}, "params.yaml: model.dropout is 1.0: input should be less"),
         ({"model": {"dropuot": 0.1}}, "params.yaml: model.dropuot: unknown key; did you mean"),
         ({"model": {"n_ctx": 200}}, "part has"),
-        ({"train": {"learning_rate": 1e6, "max_gradient_norm": None}}, "has run away"),
+        ({"train": {"learning_rate": 100.0, "max_gradient_norm": None}}, "has run away"),
         ({"train": {"dropout_schedule": "early"}}, "dropout_switch_step must lie between 1 and 3"),
         ({"data": {"files": "nowhere/*.txt"}}, "data.files is 'nowhere/*.txt', which matches no"),
         ({"sample": {"prompts": ["word " * 50]}}, "params.yaml: sample.prompts.0 has 51 tokens"),

@@ -13,6 +13,7 @@ import pandas as pd
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import drawing, markdown
+from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
 
 COMPARE = """Compare runs on the held-out tokens.
@@ -77,13 +78,15 @@ def compare(
     documents = statistics.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
     if plot:
         _draw(table, title, plot)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    differing = {
+        run.name: {key: run.made_by.get(key) for key in [SEED, *statistics.varied(runs)]}
+        for run in runs
+    }
     match format:
         case "csv":
             print(table.to_csv(index=False), end="")
         case "json":
-            found = {"by": title, "groups": _records(table), "notes": notes}
+            found = {"by": title, "groups": _records(table), "notes": notes, "runs": differing}
             found |= {} if documents is None else {"documents": _records(documents)}
             print(json.dumps(found, indent=2))
         case "md":
@@ -91,7 +94,13 @@ def compare(
         case None:
             print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
             if documents is not None:
+                for key in differing[revisions[0]]:
+                    values = [str(differing[name][key]) for name in revisions]
+                    print(f"{key}: {' -> '.join(dict.fromkeys(values))}")
                 _print_documents(documents, *revisions)
+    if format != "json":
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:

@@ -173,13 +173,13 @@ def test_a_schedule_that_follows_the_steps_starts_over_and_says_so(
 def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_one(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ZeroDivisionError), of_training(of_seed(9), 60, tmp_path) as saved:
+    with pytest.raises(ZeroDivisionError), of_training(of_seed(99), 60, tmp_path) as saved:
         saved.save(STATE, 4)
         raise ZeroDivisionError
     for seed in range(20):
         ended(tmp_path, seed, 9)
     assert len(list((tmp_path / checkpoint.ENDED).glob("*.safetensors"))) == checkpoint.ENDED_KEPT
-    with of_training(of_seed(9), 60, tmp_path) as saved:
+    with of_training(of_seed(99), 60, tmp_path) as saved:
         assert saved.load() is not None
 
 

@@ -57,7 +57,8 @@ def read(revision: str) -> Run:
     no result in DVC's cache, or one that does not say what made it.
     """
     try:
-        files = DVCFileSystem(rev=None if revision == "workspace" else revision)
+        # subrepos: the project may lie below the root of git.
+        files = DVCFileSystem(rev=None if revision == "workspace" else revision, subrepos=True)
         root = _project(files)
         said = _yaml(files, root, revision, "params.yaml")
         lock = _yaml(files, root, revision, "dvc.lock") if files.exists(root / "dvc.lock") else {}
