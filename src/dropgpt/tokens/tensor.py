@@ -18,6 +18,7 @@ import pandas as pd
 from dropgpt.errors import UserError
 from dropgpt.machine.files import check_seal, replacing, seal
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import encode as encode_text
 
 if TYPE_CHECKING:
     import tiktoken
@@ -63,14 +64,18 @@ def encode(
     """
     closing = np.array([END_OF_TEXT_ID] if end_of_text else [], dtype=np.uint32)
 
-    def ids(text: str) -> Tokens:
-        ordinary = encoding.encode_to_numpy(text, disallowed_special=())
+    def ids(document: Document) -> Tokens:
+        try:
+            ordinary = encode_text(encoding, document.text)
+        except ValueError as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"document {document.id!r}: tiktoken cannot encode it: {why}") from None
         return np.concatenate([ordinary, closing]).astype(np.uint16)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         following: deque[tuple[Document, Future[Tokens]]] = deque()
         for document in documents:
-            following.append((document, pool.submit(ids, document.text)))
+            following.append((document, pool.submit(ids, document)))
             if len(following) > AHEAD:
                 done, encoded = following.popleft()
                 yield done, encoded.result()
