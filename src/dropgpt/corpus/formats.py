@@ -151,7 +151,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path) as file:
             yield file
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         why = " ".join(str(error).split())
