@@ -260,8 +260,8 @@ def _held_out(table: pd.DataFrame, fraction: float) -> npt.NDArray[np.bool_]:
     if not len(fitting):
         advice = "take more text"
         if len(possible):
-            most = np.floor(1e4 * (1 - before[possible[0]] / total)) / 1e4
-            advice = f"lower it to {most:g}, or take more documents"
+            most = 1 - before[possible[0]] / total
+            advice = f"lower it to {0.995 * most:.3g}, or take more documents"  # rounded down
         raise UserError(
             f"params.yaml: tokenize.validation_fraction {fraction} holds out every {what} of a "
             f"corpus of {int(begins.sum())}, of {total} tokens; {advice}"
