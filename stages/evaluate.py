@@ -17,7 +17,7 @@ from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
-from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
 MODEL, TOKENS = Path("models/gpt"), Path("data/tokens")
@@ -30,7 +30,9 @@ def evaluate(params: Params) -> None:
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tokens.held_out, held_out)}
     for path in params.evaluate.extra_corpora:
-        documents = own_files.documents(path, "text", END_OF_TEXT, key="evaluate.extra_corpora")
+        documents = own_files.documents(
+            path, params.data.text_column, params.data.separator, key="evaluate.extra_corpora"
+        )
         corpora[path] = tensor.in_memory(
             tensor.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
         )

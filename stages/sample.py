@@ -13,7 +13,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.params import Params
-from dropgpt.tokens.vocabulary import gpt2_encoding
+from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from stages import run
 
 MODEL = Path("models/gpt")
@@ -23,7 +23,7 @@ def sample(params: Params) -> None:
     device = prepare(params.runtime)
     model = artifact.load(MODEL)
     encoding = gpt2_encoding()
-    prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
+    prompts = {text: encode_prompt(encoding, text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
         if len(ids) > model.config.n_ctx:
             raise UserError(

@@ -1,5 +1,6 @@
 """data/documents.parquet -> the token tensor in data/tokens, and the vocabulary's statistics"""
 
+import sys
 from pathlib import Path
 
 from dropgpt.corpus import document
@@ -19,15 +20,19 @@ def tokenize(params: Params) -> None:
         params.runtime.log_interval,
         iterable=document.read(Path("data/documents.parquet")),
     )
+    fraction = params.tokenize.validation_fraction
+    encoded = tensor.encode(documents, encoding, params.tokenize.end_of_text)
     tensor.write(
-        tensor.encode(documents, encoding, params.tokenize.end_of_text),
+        tensor.parted(encoded, encoding, fraction),
         Path("data/tokens"),
-        params.tokenize.validation_fraction,
+        fraction,
         # Not of which code: a change that leaves the tokens as they are shall train nothing again.
         {"tokenize": {"params": {"tokenize": params.tokenize.model_dump()}}},
     )
 
     tokens = tensor.read(Path("data/tokens"))
+    for line in tensor.held_out_lines(tokens, fraction):
+        print(f"tokenize: {line}", file=sys.stderr)
     counts = tensor.count(tokens.tokens)
     write_json(Path("metrics/tokens.json"), tensor.statistics(tokens, counts))
     with replacing(Path("metrics/rank_frequency.csv")) as partial:

@@ -88,7 +88,7 @@ def data_params(**values: Any) -> Data:
         "documents": 3,
         "config": hub.CONFIG,
         "revision": hub.REVISION,
-        "files": "*.txt",
+        "files": "corpora/*.txt",
         "text_column": "text",
         "separator": "<|endoftext|>",
     }

@@ -125,6 +125,50 @@ def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
     assert documents.groupby("corpus").tokens.sum()["corpora/1.txt"] == extra["tokens"]
 
 
+def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
+    rows = "".join(json.dumps({"body": f"the cat sat {n}"}) + "\n" for n in range(3))
+    (clone.folder / "corpora/extra.jsonl").write_text(rows)
+    (clone.folder / "corpora/extra.md").write_bytes(b"the cat\r\n\r\nthe dog\r\n")
+    names = ["corpora/extra.jsonl", "corpora/extra.md"]
+    clone.set(evaluate={"extra_corpora": names}, data={"text_column": "body"})
+    clone.dvc("exp", "run", "-S", r'data.separator="\n\n"')  # as a README says it, from a shell
+    extra = clone.metrics("evaluate")["extra_corpora"]
+    assert [extra[name]["documents"] for name in names] == [3, 2]
+    clone.set(data={"text_column": "text"})
+    output = clone.dvc("repro", ok=False)
+    assert "corpora/extra.jsonl, line 1: no key 'text' (data.text_column); it has body" in output
+    clone.set(evaluate={"extra_corpora": ["corpora/no.txt"]})
+    output = clone.dvc("repro", ok=False)
+    assert "error: evaluate.extra_corpora is 'corpora/no.txt', which matches no file" in output
+
+
+def test_an_experiment_in_a_copy_tells_which_files_it_lacks(clone: Clone) -> None:
+    (clone.folder / "corpora/3.txt").write_text("the cat sat " * 100)
+    run = ("exp", "run", "--temp", "download_fineweb")
+    output = clone.dvc(*run, "-n", "without", "-S", "data.text_column=a")  # so that it runs
+    assert "warning: data.files: 1 file(s) of the project, such as corpora/3.txt, are" in output
+    clone.git("add", "corpora/3.txt")  # as the warning says
+    output = clone.dvc(*run, "-n", "with", "-S", "data.text_column=a")
+    assert "warning" not in output
+    assert "28 documents" in output
+
+
+def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
+    clone.set(data={"files": "corpora/one.txt"}, sample={"prompts": ["<|endoftext|>"]})
+    text = "\n".join((clone.folder / f"corpora/{n}.txt").read_text() for n in range(3))
+    (clone.folder / "corpora/one.txt").write_text(text.replace("<|endoftext|>", "\n"))
+    output = clone.dvc("repro")
+    assert "warning: data.separator is '<|endoftext|>', which occurs nowhere in 1 text" in output
+    assert re.search(r"held out: .*\(10\.\d%\), the end of corpora/one\.txt:1, the only", output)
+    tokens, evaluate = clone.metrics("tokens"), clone.metrics("evaluate")
+    assert (tokens["documents"], tokens["validation_documents"]) == (2, 1)
+    assert evaluate["tokens"] == tokens["validation_tokens"]
+    samples = json.loads((clone.folder / "samples/samples.json").read_text())
+    assert {sample["prompt"] for sample in samples} == {"<|endoftext|>"}
+    page = (clone.folder / "samples/samples.md").read_text()
+    assert page.count(r"> **\<\|endoftext\|\>**") == 4
+
+
 @pytest.mark.parametrize(
     ("sections", "said"),
     [

@@ -1,5 +1,12 @@
-"""The one error that is the user's to mend."""
+"""What a user is told: an error, which ends the work, or a warning, which does not."""
+
+import sys
 
 
 class UserError(Exception):
-    """Says in one line what was wrong, where, and what to do; shown without a traceback."""
+    """Something that the user can mend; the message, in one line, says what, where and how."""
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,7 +1,13 @@
+import bz2
+import gzip
 import json
+import lzma
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,15 +15,18 @@ import pytest
 from conftest import data_params as data
 from conftest import message
 from dropgpt import corpus
-from dropgpt.corpus import document, own_files
+from dropgpt.corpus import document, formats, own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of texts of a project in which the test works."""
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "corpora").mkdir()
+    return tmp_path / "corpora"
 
 
 def table(path: Path, **columns: Any) -> None:
@@ -28,24 +37,27 @@ def test_files_come_sorted_from_every_folder(here: Path) -> None:
     (here / "b/c").mkdir(parents=True)
     for name in "b/c/2.txt", "b/1.txt", "a.txt":
         (here / name).write_text(f"text of {name}")
-    assert list(corpus.documents(data(files="**/*.txt"))) == [
-        Document("text of a.txt", "a.txt:1", "a.txt:1"),
-        Document("text of b/1.txt", "b/1.txt:1", "b/1.txt:1"),
-        Document("text of b/c/2.txt", "b/c/2.txt:1", "b/c/2.txt:1"),
+    (here / ".hidden").mkdir()
+    (here / ".hidden/a.txt").write_text("an editor's copy")
+    expected = [
+        Document(f"text of {name}", f"corpora/{name}:1", f"corpora/{name}:1")
+        for name in ("a.txt", "b/1.txt", "b/c/2.txt")
     ]
+    for files in ("corpora/**/*.txt", "corpora/**", "./corpora/**/*.txt", f"{here}/**/*.txt"):
+        assert list(corpus.documents(data(files=files, separator=None))) == expected
 
 
 def test_formats_mix(here: Path) -> None:
     table(here / "a.parquet", text=["one", " two\n"], other=[1, 2])
     (here / "b.jsonl").write_text('{"text": "three"}\n\n{"x": 1, "text": "v\\u00fcnf"}\n')
     (here / "c.txt").write_bytes("\ufeffsechs\n<|endoftext|>\nsieben\n<|endoftext|>\n".encode())
-    assert [(found.text, found.id) for found in corpus.documents(data(files="*.*"))] == [
-        ("one", "a.parquet:1"),
-        (" two\n", "a.parquet:2"),
-        ("three", "b.jsonl:1"),
-        ("vünf", "b.jsonl:3"),
-        ("sechs", "c.txt:1"),
-        ("sieben", "c.txt:2"),
+    assert [(found.text, found.id) for found in corpus.documents(data(files="corpora/*.*"))] == [
+        ("one", "corpora/a.parquet:1"),
+        (" two\n", "corpora/a.parquet:2"),
+        ("three", "corpora/b.jsonl:1"),
+        ("vünf", "corpora/b.jsonl:3"),
+        ("sechs", "corpora/c.txt:1"),
+        ("sieben", "corpora/c.txt:2"),
     ]
 
 
@@ -53,10 +65,12 @@ def test_formats_mix(here: Path) -> None:
 def test_a_text_file_is_cut_wherever_its_blocks_end(
     here: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(own_files, "BLOCK", block)
+    monkeypatch.setattr(formats, "BLOCK", block)
     texts = ["ä", "a document that is longer than the others", "<|endof|>", "€uro"]
     (here / "a.txt").write_text("<|endoftext|>".join(texts), encoding="utf-8")
-    assert [found.text for found in own_files.documents("*.txt", "text", "<|endoftext|>")] == texts
+    assert [
+        found.text for found in own_files.documents("corpora/*.txt", "text", "<|endoftext|>")
+    ] == texts
 
 
 def test_without_a_separator_a_file_is_a_document(here: Path) -> None:
@@ -68,7 +82,10 @@ def test_without_a_separator_a_file_is_a_document(here: Path) -> None:
 def test_another_column_and_key(here: Path) -> None:
     table(here / "a.parquet", body=pa.array(["one"], pa.large_string()))
     (here / "b.jsonl").write_text('{"body": "two"}')
-    assert [found.text for found in own_files.documents("*", "body", None)] == ["one", "two"]
+    assert [found.text for found in own_files.documents("corpora/*", "body", None)] == [
+        "one",
+        "two",
+    ]
 
 
 BROKEN = {
@@ -84,7 +101,7 @@ BROKEN = {
     "number.jsonl": (b'{"text": 1}\n', "number.jsonl, line 1: 'text' is int, not a string"),
     "null.jsonl": (b'{"text": "a"}\n{"text": null}\n', "null.jsonl, line 2: 'text' is null"),
     "blank.jsonl": (b'{"text": " \\n"}\n', "blank.jsonl, line 1: the text is empty"),
-    "none.jsonl": (b"\n", "data.files is 'none.jsonl': no document"),
+    "none.jsonl": (b"\n", "data.files is 'corpora/none.jsonl': no document"),
     "text.parquet": (b"This is no parquet.", "text.parquet: cannot be read as parquet"),
     "empty.parquet": (b"", "empty.parquet: cannot be read as parquet"),
 }  # fmt: skip
@@ -95,19 +112,22 @@ def test_a_broken_file_is_named_with_the_place(here: Path, name: str) -> None:
     content, expected = BROKEN[name]
     (here / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        list(own_files.documents(name, "text", "|"))
+        list(own_files.documents(f"corpora/{name}", "text", "|"))
     assert expected in message(error)
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"body": ["a"], "id": [1]}, "a.parquet: no column 'text'; it has body, id"),
-        ({"text": [1]}, "a.parquet: column 'text' is int64, not string"),
-        ({"text": [["a"]]}, "a.parquet: column 'text' is list<"),
+        (
+            {"body": ["a"], "id": [1]},
+            "corpora/a.parquet: no column 'text' (data.text_column); it has body, id",
+        ),
+        ({"text": [1]}, "corpora/a.parquet: column 'text' is int64, not string"),
+        ({"text": [["a"]]}, "corpora/a.parquet: column 'text' is list<"),
         ({"text": ["a", None]}, "a.parquet, row 2: 'text' is null, not a string"),
         ({"text": ["a", "b", " "]}, "a.parquet, row 3: the text is empty"),
-        ({"text": pa.array([], pa.string())}, "data.files is '*.parquet': no document"),
+        ({"text": pa.array([], pa.string())}, "data.files is 'corpora/*.parquet': no document"),
         (
             {"text": pa.array([b"a", b"\xf6"]).view(pa.string())},
             "a.parquet, row 2: not UTF-8 at its byte 0",
@@ -117,7 +137,7 @@ def test_a_broken_file_is_named_with_the_place(here: Path, name: str) -> None:
 def test_a_bad_column_is_named(here: Path, columns: dict[str, Any], expected: str) -> None:
     table(here / "a.parquet", **columns)
     with pytest.raises(UserError) as error:
-        list(own_files.documents("*.parquet", "text", None))
+        list(own_files.documents("corpora/*.parquet", "text", None))
     assert expected in message(error)
 
 
@@ -126,20 +146,311 @@ def test_a_parquet_file_cut_short_is_refused(here: Path) -> None:
     content = (here / "a.parquet").read_bytes()
     (here / "a.parquet").write_bytes(content[:-10])
     with pytest.raises(UserError, match=r"a\.parquet: cannot be read as parquet; is it whole\?"):
-        list(own_files.documents("*.parquet", "text", None))
+        list(own_files.documents("corpora/*.parquet", "text", None))
 
 
 def test_files_of_another_kind_or_none_are_refused(here: Path) -> None:
     with pytest.raises(UserError, match=r"data\.files is 'no/\*\.txt', which matches no file"):
         list(own_files.documents("no/*.txt", "text", None))
     (here / "a.txt").write_text("a")
-    (here / "b.csv").write_text("b")
-    with pytest.raises(UserError, match=r"data\.files is '\*', which matches b\.csv"):
-        next(own_files.documents("*", "text", None))
+    (here / "b.pdf").write_text("b")
+    expected = r"data\.files is 'corpora/\*', which matches corpora/b\.pdf: narrow .*\.txt, \.md"
+    with pytest.raises(UserError, match=expected):
+        next(own_files.documents("corpora/*", "text", None))
+
+
+TABLE = [{"n": 1, "text": 'one, with\n"two" lines'}, {"n": 2, "text": "zwei ü"}]
+CONTENTS: dict[str, Callable[[Path], Any]] = {
+    ".txt": lambda path: path.write_text("|".join(row["text"] for row in TABLE)),
+    ".jsonl": lambda path: pd.DataFrame(TABLE).to_json(path, orient="records", lines=True),
+    ".json": lambda path: pd.DataFrame(TABLE).to_json(path, orient="records"),
+    ".csv": lambda path: pd.DataFrame(TABLE).to_csv(path, index=False),
+    ".parquet": lambda path: pd.DataFrame(TABLE).to_parquet(path),
+}
+CONTENTS |= {".md": CONTENTS[".txt"], ".ndjson": CONTENTS[".jsonl"]}
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
+
+
+@pytest.mark.parametrize("packed", COMPRESS)
+@pytest.mark.parametrize("format", CONTENTS)
+def test_every_format_is_read_compressed_or_not(here: Path, format: str, packed: str) -> None:
+    CONTENTS[format](here / f"plain{format}")
+    content = COMPRESS[packed]((here / f"plain{format}").read_bytes())
+    for name in (f"a{format}{packed}", f"A{format}{packed}".upper()):
+        (here / name).write_bytes(content)
+        found = list(own_files.documents(f"corpora/{name}", "text", "|"))
+        assert [(text, id) for text, id, _ in found] == [
+            (row["text"], f"corpora/{name}:{n}") for n, row in enumerate(TABLE, 1)
+        ]
+
+
+@pytest.mark.parametrize("format", [".txt", ".csv", ".parquet"])
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_compressed_file_that_is_not_whole_is_named(here: Path, format: str, packed: str) -> None:
+    CONTENTS[format](here / f"plain{format}")
+    content = COMPRESS[packed]((here / f"plain{format}").read_bytes())
+    half = len(content) // 2
+    for broken in (content[:-1], content[:half], content[1:], content + b"rest", b"no"):
+        (here / f"a{format}{packed}").write_bytes(broken)
+        try:
+            found = list(own_files.documents("corpora/a.*", "text", "|"))
+        except UserError as error:
+            assert f"corpora/a{format}{packed}: cannot be decompressed; is it whole?" in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert broken == content + b"rest"  # which Python's bz2 and lzma leave out
+            assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('["one", {"text": "two"}]', ["one", "two"]),
+        ('{"text": "one"}', ["one"]),
+        ("\ufeff[\n]", "no document"),
+        ('"one"', "a.json: neither an array of objects or of strings, nor an object"),
+        ("[1]", "a.json, item 1: no key 'text' (data.text_column); it has none: it is no object"),
+        ('[{"text": "a"}, {"b": 1}]', "a.json, item 2: no key 'text' (data.text_column); it has b"),
+        ('[{"text": " "}]', "a.json, item 1: the text is empty"),
+        ('{"text": "a"}\n{"text": "b"}', "an object a line must end in .jsonl"),
+        ("", "a.json: not JSON: Expecting value"),
+    ],
+)
+def test_json_is_an_array_or_an_object(here: Path, content: str, texts: list[str] | str) -> None:
+    (here / "a.json").write_text(content)
+    if isinstance(texts, list):
+        assert [text for text, _, _ in own_files.documents("corpora/a.json", "text", "|")] == texts
+        return
+    with pytest.raises(UserError) as error:
+        list(own_files.documents("corpora/a.json", "text", "|"))
+    assert texts in message(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"id;text\n1;a\n", "a.csv: no column 'text' (data.text_column); it has id;text"),
+        (b"text,text\na,b\n", "a.csv: two columns 'text'"),
+        (b"", "a.csv: no column 'text'"),
+        (b"text\n", "no document"),
+        (b"id,text\n1,a\n2,b, c\n", "a.csv, row 2, line 3: 3 fields under a header of 2"),
+        (b"id,text\n1\n", "a.csv, row 1, line 2: 1 fields under a header of 2"),
+        (b'id,text\n1,"a\n', "a.csv, line 2: not CSV: unexpected end of data"),
+        (b"id,text\n1,a\n2,\n", "a.csv, row 2: the text is empty"),
+        (b"id,text\n1,\xf6\n", "a.csv: not UTF-8 text at byte 10"),
+    ],
+)
+def test_a_bad_csv_is_named(here: Path, content: bytes, expected: str) -> None:
+    (here / "a.csv").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        list(own_files.documents("corpora/a.csv", "text", None))
+    assert expected in message(error)
+
+
+def test_a_csv_of_windows_with_long_fields_is_read(here: Path) -> None:
+    long = "NA " * 100_000
+    (here / "a.csv").write_bytes(f'\ufefftext,n\r\n"{long}",1\r\n\r\nNA,\r\n'.encode())
+    assert [text for text, _, _ in own_files.documents("corpora/a.csv", "text", None)] == [
+        long,
+        "NA",
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series(["one", "two", "one"], dtype="category"),
+        pa.array(["one", "two", "one"], pa.string_view()),
+        pa.array(["one", "two", "one"], pa.large_string()).dictionary_encode(),
+    ],
+)
+def test_every_kind_of_string_column_is_read(here: Path, column: Any) -> None:
+    if isinstance(column, pd.Series):
+        column.to_frame("text").to_parquet(here / "a.parquet")
+    else:
+        table(here / "a.parquet", text=column)
+    texts = [text for text, _, _ in own_files.documents("corpora/*", "text", None)]
+    assert texts == ["one", "two", "one"]
+
+
+def test_two_parquet_columns_of_one_name_are_refused(here: Path) -> None:
+    arrays = [pa.array(["a"]), pa.array(["b"]), pa.array([1]), pa.array([2])]
+    pq.write_table(pa.table(arrays, names=["text", "text", "n", "n"]), here / "a.parquet")
+    with pytest.raises(UserError) as error:
+        list(own_files.documents("corpora/*", "text", None))
+    assert "corpora/a.parquet: two columns 'text' (data.text_column); rename one" in message(error)
+
+
+def test_a_document_of_more_than_two_gigabytes_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert document.LONGEST < 2**31
+    monkeypatch.setattr(document, "LONGEST", 1000)
+    (here / "a.txt").write_text("short|" + "long" * 1000)
+    with pytest.raises(UserError) as error:
+        document.write(own_files.documents("corpora/a.txt", "text", "|"), here / "out.parquet")
+    assert "document 'corpora/a.txt:2': 4,030 bytes, more than the 1,000" in message(error)
+
+
+def ids(pattern: str, separator: str | None = None) -> list[str]:
+    return [id for _, id, _ in own_files.documents(pattern, "text", separator)]
+
+
+def test_what_exists_under_a_name_is_read_under_that_name(here: Path) -> None:
+    for name in "part[12].txt", "part1.txt", "part2.txt", "*.txt":
+        (here / name).write_text(f"text of {name}")
+    assert ids("corpora/part[12].txt") == ["corpora/part[12].txt:1"]
+    assert ids("corpora/*.txt") == ["corpora/*.txt:1"]
+    (here / "part[12].txt").unlink()
+    assert ids("corpora/part[12].txt") == ["corpora/part1.txt:1", "corpora/part2.txt:1"]
+
+
+def test_each_file_is_read_once(here: Path) -> None:
+    (here / "sub").mkdir()
+    for name in "a.txt", "sub/b.txt":
+        (here / name).write_text(f"text of {name}")
+    (here / "sub/up").symlink_to("..")  # a loop, and then two of them
+    (here / "sub/self").symlink_to(".")
+    (here / "c.txt").symlink_to("a.txt")
+    os.link(here / "a.txt", here / "sub/d.txt")
+    assert ids("corpora/**/*.txt") == ["corpora/a.txt:1", "corpora/sub/b.txt:1"]
+    assert ids("corpora/**") == ["corpora/a.txt:1", "corpora/sub/b.txt:1"]
+    assert ids("corpora/c.txt") == ["corpora/c.txt:1"]
+
+
+def test_a_link_to_a_file_elsewhere_is_read_and_one_to_nothing_refused(
+    here: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere.txt").write_text("text")
+    (here / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
+    assert ids("corpora/*.txt") == ["corpora/a.txt:1"]
+    (here / "b.txt").symlink_to("nothing.txt")
+    with pytest.raises(UserError, match=r"corpora/b\.txt: a link to nothing"):
+        ids("corpora/*.txt")
+
+
+def test_only_what_dvc_watches_is_read(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.txt").write_text("text")
+    (here / "linked").symlink_to(tmp_path / "elsewhere")
+    mend = "copy or link the file itself into corpora/"
+    for pattern, named in {
+        "elsewhere/*.txt": "elsewhere/a.txt is not in corpora/",
+        f"{tmp_path}/elsewhere/a.txt": "elsewhere/a.txt is not in corpora/",
+        "**/*.txt": "elsewhere/a.txt is not in corpora/",
+        "corpora/../elsewhere/a.txt": "corpora/../elsewhere/a.txt is not in corpora/",
+        "corpora/linked/a.txt": "corpora/linked/a.txt is reached through the linked folder corpora",
+        "corpora/*/*.txt": "corpora/linked/a.txt is reached through the linked folder",
+        "corpora/**/*.txt": "matches no file; the linked folder corpora/linked is not entered",
+    }.items():
+        with pytest.raises(UserError) as error:
+            ids(pattern)
+        assert named in message(error)
+        assert mend in message(error)
+    (here / "b.txt").write_text("text")
+    assert ids("corpora/**/*.txt") == ["corpora/b.txt:1"]
+    assert f"the linked folder corpora/linked is not entered; to read a file, {mend}" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("name", [".git/a.txt", "__pycache__/a.txt", "private.txt"])
+def test_what_dvc_ignores_is_refused(here: Path, tmp_path: Path, name: str) -> None:
+    from dvc.repo import Repo
+
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / ".dvcignore").write_text("__pycache__\n")
+    (here / ".dvcignore").write_text("private*\n")
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("text")
+    (here / "a.txt").write_text("text")
+    assert ids("corpora/a.txt") == ["corpora/a.txt:1"]
+    with pytest.raises(UserError, match=f"corpora/{name} is ignored by DVC"):
+        ids(f"corpora/{name}")
+
+
+@pytest.mark.parametrize("pattern", ["", "\0", "corpora/**.txt", "a" * 5000, "/", ".", "corpora"])
+def test_what_is_no_name_is_said(here: Path, pattern: str) -> None:
+    with pytest.raises(UserError) as error:
+        ids(pattern)
+    assert f"data.files is {pattern!r}, which" in message(error)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 1000])
+@pytest.mark.parametrize("separator", ["\n\n", r"\n\n", "\r\n\r\n"])
+@pytest.mark.parametrize("name", ["a.txt", "a.md"])
+def test_windows_line_ends_count_as_line_ends(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str, separator: str, block: int
+) -> None:
+    monkeypatch.setattr(formats, "BLOCK", block)
+    (here / name).write_bytes(b"one\r\ntwo\r\n\r\nthree\rfour\n\nfive\r\n\nsix\r\n\r\n")
+    texts = [text for text, _, _ in own_files.documents(f"corpora/{name}", "text", separator)]
+    assert texts == ["one\ntwo", "three\rfour", "five", "six"]
+    (whole,) = own_files.documents(f"corpora/{name}", "text", None)
+    assert whole.text == "one\ntwo\n\nthree\rfour\n\nfive\n\nsix"
+
+
+def test_a_tab_as_the_shell_leaves_it_parts_documents(here: Path) -> None:
+    (here / "a.txt").write_text("one\ttwo")
+    assert len(ids("corpora/a.txt", r"\t")) == 2
+
+
+def test_a_separator_that_occurs_nowhere_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.txt").write_text("one\ntwo")
+    (here / "b.jsonl").write_text('{"text": "three"}')
+    assert len(ids("corpora/*", "|")) == 2
+    assert capsys.readouterr().err == (
+        "warning: data.separator is '|', which occurs nowhere in 1 text file(s) such as "
+        "corpora/a.txt: each is one document\n"
+    )
+    ids("corpora/*", "\n")
+    ids("corpora/*", None)
+    ids("corpora/b.jsonl", "|")
+    (here / "c.txt").write_text("three|")
+    ids("corpora/*", "|")
+    assert capsys.readouterr().err == ""
+
+
+def test_files_that_are_not_in_this_copy_are_told(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.txt").write_text("text")
+    (tmp_path / "main/corpora").mkdir(parents=True)
+    for name in "a.txt", "b.txt", "c.txt":
+        (tmp_path / "main/corpora" / name).write_text("text")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    assert ids("corpora/*.txt") == ["corpora/a.txt:1"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "warning: data.files: 2 file(s) of the project, such as corpora/b.txt, are not" in line
+    assert "`git add` or `dvc add`" in line
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    ids("corpora/*.txt")
+    assert capsys.readouterr().err == ""
 
 
 def test_half_a_surrogate_pair_is_named(here: Path) -> None:
     (here / "a.jsonl").write_text(json.dumps({"text": "ok"}) + '\n{"text": "a\\ud800"}\n')
-    with pytest.raises(UserError, match=r"document 'a\.jsonl:2': .* surrogate"):
-        document.write(own_files.documents("a.jsonl", "text", None), here / "corpus.parquet")
+    with pytest.raises(UserError, match=r"document 'corpora/a\.jsonl:2': .* surrogate"):
+        document.write(
+            own_files.documents("corpora/a.jsonl", "text", None), here / "corpus.parquet"
+        )
     assert not (here / "corpus.parquet").exists()

@@ -10,6 +10,7 @@ from dropgpt.errors import UserError
 from dropgpt.tokens import tensor, vocabulary
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
 
+ENCODING = gpt2_encoding()
 DOCUMENTS = [
     Document("The cat sat.", "a#1", "a"),
     Document("The dog, 天地 🙂.", "a#2", "a"),
@@ -63,6 +64,86 @@ def test_nothing_left_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"validation_fraction 0.9 holds out every article"):
         write(tmp_path / "tokens", 0.9)
     assert list(tmp_path.iterdir()) == []
+
+    with pytest.raises(UserError, match=r"lower it to 0\.622, or take more") as error:
+        write(tmp_path / "tokens", 0.9)
+    most = float(str(error.value).split("lower it to ")[1].split(",")[0])
+    assert write(tmp_path / "tokens", most).n_train > 0  # the advice helps
+    with pytest.raises(UserError, match="holds out every"):
+        write(tmp_path / "tokens", most + 0.005)
+
+
+def split(
+    folder: Path, documents: list[Document], fraction: float = 0.1, end_of_text: bool = True
+) -> tensor.TokenTensor:
+    """As the stage does it: a single document is parted."""
+    encoded = tensor.encode(documents, ENCODING, end_of_text)
+    tensor.write(tensor.parted(encoded, ENCODING, fraction), folder, fraction)
+    return tensor.read(folder)
+
+
+@pytest.mark.parametrize("end_of_text", [True, False])
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "To be, or not to be:\n\nthat is  the question. " * 200,
+        "天地玄黄宇宙洪荒🙂" * 200,  # no white space
+        "a" * 5000,
+    ],
+)
+def test_the_end_of_a_single_text_is_held_out(
+    tmp_path: Path, text: str, fraction: float, end_of_text: bool
+) -> None:
+    one = Document(text, "corpora/a.txt:1", "corpora/a.txt:1")
+    tokens = split(tmp_path / "tokens", [one], fraction, end_of_text)
+    ids = ["corpora/a.txt:1 [training]", "corpora/a.txt:1 [held out]"]
+    assert tokens.documents.id.tolist() == ids
+    assert tokens.documents.held_out.tolist() == [False, True]
+    assert fraction <= len(tokens.held_out) / len(tokens.tokens) < fraction + 0.05
+    closing = [END_OF_TEXT_ID] * end_of_text
+    texts = []
+    for part in (tokens.train.tolist(), tokens.held_out.tolist()):
+        assert part[len(part) - len(closing) :] == closing
+        texts.append(ENCODING.decode(part[: len(part) - len(closing)], errors="strict"))
+    assert "".join(texts) == text
+    assert tokens.documents.bytes.tolist() == [len(part.encode()) for part in texts]
+    if " " in text:
+        assert texts[1][0].isspace()
+        assert not texts[0][-1].isspace()
+    (line, *_) = tensor.held_out_lines(tokens, fraction)
+    assert "the end of corpora/a.txt:1, the only document" in line
+
+
+def test_a_text_too_short_to_part_asks_for_more_text(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"corpus of 1, of 2 tokens; take more text") as error:
+        split(tmp_path / "tokens", [Document("a", "a", "a")])
+    assert "lower it" not in str(error.value)
+
+
+def test_documents_of_one_article_are_parted_between_them(tmp_path: Path) -> None:
+    sections = [Document("Some words of a section.", f"a#{n}", "a") for n in range(10)]
+    tokens = split(tmp_path / "tokens", sections, 0.2)
+    assert tokens.documents.held_out.tolist() == [False] * 8 + [True] * 2
+
+
+def test_a_corpus_of_many_documents_is_not_read_ahead() -> None:
+    endless = (Document("one", str(n), str(n)) for n in count())
+    encoded = tensor.parted(tensor.encode(endless, ENCODING, True), ENCODING, 0.1)
+    assert [document.id for document, _ in islice(encoded, 4)] == ["0", "1", "2", "3"]
+
+
+def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Path) -> None:
+    short = [Document("word " * 300, f"{n}.txt:1", f"{n}.txt:1") for n in range(9)]
+    tokens = split(tmp_path / "short", short)
+    assert tensor.held_out_lines(tokens, 0.1) == [
+        "held out: 302 of 2,718 tokens (11.1%), the last 1 of 9 documents"
+    ]
+    tokens = split(tmp_path / "long", [*short, Document("word " * 20_000, "z.txt:1", "z.txt:1")])
+    said, warning = tensor.held_out_lines(tokens, 0.1)
+    assert said == "held out: 20,002 of 22,720 tokens (88.0%), the last 1 of 10 documents"
+    assert warning.startswith("warning: 8.8 times what tokenize.validation_fraction asks for")
+    assert "z.txt:1, held out whole, has 20,002 tokens" in warning
 
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ SHA256 = "dropgpt.sha256"  # the key in the file's metadata that holds its docum
 
 GROUP = 1000  # documents in a row group, the part of a file that is in memory
 GROUP_BYTES = 64 << 20  # or fewer, if they are long
+LONGEST = (2 << 30) - 2 * GROUP_BYTES  # bytes of a document: Arrow's limit, less what it is beside
 
 
 class Document(NamedTuple):
@@ -54,12 +55,18 @@ def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
     size = 0
     for document in documents:
         try:
-            size += sum(len(field.encode()) for field in document)
+            length = sum(len(field.encode()) for field in document)
         except UnicodeEncodeError as error:
             raise UserError(
                 f"document {document.id!r}: character {error.start} is half a surrogate pair, "
                 "which UTF-8 cannot hold"
             ) from None
+        if length > LONGEST:
+            raise UserError(
+                f"document {document.id!r}: {length:,} bytes, more than the {LONGEST:,} that a "
+                "document may have; part it"
+            )
+        size += length
         group.append(document)
         if len(group) == GROUP or size >= GROUP_BYTES:
             yield group
@@ -96,21 +103,35 @@ def _add(digest: Any, document: Document) -> None:
     digest.update(b"".join(len(field).to_bytes(8) + field for field in fields))
 
 
-def string_columns(path: Path, columns: list[str]) -> Iterator[list[pa.Array]]:
-    """Some string columns of a parquet file, a batch at a time."""
+def string_columns(
+    path: Path, columns: list[str], file: Any = None, hint: str = ""
+) -> Iterator[list[pa.Array]]:
+    """Some string columns of a parquet file, a batch at a time; they may be dictionary-encoded.
+
+    `file` is what to read where that is not the file at `path`. `hint` follows the name of a
+    column that is not there.
+    """
     try:
         # pre_buffer, by default on, takes memory by the size of the file.
         with pq.ParquetFile(
-            path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
-        ) as file:
-            types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+            file or path, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True
+        ) as table:
             for column in columns:
-                if column not in types:
-                    raise UserError(f"{path}: no column {column!r}; it has {', '.join(types)}")
-                if str(types[column]) not in ("string", "large_string", "string_view"):
-                    raise UserError(f"{path}: column {column!r} is {types[column]}, not string")
-            for batch in file.iter_batches(1000, columns=columns):
+                _check_column(path, table.schema_arrow, column, hint)
+            for batch in table.iter_batches(1000, columns=columns):
                 yield [batch.column(column) for column in columns]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read as parquet; is it whole? {why}") from None
+
+
+def _check_column(path: Path, schema: pa.Schema, column: str, hint: str) -> None:
+    if column not in schema.names:
+        raise UserError(f"{path}: no column {column!r}{hint}; it has {', '.join(schema.names)}")
+    if schema.names.count(column) > 1:
+        raise UserError(f"{path}: two columns {column!r}{hint}; rename one")
+    kind = schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if str(kind) not in ("string", "large_string", "string_view"):
+        raise UserError(f"{path}: column {column!r} is {kind}, not string")

@@ -1,48 +1,60 @@
 """Documents from the user's own files."""
 
-import json
-from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
-from glob import glob
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from dropgpt.corpus.document import BLOCK, Document, string_columns
-from dropgpt.errors import UserError
+from dropgpt.corpus import formats
+from dropgpt.corpus.document import Document
+from dropgpt.errors import UserError, warn
+
+FOLDER = "corpora"  # the folder that DVC watches, by dvc.yaml
+MEND = f"copy or link the file itself into {FOLDER}/"
+READERS = {
+    ".parquet": ("row", formats.parquet),
+    ".csv": ("row", formats.comma_separated),
+    ".jsonl": ("line", formats.json_lines),
+    ".ndjson": ("line", formats.json_lines),
+    ".json": ("item", formats.json_items),
+}
+PLAIN = [".txt", ".md"]
+_PACKED = " or ".join(formats.COMPRESSIONS)
 
 
 def documents(
     pattern: str, text_column: str, separator: str | None, key: str = "data.files"
 ) -> Iterator[Document]:
-    """The documents of the files that the glob `pattern` matches (`**`: folders at any depth).
+    r"""The documents of the file of this name, or of those that the glob `pattern` matches.
 
-    Files come in the order of their names. Their suffix tells the format:
-    .parquet  a document a row, in the string column `text_column`
-    .jsonl    a document a line, a JSON object with the key `text_column`
-    .txt      documents parted by `separator`, without the white space around them; null: the
-              whole file is one
+    Files come in the order of their names, each once, under whatever names it stands there (`**`:
+    folders at any depth, but no linked ones). The ending tells the format, in any case; .gz, .bz2,
+    .xz or .zst may follow it:
+    .parquet, .csv    a document a row, in the string column `text_column`
+    .jsonl, .ndjson   a document a line, a JSON object with the key `text_column`
+    .json             a document an item of an array of such objects, or of strings; or one object
+    .txt, .md         documents parted by `separator`, without the white space around them; null:
+                      the whole file is one. A backslash and n or t mean line end and tab, as
+                      a shell leaves them.
     `key` of params.yaml is where the pattern stands.
-    Raises UserError, naming the file and the row, line, document or byte, for whatever is not a
-    text in UTF-8, and for an empty one.
+    Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
+    row, line, item, document or byte, for whatever is not a text in UTF-8, and for an empty one.
     """
-    paths = [path for path in map(Path, sorted(glob(pattern, recursive=True))) if path.is_file()]
-    if not paths:
-        raise UserError(f"{key} is {pattern!r}, which matches no file")
-    readers: dict[str, tuple[str, Callable[[Path], Iterable[tuple[int, Any]]]]] = {
-        ".parquet": ("row", lambda path: _rows(path, text_column)),
-        ".jsonl": ("line", lambda path: _lines(path, text_column)),
-        ".txt": ("document", lambda path: enumerate(map(str.strip, _split(path, separator)), 1)),
-    }
+    paths = _files(pattern, key)
     for path in paths:
-        if path.suffix not in readers:
+        if formats.ending(path) not in [*READERS, *PLAIN]:
             raise UserError(
                 f"{key} is {pattern!r}, which matches {path}: narrow it to files that end in "
-                ".parquet, .jsonl or .txt"
+                f"{', '.join([*PLAIN, *READERS])}, as they are or with {_PACKED} added"
             )
+    if separator:
+        separator = separator.replace("\\n", "\n").replace("\\t", "\t")
+    plain = [path for path in paths if formats.ending(path) in PLAIN]
+    parted: set[Path] = set()
     n = 0
     for path in paths:
-        unit, reader = readers[path.suffix]
-        for n, text in reader(path):
+        for unit, n, text in _texts(path, text_column, separator, parted):
             where = f"{path}, {unit} {n}"
             if not isinstance(text, str):
                 what = "null" if text is None else type(text).__name__
@@ -53,52 +65,129 @@ def documents(
             yield Document(text, id, id)
     if not n:
         raise UserError(f"{key} is {pattern!r}: no document in what it matches")
+    if separator and plain and not parted:
+        warn(
+            f"data.separator is {separator!r}, which occurs nowhere in {len(plain)} text file(s) "
+            f"such as {plain[0]}: each is one document"
+        )
 
 
-def _rows(path: Path, column: str) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each row of a parquet file."""
-    values = (value for (batch,) in string_columns(path, [column]) for value in batch)
-    for n, value in enumerate(values, 1):
-        try:
-            yield n, value.as_py()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, row {n}: not UTF-8 at its byte {error.start}") from None
+def _texts(
+    path: Path, text_column: str, separator: str | None, parted: set[Path]
+) -> Iterator[tuple[str, int, Any]]:
+    """(unit, number, text) of a file; it is added to `parted` if the separator occurs in it."""
+    if formats.ending(path) in PLAIN:
+        for n, (text, ended) in enumerate(formats.plain(path, separator), 1):
+            if ended:
+                parted.add(path)
+            yield "document", n, text
+    else:
+        unit, reader = READERS[formats.ending(path)]
+        for n, value in reader(path, text_column):
+            yield unit, n, value
 
 
-def _lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
-    """(number, value of `key`) of each line of a JSON Lines file, blank ones left out."""
-    for n, line in enumerate(_split(path, "\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            why = str(error).replace("line 1 ", "")
-            raise UserError(f"{path}, line {n}: not JSON: {why}") from None
-        if not isinstance(value, dict) or key not in value:
-            has = ", ".join(value) if isinstance(value, dict) else "none: it is no object"
-            raise UserError(f"{path}, line {n}: no key {key!r} (data.text_column); it has {has}")
-        yield n, value[key]
-
-
-def _split(path: Path, separator: str | None) -> Iterator[str]:
-    """The texts between the separators of a file; white space after the last is none."""
-    cut = (separator or "").encode()
+def _files(pattern: str, key: str) -> list[Path]:
+    """The files to read. Raises UserError if there is none, or one that DVC does not watch."""
     try:
-        with path.open("rb") as file:
-            start = first = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0
-            file.seek(start)
-            rest = b""
-            # Never less than what is left over, so that a long text is not searched block by block.
-            while cut and (block := file.read(max(BLOCK, len(rest)))):
-                *parts, rest = (rest + block).split(cut)
-                for part in parts:
-                    yield part.decode()
-                    start += len(part) + len(cut)
-            part = rest + file.read()
-            if start == first or part.strip():
-                yield part.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text at byte {start + error.start}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        _warn_of_missing(pattern, key)
+        paths = _matches(Path(), pattern)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{key} is {pattern!r}, which is no file name or glob: {error}") from None
+    linked = _linked_folders(pattern)
+    if not paths:
+        hint = f"; the linked folder {linked[0]} is not entered: {MEND}" if linked else ""
+        raise UserError(f"{key} is {pattern!r}, which matches no file{hint}")
+    if linked:
+        warn(f"{key}: the linked folder {linked[0]} is not entered; to read a file, {MEND}")
+    _check_watched(paths)
+    files: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        status = path.stat()
+        files.setdefault((status.st_dev, status.st_ino), path)
+    return list(files.values())
+
+
+def _matches(root: Path, pattern: str) -> list[Path]:
+    """The files below `root` that a name or a glob means, sorted. `*` matches no hidden name."""
+    wanted = Path(pattern)
+    if wanted.is_absolute() and wanted.is_relative_to(Path.cwd()):
+        wanted = wanted.relative_to(Path.cwd())
+    if os.path.lexists(root / wanted):
+        found = [root / wanted]
+    else:
+        root /= wanted.anchor
+        below = wanted.relative_to(wanted.anchor)
+        if below.name == "**":
+            below /= "*"
+        hidden = any(part.startswith(".") for part in below.parts)
+        found = [
+            path
+            for path in root.glob(str(below))
+            if hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)
+        ]
+    for path in found:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path}: a link to nothing; mend it or take it out")
+    return sorted((path for path in found if path.is_file()), key=str)
+
+
+def _linked_folders(pattern: str) -> list[str]:
+    """Folders that `**` would enter if they were not links, and that lead out of FOLDER."""
+    before, wild, _ = str(Path(pattern)).partition("**")
+    if not wild:
+        return []
+    inside = Path(FOLDER).resolve()
+    return [
+        path.as_posix()
+        for folder, names, _ in os.walk(FOLDER)
+        for path in (Path(folder, name) for name in sorted(names))
+        if path.is_symlink() and fnmatch(f"{path}/", f"{before}*")
+        if not path.resolve().is_relative_to(inside)
+    ]
+
+
+def _check_watched(paths: list[Path]) -> None:
+    """Raise UserError for a file in which DVC would not notice a change."""
+    ignored = _ignored_by_dvc(paths)
+    for path in paths:
+        if path.parts[0] != FOLDER or ".." in path.parts:
+            raise UserError(
+                f"{path} is not in {FOLDER}/, so that DVC would not notice a change; {MEND}"
+            )
+        for folder in path.parents:
+            if folder.is_symlink():
+                raise UserError(
+                    f"{path} is reached through the linked folder {folder}, in which DVC would not "
+                    f"notice a change; {MEND}"
+                )
+        if path in ignored:
+            raise UserError(
+                f"{path} is ignored by DVC (.dvcignore, or a folder such as .git), so that it "
+                "would not notice a change; move it or rename it"
+            )
+
+
+def _ignored_by_dvc(paths: list[Path]) -> set[Path]:
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return {path for path in paths if repo.dvcignore.is_ignored_file(str(path.absolute()))}
+    except NotDvcRepoError:
+        return set()
+
+
+def _warn_of_missing(pattern: str, key: str) -> None:
+    """Say which files are not in this copy of the project, in which DVC runs an experiment."""
+    original = Path(os.environ.get("DVC_ROOT", ""))
+    if original.resolve() == Path().resolve():
+        return
+    here = _matches(Path(), pattern)
+    there = [path.relative_to(original) for path in _matches(original, pattern)]
+    if missing := [path for path in there if path not in here]:
+        warn(
+            f"{key}: {len(missing)} file(s) of the project, such as {missing[0]}, are not in the "
+            "copy of it in which DVC runs this experiment; `git add` or `dvc add` brings them there"
+        )

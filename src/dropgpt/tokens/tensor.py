@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal, replacing, seal
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import encode as encode_text
 
 if TYPE_CHECKING:
     import tiktoken
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 Tokens = npt.NDArray[np.uint16]
 
 AHEAD = 256  # documents whose text is in memory while threads encode it
+NEAR = 1000  # tokens in which to look for white space at which to part a single document
+PARTS = " [training]", " [held out]"  # what is added to its id then
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,62 @@ def encode(
     """
     closing = np.array([END_OF_TEXT_ID] if end_of_text else [], dtype=np.uint32)
 
-    def ids(text: str) -> Tokens:
-        ordinary = encoding.encode_to_numpy(text, disallowed_special=())
+    def ids(document: Document) -> Tokens:
+        try:
+            ordinary = encode_text(encoding, document.text)
+        except ValueError as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"document {document.id!r}: tiktoken cannot encode it: {why}") from None
         return np.concatenate([ordinary, closing]).astype(np.uint16)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         following: deque[tuple[Document, Future[Tokens]]] = deque()
         for document in documents:
-            following.append((document, pool.submit(ids, document.text)))
+            following.append((document, pool.submit(ids, document)))
             if len(following) > AHEAD:
                 done, encoded = following.popleft()
                 yield done, encoded.result()
         for done, encoded in following:
             yield done, encoded.result()
+
+
+def parted(
+    encoded: Iterable[tuple[Document, Tokens]], encoding: tiktoken.Encoding, fraction: float
+) -> Iterator[tuple[Document, Tokens]]:
+    """The same; of a single document, two: one to train on and one to hold out.
+
+    The second has at least `fraction` of the tokens and begins at white space, unless there is
+    none near. The two texts make up the whole. A text of one token is left as it is.
+    """
+    rest = iter(encoded)
+    first = list(islice(rest, 2))
+    if len(first) != 1:
+        yield from chain(first, rest)
+        return
+    [(document, ids)] = first
+    closing = ids[-1:][ids[-1:] == END_OF_TEXT_ID]  # one token or none
+    tokens = ids[: len(ids) - len(closing)]
+    # Both parts are closed, so that the second may be nearly as long as this says.
+    most = int((1 - fraction) * (len(tokens) + 2 * len(closing))) - len(closing)
+    cut = _cut(tokens, min(most, len(tokens) - 1), encoding)
+    if not cut:
+        yield from first
+        return
+    for name, part in zip(PARTS, (tokens[:cut], tokens[cut:]), strict=True):
+        text = encoding.decode_bytes(part.tolist()).decode()
+        yield document._replace(text=text, id=document.id + name), np.concatenate([part, closing])
+
+
+def _cut(tokens: Tokens, most: int, encoding: tiktoken.Encoding) -> int:
+    """Where to part the tokens, `most` at most: before white space, else between characters."""
+    whole = 0
+    for cut in range(most, max(most - NEAR, 0), -1):
+        before, after = map(encoding.decode_single_token_bytes, tokens[cut - 1 : cut + 1].tolist())
+        if after[:1].isspace() and not before[-1:].isspace():
+            return cut
+        if not whole and after[0] & 0xC0 != 0x80:  # not in the middle of a character, in UTF-8
+            whole = cut
+    return whole
 
 
 def write(
@@ -128,6 +175,28 @@ def count(ids: Tokens) -> npt.NDArray[np.int64]:
     for start in range(0, len(ids), 1 << 20):  # bincount takes four times the memory of its part
         counts += np.bincount(ids[start : start + (1 << 20)], minlength=N_VOCAB)
     return counts
+
+
+def held_out_lines(tensor: TokenTensor, fraction: float) -> list[str]:
+    """What is held out, for a reader, and a warning where it is over twice the `fraction` asked."""
+    documents = tensor.documents
+    held_out = documents[documents.held_out]
+    first = held_out.iloc[0]
+    share = len(tensor.held_out) / len(tensor.tokens)
+    which = f"the last {len(held_out):,} of {len(documents):,} documents"
+    if first.id.endswith(PARTS[1]):
+        which = f"the end of {first.source}, the only document"
+    tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
+    lines = [f"held out: {tokens} ({share:.1%}), {which}"]
+    if share > 2 * fraction:
+        unit = "source" if documents.source.nunique() > 1 else "id"
+        length = held_out.tokens[held_out[unit] == first[unit]].sum()
+        lines.append(
+            f"warning: {share / fraction:.1f} times what tokenize.validation_fraction asks for, "
+            f"since {first[unit]}, held out whole, has {length:,} tokens; put it before the last "
+            "ones in the order of names, or part it"
+        )
+    return lines
 
 
 def statistics(tensor: TokenTensor, counts: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -183,17 +252,27 @@ def _table(
 
 
 def _held_out(table: pd.DataFrame, fraction: float) -> npt.NDArray[np.bool_]:
-    """Which documents are held out: a tail that begins where an article does."""
-    before = table.tokens.cumsum() - table.tokens
-    begins = table.source != table.source.shift()
-    candidates = np.flatnonzero(begins & (before <= (1 - fraction) * table.tokens.sum()))
-    first = int(candidates[-1])
-    if first == 0:
+    """Which documents are held out: a tail that begins where an article does.
+
+    Where all are of one article, where a document does.
+    """
+    total = int(table.tokens.sum())
+    before = (table.tokens.cumsum() - table.tokens).to_numpy()
+    begins, what = (table.source != table.source.shift()).to_numpy(), "article"
+    if begins.sum() == 1 < len(table):
+        begins, what = np.ones(len(table), dtype=bool), "document"
+    possible = np.flatnonzero(begins & (before > 0))
+    fitting = possible[before[possible] <= (1 - fraction) * total]
+    if not len(fitting):
+        advice = "take more text"
+        if len(possible):
+            most = 1 - before[possible[0]] / total
+            advice = f"lower it to {0.995 * most:.3g}, or take more documents"  # rounded down
         raise UserError(
-            f"params.yaml: tokenize.validation_fraction {fraction} holds out every article of a "
-            f"corpus of {int(begins.sum())}; lower it, or take more documents"
+            f"params.yaml: tokenize.validation_fraction {fraction} holds out every {what} of a "
+            f"corpus of {int(begins.sum())}, of {total} tokens; {advice}"
         )
-    return np.arange(len(table)) >= first
+    return np.arange(len(table)) >= fitting[-1]
 
 
 def _write_npy_header(file: Any, length: int) -> None:

@@ -1,0 +1,170 @@
+"""The texts in a file, by its format and compression."""
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import re
+import shutil
+import sys
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pyarrow as pa
+
+from dropgpt.corpus.document import BLOCK, string_columns
+from dropgpt.errors import UserError
+
+COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": lambda path: pa.input_stream(path, compression="zstd"),
+}
+SETTING = "data.text_column"
+
+
+def ending(path: Path) -> str:
+    """What tells the format: ".jsonl" of a.jsonl and of A.JSONL.GZ."""
+    packed = path.suffix.lower() in COMPRESSIONS
+    return (Path(path.stem) if packed else path).suffix.lower()
+
+
+def parquet(path: Path, column: str) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each row of a parquet file."""
+    with _seekable(path) as file:
+        batches = string_columns(path, [column], file, hint=f" ({SETTING})")
+        for n, value in enumerate((value for (batch,) in batches for value in batch), 1):
+            try:
+                yield n, value.as_py()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}, row {n}: not UTF-8 at its byte {error.start}") from None
+
+
+def comma_separated(path: Path, column: str) -> Iterator[tuple[int, str]]:
+    """(number, value of `column`) of each row below the header of a CSV file."""
+    csv.field_size_limit(sys.maxsize)
+    lines = (line + "\n" * ended for line, ended in _split(path, re.compile(b"\n")))
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = next(reader, [])
+        if header.count(column) != 1:
+            what = "two columns" if column in header else "no column"
+            raise UserError(f"{path}: {what} {column!r} ({SETTING}); it has {', '.join(header)}")
+        for n, row in enumerate((row for row in reader if row), 1):
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}, row {n}, line {reader.line_num}: {len(row)} fields under a header "
+                    f"of {len(header)}; a comma in a text needs quotation marks around the text"
+                )
+            yield n, row[header.index(column)]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
+    """(number, value of `key`) of each line of a JSON Lines file, blank ones left out."""
+    for n, (line, _) in enumerate(_split(path, re.compile(b"\n")), 1):
+        if line.strip():
+            where = f"{path}, line {n}"
+            yield n, _member(_json(line, where), key, where)
+
+
+def json_items(path: Path, key: str) -> Iterator[tuple[int, Any]]:
+    """(number, text) of each item of a JSON file: objects with `key`, or strings; or one object.
+
+    The whole file is in memory.
+    """
+    ((content, _),) = _split(path, None)
+    try:
+        value = _json(content, str(path))
+    except UserError as error:
+        if "Extra data" not in str(error):
+            raise
+        raise UserError(f"{error}; a file with an object a line must end in .jsonl") from None
+    if not isinstance(value, list | dict):
+        raise UserError(f"{path}: neither an array of objects or of strings, nor an object")
+    for n, item in enumerate(value if isinstance(value, list) else [value], 1):
+        yield n, item if isinstance(item, str) else _member(item, key, f"{path}, item {n}")
+
+
+def plain(path: Path, separator: str | None) -> Iterator[tuple[str, bool]]:
+    r"""Each text between the separators, and whether one ends it. `\r\n` counts as `\n`."""
+    cut = None
+    if separator:
+        literal = re.escape(separator.replace("\r\n", "\n").encode())
+        cut = re.compile(literal.replace(b"\\\n", rb"\r?\n"))
+    for text, ended in _split(path, cut):
+        yield text.replace("\r\n", "\n").strip(), ended
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        why = str(error).replace("line 1 ", "")
+        raise UserError(f"{where}: not JSON: {why}") from None
+
+
+def _member(value: Any, key: str, where: str) -> Any:
+    if not isinstance(value, dict) or key not in value:
+        has = ", ".join(value) if isinstance(value, dict) else "none: it is no object"
+        raise UserError(f"{where}: no key {key!r} ({SETTING}); it has {has}")
+    return value[key]
+
+
+def _split(path: Path, cut: re.Pattern[bytes] | None) -> Iterator[tuple[str, bool]]:
+    """Each text between the matches of `cut`, and whether one ends it.
+
+    White space after the last is no text. `cut` must know its end without what follows.
+    """
+    with _opened(path) as file:
+        rest = file.read(len(BOM_UTF8))
+        start = first = len(BOM_UTF8) if rest == BOM_UTF8 else 0
+        rest = rest[start:]
+        try:
+            # Never less than what is left over, so that a long text is not searched block by block.
+            while cut and (block := file.read(max(BLOCK, len(rest)))):
+                rest += block
+                begin = 0
+                for match in cut.finditer(rest):
+                    yield rest[begin : match.start()].decode(), True
+                    start += match.end() - begin
+                    begin = match.end()
+                rest = rest[begin:]
+            rest += file.read()
+            if start == first or rest.strip():
+                yield rest.decode(), False
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text at byte {start + error.start}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The bytes of a file, decompressed as its last ending says."""
+    try:
+        with COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path) as file:
+            yield file
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be decompressed; is it whole? {why}") from None
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[Any]:
+    """The same as a file in which one can go back; None where the file at `path` is one."""
+    if path.suffix.lower() not in COMPRESSIONS:
+        yield None
+        return
+    with TemporaryFile() as copy:
+        with _opened(path) as file:
+            shutil.copyfileobj(file, copy, BLOCK)
+        yield copy
