@@ -1,4 +1,4 @@
-"""models/gpt and data/tokens -> held-out perplexity, and the loss of each document"""
+"""A model and data/tokens -> held-out perplexity, and the loss of each document"""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 
 from dropgpt import evaluation
 from dropgpt.corpus import own_files
+from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
@@ -21,7 +22,13 @@ from stages import run
 
 def evaluate(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt"))
+    model = artifact.chosen(params.evaluate.model, "evaluate.model")
+    if params.evaluate.stride > model.config.n_ctx:
+        raise UserError(
+            f"params.yaml: evaluate.stride {params.evaluate.stride} is above the context of "
+            f"{params.evaluate.model or 'models/gpt'}, {model.config.n_ctx}: tokens between two windows would not "
+            "be measured; lower it"
+        )
     tokens = tensor.read(Path("data/tokens"))
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tokens.held_out, held_out)}

@@ -1,4 +1,4 @@
-"""models/gpt -> generations in samples/, at each temperature"""
+"""A model -> generations in samples/, at each temperature"""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from stages import run
 
 def sample(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(Path("models/gpt"))
+    model = artifact.chosen(params.sample.model, "sample.model")
     encoding = gpt2_encoding()
     prompts = {text: encoding.encode_ordinary(text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
