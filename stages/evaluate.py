@@ -26,8 +26,8 @@ def evaluate(params: Params) -> None:
     if params.evaluate.stride > model.config.n_ctx:
         raise UserError(
             f"params.yaml: evaluate.stride {params.evaluate.stride} is above the context of "
-            f"{params.evaluate.model or 'models/gpt'}, {model.config.n_ctx}: tokens between two windows would not "
-            "be measured; lower it"
+            f"{params.evaluate.model or artifact.TRAINED}, {model.config.n_ctx}: tokens between "
+            "two windows would not be measured; lower it"
         )
     tokens = tensor.read(Path("data/tokens"))
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")

@@ -61,7 +61,10 @@ def imports(tree: ast.AST) -> Iterator[Path]:
         else:
             yield from imports(node)
             continue
-        for name in names:
+        # A package is imported with what is in it.
+        for name in {
+            ".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count(".") + 1)
+        }:
             for base in (ROOT, ROOT / "src"):
                 place = base / name.replace(".", "/")
                 for file in (place.with_suffix(".py"), place / "__init__.py"):
