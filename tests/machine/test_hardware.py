@@ -62,7 +62,11 @@ def test_the_first_call_in_a_process_is_as_exact_as_the_second() -> None:
 
 def in_a_new_process(call: str) -> float:
     """What a function of this module returns where no test has worked yet."""
-    command = [sys.executable, "-c", f"from machine import test_hardware; print(test_hardware.{call})"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from machine import test_hardware; print(test_hardware.{call})",
+    ]
     done = subprocess.run(
         command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
     )

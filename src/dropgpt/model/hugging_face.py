@@ -42,7 +42,7 @@ class Config(BaseModel):
     n_embd: PositiveInt = 768
     n_positions: PositiveInt = 1024
     n_inner: PositiveInt | None = None
-    activation_function: Exact | Tanh = "gelu_new"
+    activation_function: Literal[Exact, Tanh] = "gelu_new"
     layer_norm_epsilon: PositiveFloat = 1e-5
     tie_word_embeddings: bool = True
     scale_attn_weights: Literal[True] = True
