@@ -103,7 +103,10 @@ def chosen(value: str | None, key: str) -> GPT:
             f"folder into {PRETRAINED}/ and name it so: {PRETRAINED}/NAME (null: {TRAINED})"
         )
     if not folder.is_dir():
-        raise UserError(f"params.yaml: {key} is {value!r}: no such folder; copy it there")
+        raise UserError(
+            f"params.yaml: {key} is {value!r}: no such folder; copy it there (and `dvc add` it, "
+            "for --temp and --queue)"
+        )
     if (folder / SUMS).exists():
         check_seal(folder, "train", f"copy it there again, or remove {SUMS} if that is meant")
     return hugging_face.read(folder)
