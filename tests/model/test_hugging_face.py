@@ -20,7 +20,7 @@ from dropgpt.evaluation import losses, plan
 from dropgpt.generation import generate
 from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB, vocabulary_files
 
 TOKENS = torch.arange(128).reshape(2, 64) * 350
 FOLDER = Path("pretrained/theirs")
@@ -208,6 +208,20 @@ def test_their_tokenizer_files_are_gpt2s(make: Make, make_gpt: Callable[..., GPT
         json.dumps(json.loads((FOLDER / "vocab.json").read_text()), indent=1)
     )
     load()
+
+
+def test_a_tokenizer_json_is_compared_entry_by_entry_and_merge_by_merge(make: Make) -> None:
+    """Old ones have merges as strings."""
+    make()
+    files = vocabulary_files()
+    vocabulary = json.loads(files["encoder.json"].read_text())
+    merges = files["vocab.bpe"].read_text().splitlines()[1:]
+    path = FOLDER / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"vocab": vocabulary, "merges": merges}}))
+    load()
+    for vocab, order in [(vocabulary | {"!": 1}, merges), (vocabulary, merges[::-1])]:
+        path.write_text(json.dumps({"model": {"vocab": vocab, "merges": order}}))
+        assert refusal().startswith(f"{path}: not GPT-2's tokenizer")
 
 
 @pytest.mark.parametrize(
