@@ -18,7 +18,7 @@ import pandas as pd
 
 from dropgpt.evaluation import by_document, document_losses, losses, plan
 from dropgpt.machine import interruption, provenance
-from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine.files import SUMS, replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.model.gpt import GPT, Block
@@ -138,7 +138,7 @@ def find(variant: str, seed: int) -> Found:
     inputs = provenance.record(
         "train",
         {"model": params.model, "train": params.train, "evaluate": params.evaluate},
-        {"tokens": Path("data/tokens")},
+        {"tokens": [Path("data/tokens") / SUMS]},
         environment(device, dtype),
     )
     name = f"{variant}, seed {seed}".replace(" ", "-")

@@ -1,4 +1,4 @@
-"""models/gpt and data/tokens -> held-out perplexity, and the loss of each document"""
+"""A model and data/tokens -> held-out perplexity, and the loss of each document"""
 
 import math
 import sys
@@ -9,8 +9,9 @@ import torch
 
 from dropgpt import evaluation
 from dropgpt.corpus import own_files
+from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.files import replacing, seal, write_json
+from dropgpt.machine.files import SUMS, replacing, seal, write_json
 from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
@@ -20,12 +21,19 @@ from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
-MODEL, TOKENS = Path("models/gpt"), Path("data/tokens")
+TOKENS = Path("data/tokens")
 
 
 def evaluate(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(MODEL)
+    folder = artifact.chosen(params.evaluate.model, "evaluate.model")
+    model = artifact.load(folder)
+    if params.evaluate.stride > model.config.n_ctx:
+        raise UserError(
+            f"params.yaml: evaluate.stride {params.evaluate.stride} is above the context of "
+            f"{folder}, {model.config.n_ctx}: tokens between "
+            "two windows would not be measured; lower it"
+        )
     tokens = tensor.read(TOKENS)
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
     corpora = {"held-out": (tokens.held_out, held_out)}
@@ -53,11 +61,11 @@ def evaluate(params: Params) -> None:
 
     made_from = (
         provenance.read(TOKENS)
-        | provenance.read(MODEL)
+        | provenance.read(folder)
         | provenance.record(
             "evaluate",
             {"evaluate": params.evaluate},
-            {"tokens": TOKENS, "weights": MODEL / "model.safetensors"},
+            {"tokens": [TOKENS / SUMS], "weights": artifact.weights(folder)},
             environment(device, torch.float32),
         )
     )

@@ -1,4 +1,4 @@
-"""models/gpt -> generations in samples/, at each temperature"""
+"""A model -> generations in samples/, at each temperature"""
 
 from pathlib import Path
 
@@ -16,12 +16,11 @@ from dropgpt.params import Params
 from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from stages import run
 
-MODEL = Path("models/gpt")
-
 
 def sample(params: Params) -> None:
     device = prepare(params.runtime)
-    model = artifact.load(MODEL)
+    folder = artifact.chosen(params.sample.model, "sample.model")
+    model = artifact.load(folder)
     encoding = gpt2_encoding()
     prompts = {text: encode_prompt(encoding, text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
@@ -49,10 +48,10 @@ def sample(params: Params) -> None:
                 }
             )
 
-    made_from = provenance.read(MODEL) | provenance.record(
+    made_from = provenance.read(folder) | provenance.record(
         "sample",
         {"sample": params.sample},
-        {"weights": MODEL / "model.safetensors"},
+        {"weights": artifact.weights(folder)},
         environment(device, torch.float32),
     )
     with replacing(Path("samples")) as partial:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dropgpt.machine import provenance
-from dropgpt.machine.files import replacing, write_json
+from dropgpt.machine.files import SUMS, replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
@@ -23,7 +23,7 @@ def train(params: Params) -> None:
     made_from = provenance.read(TOKENS) | provenance.record(
         "train",
         {"model": params.model, "train": params.train},
-        {"tokens": TOKENS},
+        {"tokens": [TOKENS / SUMS]},
         environment(device, dtype),
     )
     with (

@@ -61,8 +61,10 @@ def imports(tree: ast.AST) -> Iterator[Path]:
         else:
             yield from imports(node)
             continue
-        parents = ["/".join(name.split(".")[:n]) for name in names for n in range(1, 9)]
-        for name in dict.fromkeys([*names, *parents]):  # whose __init__.py Python runs, too
+        # A package is imported with what is in it.
+        for name in {
+            ".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count(".") + 1)
+        }:
             for base in (ROOT, ROOT / "src"):
                 place = base / name.replace(".", "/")
                 for file in (place.with_suffix(".py"), place / "__init__.py"):

@@ -70,6 +70,14 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path, text: str, value: fl
     assert params.model_dump() == load_yaml(str(path))
 
 
+def test_the_stride_of_a_model_from_elsewhere_is_compared_with_its_own_context(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, "stride", "stride: 9999\n  model: pretrained/theirs")
+    path.write_text(path.read_text().replace("  model: null", "", 1))
+    assert load(path).evaluate.stride == 9999
+
+
 def test_no_is_a_word(tmp_path: Path) -> None:
     path = written(tmp_path, "config", "config: no")
     assert load(path).data.config == "no"

@@ -95,7 +95,7 @@ def losses(
             features = model.features(torch.from_numpy(rows).to(device))
             found = token_losses(
                 features[torch.from_numpy(measured).to(device)],
-                model.wte.weight,
+                model.head,
                 torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
             )
             result[targets] = found.cpu().numpy()
@@ -241,7 +241,7 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
     with torch.no_grad():
         for x, y in _parts(inputs, targets, batch_size):
             features = model.features(x.to(device)).flatten(0, 1)
-            nats = token_losses(features, model.wte.weight, y.to(device).flatten())
+            nats = token_losses(features, model.head, y.to(device).flatten())
             total += float(nats.cpu().double().sum())
     model.train(was_training)
     return total / targets.numel()

@@ -34,7 +34,7 @@ def generate(
     text = list(prompt)
     with torch.inference_mode():
         cache = Cache(model) if use_cache else None
-        head = model.wte.weight.T.contiguous()  # a row times it is shared out to all CPU threads
+        head = model.head.T.contiguous()  # a row times it is shared out to all CPU threads
         for u in uniform:
             if cache is not None and cache.length < len(text) <= n_ctx:
                 unread = text[cache.length :]

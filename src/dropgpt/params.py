@@ -117,6 +117,7 @@ class Train(Section):
 
 
 class Evaluate(Section):
+    model: Text | None
     seed: NonNegativeInt
     stride: PositiveInt
     across_documents: bool
@@ -127,6 +128,7 @@ class Evaluate(Section):
 
 
 class Sample(Section):
+    model: Text | None
     seed: NonNegativeInt
     prompts: Annotated[list[Text], Field(min_length=1)]
     temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)]
@@ -153,7 +155,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _windows_overlap_or_touch(self) -> "Params":
-        if self.evaluate.stride > self.model.n_ctx:
+        # A model from elsewhere has a context of its own, which the stage compares with.
+        if self.evaluate.model is None and self.evaluate.stride > self.model.n_ctx:
             raise ValueError(
                 f"evaluate.stride {self.evaluate.stride} is above model.n_ctx {self.model.n_ctx}: "
                 "tokens between two windows would not be measured"
@@ -178,10 +181,10 @@ def load(path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
+        raise UserError("; ".join(explain(path, e) for e in error.errors())) from None
 
 
-def _explain(path: Path, error: Any) -> str:
+def explain(path: Path, error: Any) -> str:
     """One mistake that pydantic found, as a user says it."""
     key = ".".join(map(str, error["loc"]))
     where = f"{path}: {key}" if key else f"{path}"

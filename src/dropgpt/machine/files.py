@@ -52,10 +52,11 @@ def seal(folder: Path) -> None:
     (folder / SUMS).write_bytes(b"".join(_sums(folder)))
 
 
-def check_seal(folder: Path, stage: str) -> None:
+def check_seal(folder: Path, stage: str, remedy: str = "") -> None:
     """Raise UserError, naming the file, unless `folder` is as `seal` left it.
 
-    `stage` is the one of dvc.yaml that makes the folder.
+    `stage` is the one of dvc.yaml that makes the folder; `remedy` says what to do where DVC cannot
+    bring the folder back.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
@@ -65,10 +66,8 @@ def check_seal(folder: Path, stage: str) -> None:
             names = {line[66:].decode(errors="replace").strip() for line in {*sums} ^ {*found}}
             raise ValueError(f"{min(names, default='') or SUMS} is not what {stage} wrote there")
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} is damaged: {error}; remove the folder, and `dvc checkout {stage}` "
-            "brings it back"
-        ) from None
+        remedy = remedy or f"remove the folder, and `dvc checkout {stage}` brings it back"
+        raise UserError(f"{folder} is damaged: {error}; {remedy}") from None
 
 
 def sha256(path: Path) -> str:

@@ -24,18 +24,18 @@ Chain = dict[str, dict[str, Any]]  # a record by stage
 def record(
     stage: str,
     params: Mapping[str, Section],
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, list[Path]],
     environment: dict[str, Any],
 ) -> Chain:
     """The record of `stage`, under its name.
 
-    `params` are the sections that may change its result, `inputs` what it read: sealed folders,
-    or files. `environment` is what `hardware.environment` tells.
+    `params` are the sections that may change its result, `inputs` the files it
+    read. `environment` is what `hardware.environment` tells.
     """
     return {
         stage: {
             "params": {name: section.model_dump() for name, section in params.items()},
-            "inputs": {name: checksum(path) for name, path in inputs.items()},
+            "inputs": {name: _checksum(paths) for name, paths in inputs.items()},
             "code": _code(stage),
             "environment": environment,
         }
@@ -48,14 +48,17 @@ def write(chain: Chain, folder: Path) -> None:
 
 
 def read(folder: Path) -> Chain:
-    """The chain beside the results in `folder`; empty where there is none."""
-    path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The chain in the sealed `folder`; empty where it is not sealed, as what others made."""
+    sealed = (folder / SUMS).exists() and (folder / FILE).exists()
+    return json.loads((folder / FILE).read_text(encoding="utf-8")) if sealed else {}
 
 
-def checksum(path: Path) -> str:
-    """sha256 of a file, or of the checksums in a sealed folder."""
-    return sha256(path / SUMS if path.is_dir() else path)
+def _checksum(paths: list[Path]) -> str:
+    """sha256 of a file, or of the names and sha256 of several."""
+    sums = {path.name: sha256(path) for path in sorted(paths)}
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
 
 def _code(stage: str) -> str:

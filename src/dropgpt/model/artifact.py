@@ -1,28 +1,32 @@
-"""The trained model as a standard Hugging Face GPT-2 folder.
+"""The trained model as a standard Hugging Face GPT-2 folder; and which model a stage reads.
 
 `GPT2LMHeadModel.from_pretrained` and `AutoTokenizer.from_pretrained` open it; so does `load`.
 """
 
-import json
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file
 from safetensors.torch import save as serialised
 
+from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.files import check_seal, replacing, seal, write_json
+from dropgpt.machine.files import SUMS, check_seal, replacing, seal, write_json
 from dropgpt.machine.provenance import Chain
+from dropgpt.model import hugging_face
 from dropgpt.model.gpt import GPT, site_rate
-from dropgpt.params import DropoutSites, Model
+from dropgpt.model.hugging_face import TRANSPOSED
+from dropgpt.params import DropoutSites
 from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
 
-# Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
-TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+TRAINED = Path("models/gpt")  # from the project's root
+PRETRAINED = Path("pretrained")  # of this folder, DVC watches all
 
 
 def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
-    """Write the weights (safetensors, float32), the config, the tokenizer files and `made_from`."""
+    """Write the weights (safetensors, float32), the config, the tokenizer files and `made_from`.
+
+    `model` is one that was made here: its variant is `OURS`.
+    """
     weights = {}
     for name, weight in model.state_dict().items():
         weight = weight.detach().cpu()
@@ -81,25 +85,46 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
 
 
 def load(folder: Path) -> GPT:
-    """The model, in eval mode on the CPU. Raises UserError where the folder is damaged."""
-    check_seal(folder, "train")
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = Model(
-        n_layer=stored["n_layer"],
-        n_head=stored["n_head"],
-        n_embd=stored["n_embd"],
-        n_ctx=stored["n_positions"],
-        dropout=0.0,
-        dropout_sites=stored["dropout_sites"],
-        attention_dropout=stored["attention_dropout"],
-        block_dropout=stored["block_dropout"],
-        scale_logits=False,
-        token_embedding_std=None,
-    )
-    model = GPT(config)
-    weights = {}
-    for name, weight in load_file(folder / "model.safetensors").items():
-        name = name.removeprefix("transformer.")
-        weights[name] = weight.T if name.endswith(TRANSPOSED) else weight
-    model.load_state_dict(weights)
-    return model.eval()
+    """The model, in eval mode on the CPU.
+
+    Raises UserError where a folder that was made here is damaged, and where one from elsewhere
+    holds what is not understood.
+    """
+    from_elsewhere = PRETRAINED in folder.parents
+    if not from_elsewhere:
+        check_seal(folder, "train")
+    elif (folder / SUMS).exists():
+        check_seal(folder, "train", f"copy it there again, or remove {SUMS} if that is meant")
+    return hugging_face.read(folder)
+
+
+def chosen(value: str | None, key: str) -> Path:
+    """The folder that the parameter `key` means: one in pretrained/, or None for models/gpt.
+
+    Raises UserError where there is none, and where DVC would not notice a change in it.
+    """
+    if value is None:
+        return TRAINED
+    folder = Path(value)
+    try:
+        # DVC follows links to files, but not to folders.
+        watched = ".." not in folder.parts and folder.resolve() == Path.cwd().resolve() / folder
+        there = folder.is_dir()
+    except (OSError, ValueError) as error:
+        raise UserError(f"params.yaml: {key} is {value!r}, no name of a folder: {error}") from None
+    if not watched or PRETRAINED not in folder.parents:
+        raise UserError(
+            f"params.yaml: {key} is {value!r}: DVC would not notice a change there; copy the "
+            f"folder into {PRETRAINED}/ and name it so: {PRETRAINED}/NAME (null: {TRAINED})"
+        )
+    if not there:
+        raise UserError(
+            f"params.yaml: {key} is {value!r}: no such folder; copy it there (and `dvc add` it, "
+            "for --temp and --queue)"
+        )
+    return folder
+
+
+def weights(folder: Path) -> list[Path]:
+    """The files that hold the weights, one or several shards."""
+    return sorted(folder.glob("model*.safetensors"))

@@ -1,10 +1,13 @@
 """GPT-2 (Radford et al. 2019) with dropout at four sites; logits out.
 
-pre-LayerNorm blocks, exact GELU, biases, learned positions, and one parameter for the token
-embedding and the head. Parameters bear the names that Hugging Face's GPT-2 gives them.
+pre-LayerNorm blocks, biases, learned positions. As trained here: exact GELU, and one parameter for
+the token embedding and the head; see `Variant` for models from elsewhere. Parameters bear the names
+that Hugging Face's GPT-2 gives them.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,19 @@ from dropgpt.model.dropout import Dropout, attention, attention_dropping_keys
 from dropgpt.params import Model
 from dropgpt.randomness import torch_generator
 from dropgpt.tokens.vocabulary import N_VOCAB
+
+
+@dataclass(frozen=True)
+class Variant:
+    """In what GPT-2s from elsewhere may differ from those that are trained here."""
+
+    n_inner: int | None = None  # width inside the MLP; None: 4 n_embd
+    gelu: Literal["none", "tanh"] = "none"  # how GELU is approximated; OpenAI's models: tanh
+    layer_norm_epsilon: float = 1e-5
+    tied_head: bool = True  # the head is the token embedding
+
+
+OURS = Variant()
 
 
 class Cache:
@@ -66,19 +82,21 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """n_embd -> 4 n_embd, exact GELU, -> n_embd, for each position alone: the shape stays.
+    """n_embd -> n_inner, GELU, -> n_embd, for each position alone: the shape stays.
 
     One site of dropout: the output.
     """
 
-    def __init__(self, config: Model) -> None:
+    def __init__(self, config: Model, variant: Variant) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        n_inner = variant.n_inner or 4 * config.n_embd
+        self.gelu = variant.gelu
+        self.c_fc = nn.Linear(config.n_embd, n_inner)
+        self.c_proj = nn.Linear(n_inner, config.n_embd)
         self.dropout = Dropout(site_rate(config, "mlp"))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(F.gelu(self.c_fc(x))))
+        return self.dropout(self.c_proj(F.gelu(self.c_fc(x), approximate=self.gelu)))
 
 
 class Block(nn.Module):
@@ -87,12 +105,12 @@ class Block(nn.Module):
     With `block_dropout` a window skips the block with that probability (Huang et al. 2016).
     """
 
-    def __init__(self, config: Model, layer: int) -> None:
+    def __init__(self, config: Model, variant: Variant, layer: int) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.ln_1 = nn.LayerNorm(config.n_embd, variant.layer_norm_epsilon)
         self.attn = Attention(config, layer)
-        self.ln_2 = nn.LayerNorm(config.n_embd)
-        self.mlp = MLP(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, variant.layer_norm_epsilon)
+        self.mlp = MLP(config, variant)
         self.dropout = Dropout(config.block_dropout)
 
     def forward(self, x: Tensor, cache: Cache | None) -> Tensor:
@@ -108,18 +126,25 @@ class GPT(nn.Module):
     """tokens (batch, time) int64 -> logits of each next token (batch, time, N_VOCAB).
 
     The first site of dropout is here: the sum of token and position embedding. The names of the
-    parts are those of Hugging Face's GPT-2: wte, wpe, h, ln_f.
+    parts are those of Hugging Face's GPT-2: wte, wpe, h, ln_f, lm_head.
     """
 
-    def __init__(self, config: Model) -> None:
+    def __init__(self, config: Model, variant: Variant = OURS) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(N_VOCAB, config.n_embd)  # the head, too: see `forward`
+        self.wte = nn.Embedding(N_VOCAB, config.n_embd)
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
         self.dropout = Dropout(site_rate(config, "embedding"))
-        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.h = nn.ModuleList(Block(config, variant, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, variant.layer_norm_epsilon)
+        # Last, and only where it is not the token embedding: optimizers know parameters by number.
+        self.lm_head = None if variant.tied_head else nn.Linear(config.n_embd, N_VOCAB, bias=False)
         self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0
+
+    @property
+    def head(self) -> Tensor:
+        """What features are multiplied by to give logits, (N_VOCAB, n_embd)."""
+        return self.wte.weight if self.lm_head is None else self.lm_head.weight
 
     def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """What the head multiplies, (batch, time, n_embd), for `tokens` (batch, time) int64.
@@ -137,8 +162,8 @@ class GPT(nn.Module):
         return self.ln_f(x) * self.logit_scale
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the next token, (batch, time, N_VOCAB); the head is the token embedding."""
-        return F.linear(self.features(tokens), self.wte.weight)
+        """Logits of the next token, (batch, time, N_VOCAB)."""
+        return F.linear(self.features(tokens), self.head)
 
 
 def scale_dropout(model: GPT, factor: float) -> None:

@@ -178,7 +178,7 @@ def _backward(
     for x, y in zip(inputs.split(micro_batch_size), targets.split(micro_batch_size), strict=True):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             features = model.features(x.to(device))[:, measured].flatten(0, 1)
-        nats = cross_entropy(features, model.wte.weight, y[:, measured].flatten().to(device), dtype)
+        nats = cross_entropy(features, model.head, y[:, measured].flatten().to(device), dtype)
         (nats / n).backward()
         total += nats.item()
     return total / n

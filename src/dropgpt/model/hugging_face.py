@@ -1,0 +1,251 @@
+"""Any GPT-2 that `save_pretrained` of transformers wrote -> the GPT that computes the same.
+
+What is not understood is refused by name, so that no number is a slightly other model's.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dropgpt.errors import UserError
+from dropgpt.model.gpt import GPT, Variant
+from dropgpt.params import DropoutSites, Model, Rate, explain
+from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
+
+# Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
+TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+# The names that transformers has for the same two functions.
+Exact = Literal["gelu", "gelu_python"]
+Tanh = Literal["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"]
+
+CAUSAL_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # old folders have it among the weights
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+
+class Config(BaseModel):
+    """What of a config.json bears on the numbers: what is understood, and GPT-2's defaults."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    model_type: Literal["gpt2"]
+    vocab_size: Literal[50257] = 50257
+    n_layer: PositiveInt = 12
+    n_head: PositiveInt = 12
+    n_embd: PositiveInt = 768
+    n_positions: PositiveInt = 1024
+    n_inner: PositiveInt | None = None
+    activation_function: Literal[Exact, Tanh] = "gelu_new"
+    layer_norm_epsilon: PositiveFloat = 1e-5
+    tie_word_embeddings: bool = True
+    scale_attn_weights: Literal[True] = True
+    scale_attn_by_inverse_layer_idx: Literal[False] = False
+    add_cross_attention: Literal[False] = False
+    quantization_config: None = None
+    embd_pdrop: Rate = 0.1
+    attn_pdrop: Rate = 0.1
+    resid_pdrop: Rate = 0.1
+    # What `artifact.save` adds, since theirs cannot say it.
+    dropout_sites: DropoutSites | None = None
+    attention_dropout: Literal["weights", "keys"] = "weights"
+    block_dropout: Rate = 0.0
+
+    def model(self) -> Model:
+        """The same as the section `model` has it; raises ValidationError where it cannot be."""
+        sites = self.dropout_sites or DropoutSites(
+            embedding=self.embd_pdrop,
+            attention=self.attn_pdrop,
+            attention_output=self.resid_pdrop,
+            mlp=self.resid_pdrop,
+        )
+        return Model(
+            n_layer=self.n_layer,
+            n_head=self.n_head,
+            n_embd=self.n_embd,
+            n_ctx=self.n_positions,
+            dropout=0.0,
+            dropout_sites=sites,
+            attention_dropout=self.attention_dropout,
+            block_dropout=self.block_dropout,
+            scale_logits=False,
+            token_embedding_std=None,
+        )
+
+    def variant(self) -> Variant:
+        return Variant(
+            n_inner=self.n_inner,
+            gelu="none" if self.activation_function in get_args(Exact) else "tanh",
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            tied_head=self.tie_word_embeddings,
+        )
+
+
+class Index(BaseModel):
+    """What of a model.safetensors.index.json says where the tensors are."""
+
+    weight_map: dict[str, str]
+
+
+class Tokenizer(BaseModel):
+    """What of a tokenizer.json says which tokens there are; merges are "a b" or ["a", "b"]."""
+
+    vocab: dict[str, int]
+    merges: list[str | list[str]]
+
+
+def read(folder: Path) -> GPT:
+    """The model, float32, in eval mode on the CPU.
+
+    Raises UserError, naming the file and what in it is not understood.
+    """
+    path = folder / "config.json"
+    try:
+        config = Config.model_validate(_json(path))
+        model = GPT(config.model(), config.variant())
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
+    _check_tokenizer(folder)
+    weights = _weights(folder)
+    head = weights.get("lm_head.weight")
+    if config.tie_word_embeddings and head is not None:
+        if not torch.equal(head, weights.get("wte.weight", torch.empty(0))):
+            raise UserError(
+                f"{folder}: lm_head.weight is not wte.weight, though config.json has "
+                "tie_word_embeddings true; set it to false where that is meant"
+            )
+        del weights["lm_head.weight"]
+    _check_shapes(folder, weights, model)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _explain(path: Path, error: Any) -> str:
+    line = explain(path, error)
+    if error["loc"] == ("vocab_size",):
+        line += f"; `model.resize_token_embeddings({N_VOCAB})` in transformers takes padding off"
+    return line
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """Name, as ours, -> float32 weight, transposed where theirs is."""
+    weights: dict[str, Tensor] = {}
+    for file in _files(folder):
+        try:
+            found = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: not to be read: {error}; copy the folder again") from None
+        for name, weight in found.items():
+            short = name.removeprefix("transformer.")
+            if CAUSAL_MASK.fullmatch(short):
+                continue
+            if weight.dtype not in FLOATS:
+                raise UserError(f"{file}: {name} is {weight.dtype}: only floats are understood")
+            if short in weights:
+                raise UserError(f"{file}: there are two tensors for {short}: remove one")
+            weights[short] = (weight.T if short.endswith(TRANSPOSED) else weight).float()
+    return weights
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors files of `folder`: one, or those that an index names."""
+    if (folder / "model.safetensors").exists():
+        return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            names = Index.model_validate(_json(index)).weight_map.values()
+        except ValidationError as error:
+            raise UserError("; ".join(explain(index, e) for e in error.errors())) from None
+        # By their last part: an index leads nowhere but to files beside it, which DVC watches.
+        return sorted({folder / Path(name).name for name in names})
+    if list(folder.glob("pytorch_model*.bin")):
+        raise UserError(
+            f"{folder}: only pytorch_model.bin, which may run code when it is opened, and no "
+            "model.safetensors; in transformers, "
+            f"`GPT2LMHeadModel.from_pretrained('{folder}').save_pretrained('{folder}')` writes it"
+        )
+    raise UserError(
+        f"{folder}: no model.safetensors; copy there what `save_pretrained` of transformers wrote"
+    )
+
+
+def _check_shapes(folder: Path, weights: dict[str, Tensor], model: GPT) -> None:
+    """Raise UserError, naming the tensor, unless `weights` are those of `model`."""
+    expected = model.state_dict()
+    for name in [*expected, *weights]:
+        if name not in weights:
+            raise UserError(f"{folder}: no tensor {name}; copy the whole of the model there")
+        if name not in expected:
+            raise UserError(
+                f"{folder}: the tensor {name} is no part of a GPT-2 as config.json has it"
+            )
+        if weights[name].shape != expected[name].shape:
+            raise UserError(
+                f"{folder}: the tensor {name} is {_shape(name, weights)}, but "
+                f"{_shape(name, expected)} by config.json"
+            )
+
+
+def _shape(name: str, tensors: dict[str, Tensor]) -> str:
+    """As it is in the file."""
+    sizes = list(tensors[name].shape)
+    return str(sizes[::-1] if name.endswith(TRANSPOSED) else sizes)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Raise UserError, naming the file, where a vocabulary or merges are not GPT-2's.
+
+    A folder that has none is taken to be GPT-2's, whose size it has.
+    """
+    ours = vocabulary_files()
+    vocabulary = _json(ours["encoder.json"])
+    merges = _merges(ours["vocab.bpe"].read_text(encoding="utf-8").splitlines())
+    found: dict[Path, bool] = {}
+    if (path := folder / "vocab.json").exists():
+        found[path] = _json(path) == vocabulary
+    if (path := folder / "merges.txt").exists():
+        found[path] = _merges(_text(path).splitlines()) == merges
+    if (path := folder / "tokenizer.json").exists():
+        try:
+            theirs = Tokenizer.model_validate(_json(path).get("model"))
+        except ValidationError:
+            found[path] = False
+        else:
+            entries = {END_OF_TEXT: END_OF_TEXT_ID} | theirs.vocab
+            pairs = [m if isinstance(m, str) else " ".join(m) for m in theirs.merges]
+            found[path] = entries == vocabulary and pairs == merges
+    for path, is_gpt2s in found.items():
+        if not is_gpt2s:
+            raise UserError(
+                f"{path}: not GPT-2's tokenizer, and data/tokens is made with that one: a model "
+                "of other tokens cannot be measured here"
+            )
+
+
+def _merges(lines: list[str]) -> list[str]:
+    return [line for line in lines if line and not line.startswith("#version")]
+
+
+def _json(path: Path) -> Any:
+    """The object in a file. Raises UserError where there is none."""
+    try:
+        value = json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}; copy the folder again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object; copy the folder again")
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not to be read: {error}; copy the folder again") from None

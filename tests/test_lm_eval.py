@@ -1,0 +1,77 @@
+"""EleutherAI's lm-eval measures the same bits per byte; its extra is installed for this alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from conftest import ROOT, params_with
+from dropgpt.corpus.document import Document
+from dropgpt.evaluation import document_losses, summary
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+
+N_CTX = 64
+# The one difference: a <|endoftext|> that stands in a text is text to us, and one token to them.
+README = (ROOT / "README.md").read_text().replace(END_OF_TEXT, "")
+TEXTS = ["One.", *README.split("\n## "), "天地 🙂 " * 50]
+
+
+@pytest.fixture(params=["ours", "theirs"])
+def folder(request: pytest.FixtureRequest, make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
+    """A model of either maker, with weights far from the initial ones, in pretrained/."""
+    ours = make_gpt(n_ctx=N_CTX)
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    folder = tmp_path / "pretrained" / request.param
+    artifact.save(ours, tmp_path / "pretrained/ours")
+    if request.param == "theirs":
+        torch.manual_seed(1)
+        theirs = GPT2LMHeadModel(
+            GPT2Config(
+                n_layer=2,
+                n_head=2,
+                n_embd=32,
+                n_positions=N_CTX,
+                initializer_range=0.2,
+                tie_word_embeddings=False,
+            )
+        )
+        theirs.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(tmp_path / "pretrained/ours").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_lm_evals_rolling_log_likelihood_is_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its windows do not overlap and begin with <|endoftext|>: our plan at a stride of n_ctx."""
+    pytest.importorskip("lm_eval", reason="`pip install '.[lm-eval]'` brings it")
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.metrics import bits_per_byte
+    from lm_eval.models.huggingface import HFLM
+
+    peer = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4)
+    requests = [
+        Instance("loglikelihood_rolling", doc={}, arguments=(text,), idx=0) for text in TEXTS
+    ]
+    sums = peer.loglikelihood_rolling(requests)
+    theirs = bits_per_byte(
+        [(nats, len(text.encode())) for nats, text in zip(sums, TEXTS, strict=True)]
+    )
+
+    monkeypatch.chdir(folder.parent.parent)
+    documents = [Document(text, f"{n}", f"{n}") for n, text in enumerate(TEXTS)]
+    ids, table = tensor.in_memory(tensor.encode(documents, gpt2_encoding(), end_of_text=False))
+    params = params_with(model={"n_ctx": N_CTX}, evaluate={"stride": N_CTX}).evaluate
+    model = artifact.load(artifact.chosen(f"pretrained/{folder.name}", "evaluate.model"))
+    found = document_losses(model, ids, table, params)
+    ours = summary(found, params)["bits_per_byte"]
+    print(f"bits per byte: ours {ours:.9f}, lm-eval's {theirs:.9f}, {len(ids)} tokens")
+    assert ours == pytest.approx(theirs, rel=0, abs=1e-6)

@@ -1,0 +1,110 @@
+"""Another's model through the pipeline, by the real DVC."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from clone import Clone, stages_run
+from dropgpt.evaluation import plan
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+
+
+@pytest.fixture
+def copied(reproduced: Clone, tmp_path: Path) -> Clone:
+    """A clone for one test, which may leave what git ignores in it."""
+    return reproduced.copy(tmp_path / "clone")
+
+
+def saved(clone: Clone, seed: int) -> GPT2LMHeadModel:
+    """A model with tanh's GELU, a head of its own and a context twice as long as ours."""
+    torch.manual_seed(seed)
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=64, tie_word_embeddings=False)
+    model = GPT2LMHeadModel(config).eval()
+    model.save_pretrained(clone.folder / "pretrained/theirs")
+    return model
+
+
+def set_model(clone: Clone) -> None:
+    theirs = {"model": "pretrained/theirs"}
+    clone.set(evaluate=theirs | {"stride": 48}, sample=theirs | {"temperatures": [0.0]})
+
+
+def their_loss(theirs: GPT2LMHeadModel, clone: Clone) -> float:
+    """The mean over the held-out tokens, by transformers alone, window by window."""
+    tokens = tensor.read(clone.folder / "data/tokens")
+    stream = tokens.held_out.astype(np.int64)
+    lengths = tokens.documents[tokens.documents.held_out].tokens.to_numpy()
+    nats = 0.0
+    for w in plan(lengths, n_ctx=64, stride=48):
+        before = END_OF_TEXT_ID if w.opens else stream[w.first - 1]
+        with torch.no_grad():
+            z = theirs(torch.tensor([[before, *stream[w.first : w.end - 1]]])).logits[0]
+        z, targets = z[w.score - w.first :], torch.from_numpy(stream[w.score : w.end])
+        nats += F.cross_entropy(z.double(), targets, reduction="sum").item()
+    return nats / len(stream)
+
+
+def test_metrics_and_samples_are_those_of_the_model_in_the_folder(copied: Clone) -> None:
+    theirs = saved(copied, seed=1)
+    set_model(copied)
+    assert stages_run(copied.dvc("repro")) == ["evaluate", "sample"]
+    assert copied.metrics("evaluate")["loss"] == pytest.approx(their_loss(theirs, copied), abs=1e-5)
+
+    sample = json.loads((copied.folder / "samples/samples.json").read_text())[0]
+    prompt = torch.tensor([gpt2_encoding().encode(sample["prompt"])])
+    expected = theirs.generate(prompt, max_new_tokens=5, do_sample=False)[0]
+    assert sample["tokens"] == expected[prompt.size(1) :].tolist()
+
+
+def test_dvc_notices_another_model_in_the_folder(copied: Clone) -> None:
+    saved(copied, seed=1)
+    set_model(copied)
+    copied.dvc("repro")
+    assert stages_run(copied.dvc("repro")) == []
+    theirs = saved(copied, seed=2)
+    assert stages_run(copied.dvc("repro")) == ["evaluate", "sample"]
+    assert copied.metrics("evaluate")["loss"] == pytest.approx(their_loss(theirs, copied), abs=1e-5)
+
+
+def test_a_model_that_dvc_keeps_is_found_by_experiments_elsewhere(copied: Clone) -> None:
+    """Its weights stay out of git; `--temp` runs in a copy of what git and DVC know."""
+    saved(copied, seed=1)
+    assert copied.git("status", "--porcelain").stdout == ""
+    copied.dvc("add", "pretrained/theirs")
+    set_model(copied)
+    copied.commit()
+    assert copied.git("ls-files", "pretrained").stdout.split() == [
+        "pretrained/.gitkeep",
+        "pretrained/theirs.dvc",
+    ]
+    output = copied.dvc("exp", "run", "--temp", "-S", "evaluate.seed=2")
+    assert stages_run(output) == ["evaluate", "sample"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"stride": 65},
+            "evaluate.stride 65 is above the context of pretrained/theirs, 64: tokens between",
+        ),
+        ({"model": "models/gpt"}, "evaluate.model is 'models/gpt': DVC would not notice a change"),
+        ({"model": "pretrained/none"}, "evaluate.model is 'pretrained/none': no such folder"),
+    ],
+)
+def test_a_mistake_gives_one_line(copied: Clone, changes: dict[str, object], said: str) -> None:
+    saved(copied, seed=1)
+    set_model(copied)
+    copied.set(evaluate=changes)
+    before = copied.bytes()
+    output = copied.dvc("repro", "evaluate", ok=False)
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert copied.bytes() == before
