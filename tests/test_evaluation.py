@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from conftest import params_with
+from dropgpt.errors import UserError
 from dropgpt.evaluation import (
+    by_document,
     document_losses,
     losses,
     perplexity,
@@ -135,6 +137,27 @@ def test_summary() -> None:
     assert one["perplexity_95_low"] is None
 
 
+def test_a_perplexity_beyond_floating_point_is_null_and_an_endless_loss_an_error() -> None:
+    tokens = pd.Series([10, 10])
+    found = perplexity(800.0 * tokens, tokens, params_with().evaluate)
+    assert found["loss"] == pytest.approx(800)
+    assert found["perplexity"] is None
+    assert found["perplexity_95_low"] is None
+    with pytest.raises(UserError, match=r"the loss is inf: .* lower train\.learning_rate"):
+        perplexity(tokens * math.inf, tokens, params_with().evaluate)
+
+
+def test_a_document_without_tokens_has_no_loss() -> None:
+    documents = pd.DataFrame({"tokens": [0, 2, 0, 1, 0]})
+    losses = np.array([1.0, 2.0, 4.0])
+    assert by_document(losses, documents).tolist() == [0, 3, 0, 4, 0]
+    found = perplexity(
+        pd.Series(by_document(losses, documents)), documents.tokens, params_with().evaluate
+    )
+    assert found["loss"] == pytest.approx(7 / 3)
+    assert found["perplexity_95_high"] == pytest.approx(math.exp(4))
+
+
 def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     hits = 0
@@ -146,6 +169,15 @@ def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
         found = perplexity(documents.nats, documents.tokens, evaluate)
         hits += found["perplexity_95_low"] <= math.exp(3) <= found["perplexity_95_high"]
     assert 180 <= hits <= 198  # of 200; 190 expected, less a little for 60 documents
+
+
+def test_the_unigram_loss_is_the_exact_sum() -> None:
+    """So that its last digit is the same on every processor."""
+    random = np.random.default_rng(1)
+    training, held_out = (random.integers(0, N_VOCAB, n).astype(np.uint16) for n in (9999, 999))
+    seen = [int(n) + 1 for n in np.bincount(training, minlength=N_VOCAB)]
+    terms = [-math.log(seen[token] / sum(seen)) for token in held_out.tolist()]
+    assert unigram_loss(training, held_out) == pytest.approx(math.fsum(terms) / 999, rel=1e-15)
 
 
 def test_unigram_loss_is_laplace_smoothed() -> None:

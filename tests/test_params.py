@@ -2,6 +2,8 @@ import re
 from pathlib import Path
 
 import pytest
+from dvc.utils.flatten import flatten
+from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
 from conftest import ROOT
@@ -89,3 +91,15 @@ def test_no_file_and_no_mapping(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("- a\n")
     with pytest.raises(UserError, match="valid dictionary"):
         load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("key", ["evaluate.extra_corpora", "sample.prompts", "sample.temperatures"])
+def test_a_list_may_be_filled_emptied_and_filled_again(tmp_path: Path, key: str) -> None:
+    """DVC writes the file anew each time; a comment behind a list would be in its way."""
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    before = flatten(load(path).model_dump())
+    for value in ("[1.5, 2]", "[]", "[0.5]"):
+        apply_overrides(path, [f"{key}={value}"])
+    apply_overrides(path, [f"{key}={before[key]!r}"])
+    assert flatten(load(path).model_dump()) == before

@@ -181,6 +181,7 @@ def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str
     """
     from scipy.stats import bootstrap  # slow to import, and training needs only the rest
 
+    nats, tokens = nats[tokens > 0], tokens[tokens > 0]  # documents without tokens say nothing
     loss = nats.sum() / tokens.sum()
     if not math.isfinite(loss):
         raise UserError(

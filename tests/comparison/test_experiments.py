@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,3 +64,47 @@ def test_another_stride_is_not_compared(clone: Clone) -> None:
 def test_that_nobody_reads_the_rest_is_no_error(clone: Clone) -> None:
     command = f"{shlex.quote(DROPGPT)} compare HEAD workspace | true"
     assert clone.run("sh", "-c", command).stderr == ""
+
+
+def test_what_was_measured_otherwise_or_is_not_there_is_left_out_of_all(clone: Clone) -> None:
+    clone.dvc("exp", "remove", "--all-commits")
+    for name, change in [
+        ("a", "model.dropout=0.2"),
+        ("b", "model.dropout=0.3"),
+        ("other-stride", "evaluate.stride=8"),
+    ]:
+        clone.dvc("exp", "run", "-n", name, "-S", change)
+        clone.git("checkout", "--quiet", "--force", "HEAD")
+    (clone.folder / "params.yaml").write_text("data: [\n")
+    clone.dvc("exp", "save", "-n", "no-yaml", "--force")
+    clone.git("checkout", "--quiet", "--force", "HEAD")
+    found = json.loads(clone.dropgpt("compare", "--json"))
+    assert [group["group"] for group in found["groups"]] == ["0.2", "0.3"]
+    assert any("evaluate.stride" in note and "left out" in note for note in found["notes"])
+    assert any("params.yaml of no-yaml is not YAML" in note for note in found["notes"])
+    assert "params.yaml of no-yaml" in clone.dropgpt("compare", "a", "no-yaml", ok=False)
+
+
+def test_a_terminal_that_does_not_know_every_letter(clone: Clone) -> None:
+    clone.git("branch", "naïve")
+    command = ["env", "PYTHONIOENCODING=ascii", "LC_ALL=C", DROPGPT]
+    assert "na\\xefve" in clone.run(*command, "compare", "HEAD", "naïve").stdout
+    clone.git("branch", "-D", "naïve")
+
+
+def test_the_advice_brings_a_result_that_is_elsewhere(clone: Clone, tmp_path: Path) -> None:
+    clone.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))
+    clone.dvc("exp", "run", "-n", "far", "-S", "train.seed=9")
+    clone.run("git", "clone", "--quiet", "--bare", str(clone.folder), str(tmp_path / "git"))
+    clone.git("remote", "add", "origin", str(tmp_path / "git"))
+    clone.dvc("exp", "push", "origin", "far")
+    clone.dvc("exp", "remove", "far")
+    clone.git("checkout", "--quiet", "--force", "HEAD")
+    clone.dvc("checkout", "--force")
+    clone.dvc("gc", "--workspace", "--force")
+    clone.dvc("exp", "pull", "--no-cache", "origin", "far")
+    line = clone.dropgpt("compare", "HEAD", "far", ok=False)
+    assert "`dvc exp pull REMOTE far`" in line
+    clone.dvc("exp", "pull", "origin", "far")
+    assert "Of" in clone.dropgpt("compare", "HEAD", "far")
+    clone.git("remote", "remove", "origin")
