@@ -50,6 +50,9 @@ class Unsaved(Checkpoint):
     def __init__(self) -> None:
         super().__init__(Path("none"), math.inf, {})
 
+    def load(self) -> State | None:
+        return None
+
     def save(self, state: State, step: int) -> None:
         pass
 

@@ -30,6 +30,7 @@ BASE |= {"train.validation_interval": 2, "train.validation_windows": 2, "evaluat
 SEEDS = (1, 2)
 for own in VARIANTS.values():
     own["train.tokens"] = 300
+VARIANTS["early only"]["train.dropout_switch_step"] = 2
 """
 
 

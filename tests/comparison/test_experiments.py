@@ -75,14 +75,19 @@ def test_what_was_measured_otherwise_or_is_not_there_is_left_out_of_all(clone: C
     ]:
         clone.dvc("exp", "run", "-n", name, "-S", change)
         clone.git("checkout", "--quiet", "--force", "HEAD")
-    (clone.folder / "params.yaml").write_text("data: [\n")
-    clone.dvc("exp", "save", "-n", "no-yaml", "--force")
-    clone.git("checkout", "--quiet", "--force", "HEAD")
     found = json.loads(clone.dropgpt("compare", "--json"))
     assert [group["group"] for group in found["groups"]] == ["0.2", "0.3"]
     assert any("evaluate.stride" in note and "left out" in note for note in found["notes"])
-    assert any("params.yaml of no-yaml is not YAML" in note for note in found["notes"])
-    assert "params.yaml of no-yaml" in clone.dropgpt("compare", "a", "no-yaml", ok=False)
+
+
+@pytest.mark.parametrize("content", ["data: [\n", "\n", "- 1\n"])
+def test_a_revision_whose_params_are_none_is_named(clone: Clone, content: str) -> None:
+    (clone.folder / "params.yaml").write_text(content)
+    clone.commit()
+    clone.git("branch", "--force", "no-params")
+    clone.git("reset", "--quiet", "--hard", "HEAD~1")
+    line = clone.dropgpt("compare", "HEAD", "no-params", ok=False)
+    assert "params.yaml of no-params is not YAML with sections in it" in line
 
 
 def test_a_terminal_that_does_not_know_every_letter(clone: Clone) -> None:

@@ -19,7 +19,7 @@ CHOICES: dict[str, list[Any]] = {
     "tokenize.end_of_text": [True, False],
 }
 ACTIONS = ["code", "repro", "train", "exp", "exp", "exp train", "save", "commit"]
-ACTIVATIONS = ("F.gelu(", "F.relu(")
+VARIANTS = ("self.mlp(self.ln_2(y))", "self.mlp(y)")  # of the code
 
 
 class Ledger:
@@ -33,20 +33,20 @@ class Ledger:
     def write(self) -> None:
         """After a run of the whole pipeline, the result is of what lies in the folder."""
         found = experiments.read("workspace").documents.nats.tolist()
-        self.made_by[json.dumps(found)] = (self.params(), self.gelu())
+        self.made_by[json.dumps(found)] = (self.params(), self.normed())
 
     def params(self) -> dict[str, Any]:
         values = flatten(YAML(typ="safe").load(self.clone.folder / "params.yaml"))
         return {key: values[key] for key in CHOICES}
 
-    def gelu(self) -> bool:
-        return ACTIVATIONS[0] in (self.clone.folder / "src/dropgpt/model/gpt.py").read_text()
+    def normed(self) -> bool:
+        return VARIANTS[0] in (self.clone.folder / "src/dropgpt/model/gpt.py").read_text()
 
     def check(self, revision: str, codes: dict[str, bool]) -> None:
         run = experiments.read(revision)
-        params, gelu = self.made_by[json.dumps(run.documents.nats.tolist())]
+        params, normed = self.made_by[json.dumps(run.documents.nats.tolist())]
         assert {key: run.made_by[key] for key in CHOICES} == params, revision
-        assert codes.setdefault(run.made_by["code.train"], gelu) == gelu, revision
+        assert codes.setdefault(run.made_by["code.train"], normed) == normed, revision
 
 
 def a_random_life(clone: Clone, seed: int, length: int) -> None:
@@ -65,7 +65,7 @@ def a_random_life(clone: Clone, seed: int, length: int) -> None:
         ):
             case "code":
                 path = clone.folder / "src/dropgpt/model/gpt.py"
-                old, new = choice.sample(ACTIVATIONS, 2)
+                old, new = choice.sample(VARIANTS, 2)
                 path.write_text(path.read_text().replace(old, new))
             case "repro":
                 clone.dvc("repro")
@@ -136,7 +136,7 @@ def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     life.dvc("exp", "remove", "--all-commits")
     life.dvc("exp", "run", "-n", "a", "-S", "train.seed=5")
     path = life.folder / "src/dropgpt/model/gpt.py"
-    path.write_text(path.read_text().replace(*ACTIVATIONS))
+    path.write_text(path.read_text().replace(*VARIANTS))
     life.dvc("exp", "run", "-n", "b")
     found = json.loads(life.dropgpt("compare", "--json"))
     assert found["by"].split(", ")[0] == "code.train"

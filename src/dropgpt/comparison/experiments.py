@@ -13,6 +13,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from dvc.utils.flatten import flatten
+from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -67,7 +68,7 @@ def read(revision: str) -> Run:
         chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {revision}: {error}") from None
-    except OSError:
+    except (OSError, DataIndexDirError):
         raise UserError(
             f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
             f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "

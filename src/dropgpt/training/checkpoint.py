@@ -68,9 +68,11 @@ class Checkpoint:
         only that it has been is kept.
         """
         ended = self.path.parent / ENDED
-        state = self.load() if not bound else {}
-        steps, _ = _apart(self.inputs)
-        self._write(ended / self.path.name, state or {}, step=str(steps), bound=bound or "")
+        if bound:
+            steps, _ = _apart(self.inputs)
+            self._write(self.path, {}, step=str(steps), bound=bound)
+        ended.mkdir(exist_ok=True)
+        self.path.replace(ended / self.path.name)
         for other in stale(ended)[:-ENDED_KEPT]:
             remove(other, ended)
 
@@ -114,7 +116,7 @@ class Checkpoint:
                 metadata = _metadata(path)
                 made, made_with = _apart(json.loads(metadata["inputs"]))
                 if made < steps and made_with == rest:
-                    found.append((made, metadata["bound"], path))
+                    found.append((made, metadata.get("bound", ""), path))
         if not found:
             return None
         made, bound, path = max(found)
