@@ -39,8 +39,9 @@ def _python_of_dvc() -> str | None:
         command = ["ps", "-o", "ppid=,args=", "-p", str(process)]
         with suppress(OSError):
             told = subprocess.run(command, capture_output=True, text=True).stdout
-            if found := re.match(r"\s*(\d+) (.*?python[\d.]*) .*\bdvc\b", told):
-                return found[2]
+            found = re.match(r"\s*\d+ (.*?python[\d.]*) .*\bdvc\b", told)
+            if found and Path(found[1]).is_file():
+                return found[1]
             if parent := re.match(r"\s*(\d+)", told):
                 process = int(parent[1])
     return None

@@ -19,6 +19,8 @@ from ruamel.yaml import YAML
 
 from clone import Clone, stages_run
 from conftest import ROOT, TINY
+from dropgpt.corpus import document
+from dropgpt.corpus.document import Document
 
 
 def test_everything_is_there_and_adds_up(clone: Clone) -> None:
@@ -363,3 +365,24 @@ def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> N
     found = json.loads(inner.dropgpt("compare", "HEAD", "other", "--json"))
     assert found["notes"] == []
     assert found["documents"][0]["difference"] != 0
+
+
+def test_documents_of_no_tokens_take_nothing_from_the_others(clone: Clone) -> None:
+    """FineWeb has rows with an empty text; without <|endoftext|> they have no tokens."""
+    clone.set(tokenize={"end_of_text": False})
+    found = list(document.read(clone.folder / "data/documents.parquet"))
+    empty = [Document("", f"empty-{n}", f"empty-{n}") for n in range(3)]
+
+    def evaluated(documents: list[Document]) -> pd.DataFrame:
+        document.write(documents, clone.folder / "data/documents.parquet")
+        for stage in ("tokenize", "train", "evaluate"):
+            clone.run(sys.executable, "-m", f"stages.{stage}")
+        return pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
+
+    without = evaluated(found)
+    among = evaluated([*found[:-1], *empty[:2], found[-1], empty[2]])
+    some = among[among.tokens > 0]
+    assert some.id.tolist() == without.id.tolist()
+    assert some.nats.tolist() == without.nats.tolist()
+    assert among[among.tokens == 0].nats.tolist() == [0.0] * (len(among) - len(some))
+    assert len(among) > len(some)

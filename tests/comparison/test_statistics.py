@@ -260,7 +260,7 @@ def test_the_same_table_is_drawn_in_the_same_bytes(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--by", "model.dropuot"], "--by model.dropuot: there is no such parameter"),
+        (["--by", "model.dropuot"], "--by model.dropuot: no result was made by such a parameter"),
         (["--baseline", "0.3"], "--baseline 0.3 is none of 0.0, 0.1, 0.4"),
         (["--plot", "nodir/differences.svg"], "there is no folder nodir to draw in"),
         (["rate-0", "rate-0"], "rate-0 is named twice"),

@@ -30,7 +30,7 @@ class Run:
 
     name       of the experiment, branch, tag or commit in which it was found
     made_by    the parameters, by dotted keys as `dvc exp run -S` takes them; besides, shortened
-               checksums: code.STAGE, tokens (trained on) and environment
+               checksums: code.STAGE, tokens (trained on), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
     notes      what to know before reading the number, in lines
     """
@@ -87,11 +87,13 @@ def made_by(chain: Chain) -> dict[str, Any]:
     for stage in ("train", "evaluate"):
         if stage in chain:
             found[f"code.{stage}"] = chain[stage]["code"][:8]
-    made_in = [chain[stage]["environment"] for stage in ("train", "evaluate") if stage in chain]
-    inputs = (chain["train"] if "train" in chain else chain["evaluate"])["inputs"]
+    records = [chain[stage] for stage in ("train", "evaluate") if stage in chain]
+    made_in = [record["environment"] for record in records]
+    checksum = hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8]
+    place = "{device}, threads {threads}, {precision}".format(**made_in[0])
     return found | {
-        "tokens": inputs["tokens"][:8],
-        "environment": hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8],
+        "tokens": records[0]["inputs"]["tokens"][:8],
+        "environment": f"{place} ({checksum})",
     }
 
 

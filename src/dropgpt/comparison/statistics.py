@@ -125,7 +125,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
     """
     for key in by:
         if not any(key in run.made_by for run in runs):
-            raise UserError(f"compare: --by {key}: there is no such parameter")
+            raise UserError(f"compare: --by {key}: no result was made by such a parameter")
     by = [*by, *(key for key in varied(runs) if key.startswith("code.") and key not in by)]
     found: Groups = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
