@@ -1,5 +1,6 @@
 """`dropgpt compare` never shows a loss under parameters that did not make it."""
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ import pytest
 from dvc.utils.flatten import flatten
 from ruamel.yaml import YAML
 
-from clone import Clone
+from clone import Clone, stages_run
 from dropgpt.comparison import experiments
+from dropgpt.comparison.experiments import Run
 
 CHOICES: dict[str, list[Any]] = {
     "model.dropout": [0.0, 0.3],
@@ -19,34 +21,55 @@ CHOICES: dict[str, list[Any]] = {
     "tokenize.end_of_text": [True, False],
 }
 ACTIONS = ["code", "repro", "train", "exp", "exp", "exp train", "save", "commit"]
+CODE = "src/dropgpt/model/gpt.py"
 VARIANTS = ("self.mlp(self.ln_2(y))", "self.mlp(y)")  # of the code
 
 
 class Ledger:
-    """What a careful person writes down: which parameters and code each result is of."""
+    """What a careful person writes down when a stage has really run: what its output is of.
+
+    By the content of the outputs, since DVC brings them back from its caches, and takes the
+    parameters that `dvc exp save` finds for those of the outputs beside them.
+    """
 
     def __init__(self, clone: Clone) -> None:
         self.clone = clone
-        self.made_by: dict[str, tuple[dict[str, Any], bool]] = {}
-        self.write()
+        self.tokens: dict[str, Any] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self.write(["tokenize", "train", "evaluate"])
 
-    def write(self) -> None:
-        """After a run of the whole pipeline, the result is of what lies in the folder."""
-        found = experiments.read("workspace").documents.nats.tolist()
-        self.made_by[json.dumps(found)] = (self.params(), self.normed())
+    def write(self, stages: list[str]) -> None:
+        """These stages have just run, on what lies in the folder."""
+        now = self.params()
+        if "tokenize" in stages:
+            self.tokens[self.md5("data/tokens/tokens.npy")] = now["tokenize.end_of_text"]
+        if "train" in stages:
+            self.models[self.md5("models/gpt/model.safetensors")] = now | {
+                "tokenize.end_of_text": self.tokens[self.md5("data/tokens/tokens.npy")],
+                "normed": VARIANTS[0] in (self.clone.folder / CODE).read_text(),
+            }
+        if "evaluate" in stages:
+            model = self.models[self.md5("models/gpt/model.safetensors")]
+            stride = {"evaluate.stride": now["evaluate.stride"]}
+            self.results[nats(experiments.read("workspace"))] = model | stride
 
     def params(self) -> dict[str, Any]:
         values = flatten(YAML(typ="safe").load(self.clone.folder / "params.yaml"))
         return {key: values[key] for key in CHOICES}
 
-    def normed(self) -> bool:
-        return VARIANTS[0] in (self.clone.folder / "src/dropgpt/model/gpt.py").read_text()
+    def md5(self, path: str) -> str:
+        return hashlib.md5((self.clone.folder / path).read_bytes()).hexdigest()
 
-    def check(self, revision: str, codes: dict[str, bool]) -> None:
-        run = experiments.read(revision)
-        params, normed = self.made_by[json.dumps(run.documents.nats.tolist())]
-        assert {key: run.made_by[key] for key in CHOICES} == params, revision
-        assert codes.setdefault(run.made_by["code.train"], normed) == normed, revision
+    def check(self, run: Run, codes: dict[str, bool]) -> None:
+        truth = self.results[nats(run)]
+        normed = truth["normed"]
+        assert {key: run.made_by[key] for key in CHOICES} == {key: truth[key] for key in CHOICES}
+        assert codes.setdefault(run.made_by["code.train"], normed) == normed
+
+
+def nats(run: Run) -> str:
+    return json.dumps(run.documents.nats.tolist())
 
 
 def a_random_life(clone: Clone, seed: int, length: int) -> None:
@@ -64,20 +87,18 @@ def a_random_life(clone: Clone, seed: int, length: int) -> None:
             ["code", "repro", "train", "exp", "exp", "exp train", "save", "commit"]
         ):
             case "code":
-                path = clone.folder / "src/dropgpt/model/gpt.py"
+                path = clone.folder / CODE
                 old, new = choice.sample(VARIANTS, 2)
                 path.write_text(path.read_text().replace(old, new))
             case "repro":
-                clone.dvc("repro")
-                ledger.write()
+                ledger.write(stages_run(clone.dvc("repro")))
             case "train":
-                clone.dvc("repro", "train")
+                ledger.write(stages_run(clone.dvc("repro", "train")))
             case "exp":
-                clone.dvc("exp", "run", "-n", name)
-                ledger.write()
+                ledger.write(stages_run(clone.dvc("exp", "run", "-n", name)))
                 said[name] = ledger.params()
             case "exp train":
-                clone.dvc("exp", "run", "-n", name, "train")
+                ledger.write(stages_run(clone.dvc("exp", "run", "-n", name, "train")))
                 said[name] = ledger.params()
             case "save":
                 clone.dvc("exp", "save", "-n", name)
@@ -88,8 +109,8 @@ def a_random_life(clone: Clone, seed: int, length: int) -> None:
     said["workspace"] = ledger.params()
     codes: dict[str, bool] = {}
     for revision, params in said.items():
-        ledger.check(revision, codes)
         run = experiments.read(revision)
+        ledger.check(run, codes)
         if any(run.made_by[key] != params[key] for key in CHOICES):
             (note,) = run.notes
             assert "has not run since" in note
@@ -135,7 +156,7 @@ def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     """Fault 4."""
     life.dvc("exp", "remove", "--all-commits")
     life.dvc("exp", "run", "-n", "a", "-S", "train.seed=5")
-    path = life.folder / "src/dropgpt/model/gpt.py"
+    path = life.folder / CODE
     path.write_text(path.read_text().replace(*VARIANTS))
     life.dvc("exp", "run", "-n", "b")
     found = json.loads(life.dropgpt("compare", "--json"))
@@ -143,3 +164,19 @@ def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     assert [group["runs"] for group in found["groups"]] == [1, 1]
     assert list(found["runs"]) == ["a", "b"]
     assert found["groups"][0]["loss"] != found["groups"][1]["loss"]
+
+
+def test_saved_parameters_that_were_never_run_are_told(life: Clone) -> None:
+    """`dvc exp save` has DVC believe that what lies there is of the edited parameters."""
+    life.set(model={"dropout": 0.6})
+    life.dvc("exp", "save", "-n", "saved")
+    found = json.loads(life.dropgpt("compare", "HEAD", "saved", "--json"))
+    assert {run["model.dropout"] for run in found["runs"].values() if "model.dropout" in run} <= {
+        0.1
+    }
+    (note,) = found["notes"]
+    assert "saved: params.yaml says model.dropout 0.6, the result was made with 0.1" in note
+    assert "`dvc repro --force train`" in note
+    life.dvc("repro", "--force", "train")
+    life.dvc("repro")
+    assert experiments.read("workspace").made_by["model.dropout"] == 0.6

@@ -123,15 +123,23 @@ def _notes(
     """A line where the revision's params.yaml is not what made its result."""
     told = flatten({name: said.get(name) or {} for name in ("tokenize", "model", "train")})
     told |= flatten({"evaluate": said.get("evaluate") or {}})
-    other = [
-        f"{key} {told[key]}, the result was made with {found.get(key)}"
-        for key in told
-        if key in found and told[key] != found[key]
-    ]
-    waiting = next((stage for stage in STAGES if not _has_run(stage, said, lock)), None)
-    if other or waiting:
-        says = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
-        yield f"{revision}: {says}: the stage {waiting or 'evaluate'} has not run since"
+    differing = [key for key in told if key in found and told[key] != found[key]]
+    other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
+    says = (
+        f"{revision}: params.yaml says {'; '.join(other)}"
+        if other
+        else (f"{revision}: its result is an older one")
+    )
+    if waiting := next((stage for stage in STAGES if not _has_run(stage, said, lock)), None):
+        yield f"{says}: the stage {waiting} has not run since"
+    elif other:
+        stage = {"tokenize": "tokenize", "evaluate": "evaluate"}.get(
+            differing[0].split(".")[0], "train"
+        )
+        yield (
+            f"{says}: the stage {stage} has not run since, though DVC believes it, as after "
+            f"`dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
+        )
 
 
 def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:
