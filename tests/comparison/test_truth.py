@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,8 @@ def nats(run: Run) -> str:
 def a_random_life(clone: Clone, seed: int, length: int) -> None:
     """Edits, whole and partial runs, saved experiments, commits and changes of the code."""
     clone.dvc("exp", "remove", "--all-commits")
+    # What other lives have made must not come back in this one, whose ledger does not know it.
+    shutil.rmtree(clone.folder / ".dvc/cache/runs", ignore_errors=True)
     choice = random.Random(seed)
     ledger = Ledger(clone)
     said = {"HEAD": ledger.params()}  # by params.yaml, for each revision
