@@ -1,4 +1,9 @@
-"""The five stages of dvc.yaml; run each as a module: `python -m stages.train`."""
+"""The five stages of dvc.yaml; run each as a module: `python -m stages.train`.
+
+An older Python must be able to read this file, too, to say that it is not the right one.
+"""
+
+from __future__ import annotations
 
 import errno
 import os
@@ -20,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 def _begin_again(missing: str) -> NoReturn:
     """With the Python that runs `dvc`; where that is this one, say in a line what to do.
 
-    `.venv/bin/dvc`, called by its path, has another `python` first on the PATH.
+    `.venv/bin/dvc`, called by its path, has another `python3` first on the PATH.
     """
     python = _python_of_dvc()
     if python and python != sys.executable:
-        os.execv(python, [python, *sys.orig_argv[1:]])
+        os.execv(python, [python, "-m", f"stages.{os.environ['DVC_STAGE']}"])
     _restore_outputs()
     sys.exit(
         f"error: {sys.executable} has no {missing}: `source .venv/bin/activate` first, or install "
@@ -82,11 +87,10 @@ def run(stage: Callable[[Params], None]) -> None:
     except BaseException as error:
         interruption.listen_no_more()
         _restore_outputs()
-        match error:
-            case UserError():
-                sys.exit(f"error: {error}")
-            case interruption.Interrupted():
-                sys.exit(f"error: {stage.__name__}: stopped by {error}")
-            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-                sys.exit(f"error: the disk is full: {error}; make room and run this again")
+        if isinstance(error, UserError):
+            sys.exit(f"error: {error}")
+        if isinstance(error, interruption.Interrupted):
+            sys.exit(f"error: {stage.__name__}: stopped by {error}")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(f"error: the disk is full: {error}; make room and run this again")
         raise

@@ -1,5 +1,6 @@
 """The pipeline as a user runs it: through DVC, in a clone of its own, on a tiny configuration."""
 
+import ast
 import hashlib
 import json
 import math
@@ -340,18 +341,20 @@ def test_more_steps_end_in_the_bytes_of_one_long_training(clone: Clone) -> None:
     assert clone.bytes() == whole
 
 
-def test_dvc_called_by_its_path_finds_its_own_python(clone: Clone, tmp_path: Path) -> None:
+def test_dvc_called_by_its_path_finds_its_own_python(clone: Clone) -> None:
     before = clone.bytes()
-    (tmp_path / "python").symlink_to("/usr/bin/python3")
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("there is no other Python")
     dvc = Path(sys.executable).with_name("dvc")
-    path = f"{tmp_path}:/usr/bin:/bin"
+    path = "/usr/bin:/bin"
     command = ["env", f"PATH={path}", str(dvc), "repro", "--force", "--single-item", "train"]
-    if subprocess.run([tmp_path / "python", "-c", "import torch"], capture_output=True).returncode:
-        clone.run(*command)
-        assert clone.bytes() == before
-    alone = clone.run("env", f"PATH={path}", "python", "-m", "stages.train", ok=False)
+    clone.run(*command)
+    assert clone.bytes() == before
+    alone = clone.run("env", f"PATH={path}", "python3", "-m", "stages.train", ok=False)
     assert alone.stderr.count("\n") == 1
     assert "source .venv/bin/activate" in alone.stderr
+    code = (ROOT / "stages/__init__.py").read_text()
+    ast.parse(code, feature_version=(3, 7))  # as old as one finds it
 
 
 def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> None:

@@ -125,19 +125,14 @@ def _notes(
     told |= flatten({"evaluate": said.get("evaluate") or {}})
     differing = [key for key in told if key in found and told[key] != found[key]]
     other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
-    says = (
-        f"{revision}: params.yaml says {'; '.join(other)}"
-        if other
-        else (f"{revision}: its result is an older one")
-    )
+    what = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
     if waiting := next((stage for stage in STAGES if not _has_run(stage, said, lock)), None):
-        yield f"{says}: the stage {waiting} has not run since"
+        yield f"{revision}: {what}: the stage {waiting} has not run since"
     elif other:
-        stage = {"tokenize": "tokenize", "evaluate": "evaluate"}.get(
-            differing[0].split(".")[0], "train"
-        )
+        section = differing[0].split(".")[0]
+        stage = "train" if section == "model" else section
         yield (
-            f"{says}: the stage {stage} has not run since, though DVC believes it, as after "
+            f"{revision}: {what}: the stage {stage} has not run since, though DVC believes it, as after "
             f"`dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
         )
 
