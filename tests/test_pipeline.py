@@ -354,7 +354,7 @@ def test_dvc_called_by_its_path_finds_its_own_python(clone: Clone) -> None:
     assert alone.stderr.count("\n") == 1
     assert "source .venv/bin/activate" in alone.stderr
     code = (ROOT / "stages/__init__.py").read_text()
-    ast.parse(code, feature_version=(3, 7))  # as old as one finds it
+    ast.parse(code, feature_version=(3, 8))  # as old as one finds it
 
 
 def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> None:

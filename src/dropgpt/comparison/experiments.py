@@ -132,8 +132,8 @@ def _notes(
         section = differing[0].split(".")[0]
         stage = "train" if section == "model" else section
         yield (
-            f"{revision}: {what}: the stage {stage} has not run since, though DVC believes it, as after "
-            f"`dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
+            f"{revision}: {what}: the stage {stage} has not run since, though DVC believes it, as "
+            f"after `dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
         )
 
 
