@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clone import DROPGPT, Clone, wait_for
+from dropgpt.comparison.experiments import made_by
 from dropgpt.machine.slot import FOLDER, slot
 
 
@@ -113,3 +114,17 @@ def test_the_advice_brings_a_result_that_is_elsewhere(clone: Clone, tmp_path: Pa
     clone.dvc("exp", "pull", "origin", "far")
     assert "Of" in clone.dropgpt("compare", "HEAD", "far")
     clone.git("remote", "remove", "origin")
+
+
+def test_a_model_from_elsewhere_is_told_by_its_weights() -> None:
+    """Two may have lain under one name."""
+    record = {
+        "params": {"evaluate": {"model": "pretrained/a", "stride": 16}},
+        "inputs": {"tokens": "11111111aa", "weights": "22222222bb"},
+        "code": "33333333cc",
+        "environment": {"device": "cpu", "threads": 1, "precision": "float32"},
+    }
+    found = made_by({"evaluate": record})
+    assert found["weights"] == "22222222"
+    assert found["evaluate.model"] == "pretrained/a"
+    assert "weights" not in made_by({"train": record, "evaluate": record})

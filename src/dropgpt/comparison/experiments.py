@@ -30,7 +30,8 @@ class Run:
 
     name       of the experiment, branch, tag or commit in which it was found
     made_by    the parameters, by dotted keys as `dvc exp run -S` takes them; besides, shortened
-               checksums: code.STAGE, tokens (trained on), and environment after its main facts
+               checksums: code.STAGE, tokens (trained on, or else measured), weights (of a model
+               from elsewhere), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
     notes      what to know before reading the number, in lines
     """
@@ -87,6 +88,8 @@ def made_by(chain: Chain) -> dict[str, Any]:
     for stage in ("train", "evaluate"):
         if stage in chain:
             found[f"code.{stage}"] = chain[stage]["code"][:8]
+    if "train" not in chain:  # a model from elsewhere, of which nothing else is known
+        found["weights"] = chain["evaluate"]["inputs"]["weights"][:8]
     records = [chain[stage] for stage in ("train", "evaluate") if stage in chain]
     made_in = [record["environment"] for record in records]
     checksum = hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8]
