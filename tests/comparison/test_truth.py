@@ -76,8 +76,6 @@ def nats(run: Run) -> str:
 def a_random_life(clone: Clone, seed: int, length: int) -> None:
     """Edits, whole and partial runs, saved experiments, commits and changes of the code."""
     clone.dvc("exp", "remove", "--all-commits")
-    # What other lives have made must not come back in this one, whose ledger does not know it.
-    shutil.rmtree(clone.folder / ".dvc/cache/runs", ignore_errors=True)
     choice = random.Random(seed)
     ledger = Ledger(clone)
     said = {"HEAD": ledger.params()}  # by params.yaml, for each revision
@@ -124,8 +122,13 @@ def a_random_life(clone: Clone, seed: int, length: int) -> None:
 def life(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     monkeypatch.chdir(clone.folder)
     first = clone.git("rev-parse", "HEAD").stdout.strip()
+    # What other lives have made must not come back in this one, whose ledger does not know it.
+    run_cache = clone.folder / ".dvc/cache/runs"
+    aside = run_cache.rename(run_cache.with_name("aside"))
     yield clone
     clone.git("reset", "--quiet", "--hard", first)
+    shutil.rmtree(run_cache, ignore_errors=True)
+    aside.rename(run_cache)
 
 
 @pytest.mark.parametrize(
