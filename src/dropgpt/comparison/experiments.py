@@ -85,17 +85,16 @@ def made_by(chain: Chain) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for record in chain.values():
         found |= flatten(record["params"])
-    for stage in ("train", "evaluate"):
-        if stage in chain:
-            found[f"code.{stage}"] = chain[stage]["code"][:8]
-    if "train" not in chain:  # a model from elsewhere, of which nothing else is known
-        found["weights"] = chain["evaluate"]["inputs"]["weights"][:8]
-    records = [chain[stage] for stage in ("train", "evaluate") if stage in chain]
-    made_in = [record["environment"] for record in records]
+    records = {stage: chain[stage] for stage in ("train", "evaluate") if stage in chain}
+    found |= {f"code.{stage}": record["code"][:8] for stage, record in records.items()}
+    first, *_ = records.values()
+    if "train" not in records:  # a model from elsewhere, of which nothing else is known
+        found["weights"] = first["inputs"]["weights"][:8]
+    made_in = [record["environment"] for record in records.values()]
     checksum = hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8]
-    place = "{device}, threads {threads}, {precision}".format(**made_in[0])
+    place = "{device}, threads {threads}, {precision}".format(**first["environment"])
     return found | {
-        "tokens": records[0]["inputs"]["tokens"][:8],
+        "tokens": first["inputs"]["tokens"][:8],
         "environment": f"{place} ({checksum})",
     }
 
@@ -124,8 +123,8 @@ def _notes(
     revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
 ) -> Iterator[str]:
     """A line where the revision's params.yaml is not what made its result."""
-    told = flatten({name: said.get(name) or {} for name in ("tokenize", "model", "train")})
-    told |= flatten({"evaluate": said.get("evaluate") or {}})
+    sections = ("tokenize", "model", "train", "evaluate")  # as the stages follow each other
+    told = flatten({name: said.get(name) or {} for name in sections})
     differing = [key for key in told if key in found and told[key] != found[key]]
     other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
     what = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
