@@ -41,6 +41,11 @@ class Clone:
         self.git("init", "--quiet", "--initial-branch", "main")
         self.commit()
 
+    @property
+    def run_cache(self) -> Path:
+        """By what came in, what each run of a stage has put out."""
+        return self.folder / ".dvc/cache/runs"
+
     def set(self, **sections: dict[str, Any]) -> None:
         """Change params.yaml as a user with an editor would."""
         yaml = YAML()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,13 +121,8 @@ def a_random_life(clone: Clone, seed: int, length: int) -> None:
 def life(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     monkeypatch.chdir(clone.folder)
     first = clone.git("rev-parse", "HEAD").stdout.strip()
-    # What other lives have made must not come back in this one, whose ledger does not know it.
-    run_cache = clone.folder / ".dvc/cache/runs"
-    aside = run_cache.rename(run_cache.with_name("aside"))
     yield clone
     clone.git("reset", "--quiet", "--hard", first)
-    shutil.rmtree(run_cache, ignore_errors=True)
-    aside.rename(run_cache)
 
 
 @pytest.mark.parametrize(
