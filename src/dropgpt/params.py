@@ -83,13 +83,17 @@ class Train(Section):
     dropout_switch_step: NonNegativeInt
     sampling: Literal["epoch", "random"]
     loss: Literal["all_tokens", "final_token"]
+    optimizer: Literal["muon", "adamw"]
     learning_rate: PositiveFloat
+    matrix_rate_factor: PositiveFloat
+    token_embedding_rate_factor: PositiveFloat
     warmup_steps: NonNegativeInt
     lr_schedule: Literal["constant", "linear", "cosine"]
     final_learning_rate: NonNegativeFloat
     beta1: Rate
     beta2: Rate
     weight_decay: NonNegativeFloat
+    weight_decay_biases_and_norms: NonNegativeFloat
     max_gradient_norm: PositiveFloat | None
     validation_interval: PositiveInt
     validation_windows: PositiveInt

@@ -20,6 +20,7 @@ from dropgpt.tokens.batches import batch_starts, spread_starts, windows
 from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
 
@@ -79,16 +80,11 @@ def train(
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
         model = initialised(model_params, params.seed).to(device).train()
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            betas=(params.beta1, params.beta2),
-            weight_decay=params.weight_decay,
-            fused=True,
-        )
+        optimizers = Optimizers(model, params, dtype)
         steps: list[Row] = []
         validations: list[Row] = []
         if state := checkpoint.load():
-            steps, validations = restore(state, model, optimizer)
+            steps, validations = restore(state, model, optimizers)
             print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
         with progress(
             "train",
@@ -116,14 +112,11 @@ def train(
                 # Only here, between gradient and update, are the weights known to be good.
                 reason = asked_to_leave()
                 if reason or checkpoint.due():
-                    checkpoint.save(state_of(model, optimizer, steps, validations), step)
+                    checkpoint.save(state_of(model, optimizers, steps, validations), step)
                 if reason:
                     raise _interrupted(reason, step, params.steps)
                 rate = learning_rate(params, step)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                optimizers.step(rate)
                 steps.append((step, loss, rate, norm))
                 bar.set_postfix_str(
                     f"step {step + 1}, loss {loss:.3f}, held-out {validations[-1][1]:.3f}",
@@ -134,7 +127,7 @@ def train(
             validations.append((params.steps, last))
             _check_not_run_away(validations)
         # So that what fails from here on, on a full disk say, costs no training.
-        checkpoint.save(state_of(model, optimizer, steps, validations), params.steps)
+        checkpoint.save(state_of(model, optimizers, steps, validations), params.steps)
         if reason := asked_to_leave():
             raise _interrupted(reason, params.steps, params.steps)
     return Result(
