@@ -19,6 +19,7 @@ from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
+from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
 
 TOKENS = Path("data/tokens")
@@ -79,11 +80,19 @@ def evaluate(params: Params) -> None:
     if summaries["held-out"]["perplexity"] is None:
         loss = summaries["held-out"]["loss"]
         print(f"evaluate: the loss is {loss:.3g} nats: its perplexity is null", file=sys.stderr)
-    unigram = evaluation.unigram_loss(tokens.train, tokens.held_out)
+    yardsticks: dict[str, float] = {}
+    tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
+    for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
+        loss = yardstick(tokens.train, tokens.held_out)
+        yardsticks |= {
+            f"{name}_loss": loss,
+            f"{name}_perplexity": math.exp(loss),
+            f"{name}_bits_per_byte": loss / math.log(2) * tokens_per_byte,
+        }
     write_json(
         Path("metrics/evaluate.json"),
         summaries.pop("held-out")
-        | {"unigram_loss": unigram, "unigram_perplexity": math.exp(unigram)}
+        | yardsticks
         | ({"extra_corpora": summaries} if summaries else {}),
     )
 

@@ -1,14 +1,12 @@
 """The benchmarks still run; how fast, no test asks."""
 
-import math
 import re
 
 import pytest
 
-from benchmarks import kneser_ney, models, work
+from benchmarks import models, work
 from benchmarks.__main__ import ROWS
 from conftest import params_with
-from dropgpt.tokens.vocabulary import N_VOCAB
 
 # The last three do what other names do with another stage.
 LONG = ("nanogpt", "compiled", "repro", "ten times", "evaluate stage", "start train", "start eval")
@@ -39,11 +37,3 @@ def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_row_names_work_that_there_is() -> None:
     for row in ROWS:
         assert {row.ours, row.peer or row.ours} <= {*work.WORK}
-
-
-def test_kneser_ney_by_hand() -> None:
-    """Of 1 2 1 3, three tokens have one kind of token before them; after 1 come two, once each."""
-    one = (1 - 0.8) / 3 + 0.8 * 3 / 3 / N_VOCAB
-    two_after_one = (1 - 0.8) / 2 + 0.8 * 2 / 2 * one
-    expected = -(math.log(one) + math.log(two_after_one)) / 2
-    assert kneser_ney.loss([1, 2, 1, 3], [1, 2], order=2) == pytest.approx(expected)

@@ -16,7 +16,6 @@ from dropgpt.evaluation import (
     perplexity,
     plan,
     summary,
-    unigram_loss,
 )
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_torch
@@ -169,18 +168,3 @@ def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
         found = perplexity(documents.nats, documents.tokens, evaluate)
         hits += found["perplexity_95_low"] <= math.exp(3) <= found["perplexity_95_high"]
     assert 180 <= hits <= 198  # of 200; 190 expected, less a little for 60 documents
-
-
-def test_the_unigram_loss_is_the_exact_sum() -> None:
-    """So that its last digit is the same on every processor."""
-    random = np.random.default_rng(1)
-    training, held_out = (random.integers(0, N_VOCAB, n).astype(np.uint16) for n in (9999, 999))
-    seen = [int(n) + 1 for n in np.bincount(training, minlength=N_VOCAB)]
-    terms = [-math.log(seen[token] / sum(seen)) for token in held_out.tolist()]
-    assert unigram_loss(training, held_out) == pytest.approx(math.fsum(terms) / 999, rel=1e-15)
-
-
-def test_unigram_loss_is_laplace_smoothed() -> None:
-    training = np.array([1, 1, 1, 2], dtype=np.uint16)
-    expected = -(math.log(4 / (4 + N_VOCAB)) + math.log(1 / (4 + N_VOCAB))) / 2
-    assert unigram_loss(training, np.array([1, 9], dtype=np.uint16)) == pytest.approx(expected)

@@ -21,7 +21,7 @@ from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
 from dropgpt.randomness import generator, seed_torch
-from dropgpt.tokens.tensor import Tokens, count
+from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 Losses = npt.NDArray[np.float32]
@@ -214,23 +214,6 @@ def _exp(loss: float | None) -> float | None:
         return None if loss is None else math.exp(loss)
     except OverflowError:
         return None
-
-
-def unigram_loss(training: Tokens, held_out: Tokens) -> float:
-    """Mean loss in nats of the model that knows only how often each token occurs in `training`.
-
-    Each token of the vocabulary counts once more than it occurs (Laplace), so that none is
-    impossible.
-    """
-    seen = count(training) + 1
-    held = count(held_out)
-    total = int(seen.sum())
-    # fsum: a dot product adds up in an order that depends on the processor.
-    return math.fsum(
-        n * -math.log(times / total)
-        for n, times in zip(held.tolist(), seen.tolist(), strict=True)
-        if n
-    ) / len(held_out)
 
 
 def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:

@@ -1,5 +1,5 @@
-import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,44 @@ from dropgpt.errors import UserError
 
 @pytest.fixture(scope="module")
 def articles() -> list[Document]:
+    """Openings, then the sections of whole articles."""
     return list(corpus.documents(data(source="wikipedia")))
 
 
 def test_wikipedia_has_the_documented_size(articles: list[Document]) -> None:
-    assert len(articles) == 1561
-    assert 2_600_000 < sum(len(document.text) for document in articles) < 2_700_000
-    assert all(len(document.text) >= 200 for document in articles)
+    openings, sections = articles[:-1561], articles[-1561:]
+    assert len(openings) == 9987
+    assert {document.id.split("#")[-1] for document in openings} == {"opening"}
+    assert 4_600_000 < sum(len(document.text) for document in openings) < 5_000_000
+    assert 2_600_000 < sum(len(document.text) for document in sections) < 2_700_000
+    assert all(len(document.text) >= 200 for document in sections)
 
 
 def test_wikipedia_documents_belong_to_articles(articles: list[Document]) -> None:
     assert len({document.id for document in articles}) == len(articles)
-    assert articles[0].id == "Anarchism#1"
-    assert articles[0].text.startswith("Anarchism is a political philosophy that advocates")
+    assert articles[0].id == "20th-century classical music#opening"
+    assert articles[9987].id == "Anarchism#1"
+    assert articles[9987].text.startswith("Anarchism is a political philosophy that advocates")
     for document in articles:
-        assert re.fullmatch(re.escape(document.source) + r"#\d+", document.id)
+        assert re.fullmatch(re.escape(document.source) + r"#(\d+|opening)", document.id)
+
+
+def test_no_opening_is_of_an_article_that_is_there(articles: list[Document]) -> None:
+    assert not {d.source for d in articles[:9987]} & {d.source for d in articles[9987:]}
+
+
+def test_openings_share_no_passages_with_what_is_held_out(articles: list[Document]) -> None:
+    """No document has more than 2% of its runs of eight words in the ten last articles."""
+
+    def runs(document: Document) -> list[tuple[str, ...]]:
+        words = document.text.split()
+        return [tuple(words[i : i + 8]) for i in range(len(words) - 7)]
+
+    last = list(dict.fromkeys(document.source for document in articles))[-10:]
+    held_out = {run for d in articles[9987:] if d.source in last for run in runs(d)}
+    for document in articles[:9987]:
+        own = runs(document)
+        assert sum(run in held_out for run in own) <= 0.02 * len(own), document
 
 
 def test_wikipedia_is_prose(articles: list[Document]) -> None:
@@ -43,21 +66,22 @@ def test_wikipedia_is_the_same_each_time(articles: list[Document]) -> None:
     assert list(wikipedia.documents()) == articles
 
 
-def test_a_damaged_wikipedia_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged = tmp_path / "enwiki.bz2"
-    content = bytearray(wikipedia._wikipedia_path().read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.write_bytes(content)
-    monkeypatch.setattr(wikipedia, "_wikipedia_path", lambda: damaged)
+@pytest.mark.parametrize("name", ["ARTICLES", "OPENINGS"])
+def test_a_damaged_wikipedia_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = getattr(wikipedia, name)
+    monkeypatch.setattr(wikipedia, name, replace(part, sha256="0" * 64))
     with pytest.raises(UserError) as error:
         next(wikipedia.documents())
-    assert str(damaged) in message(error)
-    assert wikipedia.WIKIPEDIA_SHA256 in message(error)
-    assert hashlib.sha256(content).hexdigest() in message(error)
-    assert "pip install --force-reinstall gensim==" in message(error)
+    assert Path(part.path).name in message(error)
+    assert f"sha256 is {part.sha256}, not {'0' * 64}" in message(error)
+    assert f"pip install --force-reinstall {part.package}==" in message(error)
 
 
-def test_a_missing_wikipedia_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wikipedia, "_wikipedia_path", lambda: tmp_path / "enwiki.bz2")
+def test_a_missing_wikipedia_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = wikipedia.ARTICLES
+    monkeypatch.setattr(wikipedia, "ARTICLES", replace(part, path="gensim/enwiki.bz2"))
     with pytest.raises(UserError, match=r"enwiki\.bz2: No such file.*force-reinstall gensim"):
+        next(wikipedia.documents())
+    monkeypatch.setattr(wikipedia, "ARTICLES", replace(part, package="no-such-package"))
+    with pytest.raises(UserError, match=r"no-such-package, .* run `pip install no-such-package`"):
         next(wikipedia.documents())
