@@ -44,16 +44,20 @@ BASE: Changes = {
     "model.dropout": 0.0,
     "train.steps": 960,
     "train.batch_size": 4,
+    "train.optimizer": "adamw",
     "train.learning_rate": 1e-3,
+    "train.matrix_rate_factor": 1.0,
+    "train.token_embedding_rate_factor": 1.0,
     "train.lr_schedule": "constant",
     "train.weight_decay": 0.0,
+    "train.weight_decay_biases_and_norms": 0.0,
     "train.validation_interval": 48,
     "train.validation_windows": 32,
     "evaluate.stride": 128,
     "evaluate.dropout_passes": 8,
     "runtime.threads": 1,  # a run for each core gets further than a core more for each run
 }
-ONE_EPOCH: Changes = {"train.tokens": 491_520}  # nearly all that the default corpus has
+ONE_EPOCH: Changes = {"train.tokens": 491_520}  # read once in so many steps
 MANY_EPOCHS: Changes = {"train.tokens": 61_440}  # 8 epochs
 LAST_TOKEN: Changes = {
     "train.loss": "final_token",
@@ -63,7 +67,10 @@ LAST_TOKEN: Changes = {
 RATES = (0.1, 0.2, 0.4)
 RATE = 0.2  # where only one is tried
 SITES = ("embedding", "attention", "attention_output", "mlp")
-WEIGHT_DECAY = 1.0  # at 0.1 the weights would shrink by a tenth in so few steps
+WEIGHT_DECAY: Changes = {  # at 0.1 the weights would shrink by a tenth in so few steps
+    "train.weight_decay": 1.0,
+    "train.weight_decay_biases_and_norms": 1.0,
+}
 
 
 def many(rate: float) -> str:
@@ -79,9 +86,8 @@ VARIANTS: dict[str, Changes] = {
     **{one(rate): ONE_EPOCH | {"model.dropout": rate} for rate in RATES},
     many(0): MANY_EPOCHS,
     one(0): ONE_EPOCH,
-    "weight decay, p 0": MANY_EPOCHS | {"train.weight_decay": WEIGHT_DECAY},
-    f"weight decay, p {RATE}": MANY_EPOCHS
-    | {"train.weight_decay": WEIGHT_DECAY, "model.dropout": RATE},
+    "weight decay, p 0": MANY_EPOCHS | WEIGHT_DECAY,
+    f"weight decay, p {RATE}": MANY_EPOCHS | WEIGHT_DECAY | {"model.dropout": RATE},
     "with replacement": MANY_EPOCHS | {"train.sampling": "random", "model.dropout": RATE},
     "linear up": MANY_EPOCHS | {"train.dropout_schedule": "linear_up", "model.dropout": RATE},
     "early only": MANY_EPOCHS

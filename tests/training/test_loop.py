@@ -231,13 +231,19 @@ def test_a_training_stopped_at_its_last_validation_is_kept(monkeypatch: pytest.M
     assert same(run(checkpoint=checkpoint), run())
 
 
-@pytest.mark.parametrize("sampling", ["epoch", "random"])
-def test_a_training_stopped_at_each_step_ends_as_if_it_had_not_been(sampling: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"sampling": "epoch"}, {"sampling": "random"}, {"optimizer": "adamw"}],
+    ids=str,
+)
+def test_a_training_stopped_at_each_step_ends_as_if_it_had_not_been(
+    changes: dict[str, Any],
+) -> None:
     checkpoint = Forgotten()
     for step in range(4):
         with stopped_at(step):
-            run(checkpoint=checkpoint, sampling=sampling)
-    assert same(run(checkpoint=checkpoint, sampling=sampling), run(sampling=sampling))
+            run(checkpoint=checkpoint, **changes)
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))
 
 
 def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:

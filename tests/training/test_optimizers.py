@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import params_with
+from dropgpt.model.gpt import GPT
+from dropgpt.params import Train
+from dropgpt.training.optimizers import Muon, Optimizers, orthogonal
+
+SHAPES = [(12, 4), (4, 12), (8, 8), (16, 4)]
+
+
+def train_params(**changes: Any) -> Train:
+    return params_with(train=changes).train
+
+
+def with_gradients(model: GPT) -> GPT:
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return model
+
+
+def moved(make_gpt: Callable[..., GPT], **changes: Any) -> dict[str, torch.Tensor]:
+    """By how much one step moves each parameter, at a rate of 0.01."""
+    model = with_gradients(make_gpt())
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    Optimizers(model, train_params(**changes), torch.float32).step(0.01)
+    assert all(p.grad is None for p in model.parameters())
+    return {name: p.detach() - before[name] for name, p in model.named_parameters()}
+
+
+def test_muon_is_that_of_torch() -> None:
+    """Bit for bit, where it multiplies in bfloat16, too."""
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) for shape in SHAPES]
+    ours = [nn.Parameter(matrix.clone()) for matrix in matrices]
+    theirs = [nn.Parameter(matrix.clone()) for matrix in matrices]
+    group = {"params": ours, "lr": 0.01, "rate_factor": 1.0}
+    muons = [
+        Muon([group], weight_decay=0.1, dtype=torch.bfloat16),
+        torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for muon in muons:
+            muon.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_singular_values_become_about_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix, torch.float32)
+    values = (u.T @ found @ v.T).diagonal()
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    assert (found - u @ values.diag() @ v).abs().max() < 1e-4
+
+
+def test_one_rate_and_one_decay_are_plain_adamw(make_gpt: Callable[..., GPT]) -> None:
+    """As the reference experiment has it; bit for bit."""
+    ours, plain = with_gradients(make_gpt()), with_gradients(make_gpt())
+    one = train_params(
+        optimizer="adamw",
+        matrix_rate_factor=1.0,
+        token_embedding_rate_factor=1.0,
+        weight_decay=0.01,
+        weight_decay_biases_and_norms=0.01,
+    )
+    Optimizers(ours, one, torch.float32).step(1e-3)
+    torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.01, fused=True).step()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_each_group_has_its_rate(make_gpt: Callable[..., GPT], optimizer: str) -> None:
+    factors = {"matrix_rate_factor": 2.0, "token_embedding_rate_factor": 3.0}
+    steps = moved(make_gpt, optimizer=optimizer, weight_decay=0.0, **factors)
+    for name, step in steps.items():
+        matrix = name.startswith("h.") and step.ndim == 2
+        factor = 2 if matrix else 3 if name == "wte.weight" else 1
+        # AdamW's first step is as long as the rate for each parameter; Muon's is a fifth of it.
+        length = 0.2 if matrix and optimizer == "muon" else 1
+        rms = step.square().mean().sqrt().item()
+        assert rms == pytest.approx(0.01 * factor * length, rel=0.2), name
+
+
+def test_biases_and_norms_decay_by_themselves(make_gpt: Callable[..., GPT]) -> None:
+    def decayed(**changes: Any) -> set[int]:
+        """How many dimensions the parameters have that decay."""
+        steps, free = moved(make_gpt, **changes), moved(make_gpt, **none)
+        return {step.ndim for name, step in steps.items() if not torch.equal(step, free[name])}
+
+    none = {"weight_decay": 0.0, "weight_decay_biases_and_norms": 0.0}
+    assert decayed(**none | {"weight_decay": 0.5}) == {2}
+    assert decayed(**none | {"weight_decay_biases_and_norms": 0.5}) == {1}
