@@ -38,7 +38,7 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     )
     assert len(pd.read_csv(clone.folder / "metrics/training.csv")) == TINY["train"]["steps"]
     samples = json.loads((clone.folder / "samples/samples.json").read_text())
-    assert len(samples) == 2 * 4
+    assert len(samples) == 3 * 4
     assert len(clone.metrics("sample")) == 4
 
 
