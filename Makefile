@@ -19,7 +19,7 @@ test: .venv/dropgpt-test  ## the tests
 
 test-slow: .venv/dropgpt-test  ## the tests that take minutes
 	python -m pytest -m slow
-	python -m pytest tests/test_properties.py tests/test_checkpoint.py --hypothesis-profile search
+	python -m pytest tests/test_properties.py tests/training/test_checkpoint.py --hypothesis-profile search
 
 bench: .venv/dropgpt-test  ## speed and memory, beside a peer's
 	python -m benchmarks
