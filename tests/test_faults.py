@@ -163,7 +163,7 @@ def test_a_checkpoint_is_not_for_another_training(clone: Clone, whole: Clone) ->
     ended(dvc)
     wait_for(lambda: not clone.processes())
     (kept,) = [name for name in checkpoints(clone) if name.endswith(".safetensors")]
-    loss = clone.folder / "src/dropgpt/loss.py"
+    loss = clone.folder / "src/dropgpt/model/loss.py"
     code = loss.read_text()
     corpus = clone.folder / "corpora/0.txt"
     text = corpus.read_text()
