@@ -31,6 +31,12 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert evaluate["perplexity"] == pytest.approx(math.exp(evaluate["loss"]))
     assert evaluate["perplexity_95_low"] < evaluate["perplexity"] < evaluate["perplexity_95_high"]
     assert evaluate["unigram_perplexity"] > 1
+    for yardstick in ("unigram", "trigram"):
+        loss = evaluate[f"{yardstick}_loss"]
+        assert evaluate[f"{yardstick}_perplexity"] == pytest.approx(math.exp(loss))
+        bits_a_nat = evaluate["bits_per_byte"] / evaluate["loss"]  # the same text for all
+        assert evaluate[f"{yardstick}_bits_per_byte"] == pytest.approx(loss * bits_a_nat)
+    assert evaluate["trigram_loss"] < evaluate["unigram_loss"]
     documents = pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
     assert documents.nats.sum() / documents.tokens.sum() == pytest.approx(evaluate["loss"])
     assert {"loss", "validation_loss", "best_validation_loss", "best_step"} <= set(

@@ -1,5 +1,7 @@
+import hashlib
 import re
 from dataclasses import replace
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -67,13 +69,20 @@ def test_wikipedia_is_the_same_each_time(articles: list[Document]) -> None:
 
 
 @pytest.mark.parametrize("name", ["ARTICLES", "OPENINGS"])
-def test_a_damaged_wikipedia_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_wikipedia_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     part = getattr(wikipedia, name)
-    monkeypatch.setattr(wikipedia, name, replace(part, sha256="0" * 64))
+    content = bytearray(Path(str(distribution(part.package).locate_file(part.path))).read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged = tmp_path / Path(part.path).name
+    damaged.write_bytes(content)
+    monkeypatch.setattr(wikipedia, name, replace(part, path=str(damaged)))
     with pytest.raises(UserError) as error:
         next(wikipedia.documents())
-    assert Path(part.path).name in message(error)
-    assert f"sha256 is {part.sha256}, not {'0' * 64}" in message(error)
+    assert str(damaged) in message(error)
+    assert part.sha256 in message(error)
+    assert hashlib.sha256(content).hexdigest() in message(error)
     assert f"pip install --force-reinstall {part.package}==" in message(error)
 
 
