@@ -8,6 +8,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.model.gpt import GPT, Block
 from dropgpt.params import Evaluate, Params, Runtime, load
-from dropgpt.randomness import seed_torch
+from dropgpt.randomness import seed_dropout
 from dropgpt.tokens import tensor
 from dropgpt.tokens.tensor import Tokens, TokenTensor
 from dropgpt.training import checkpoint
@@ -198,7 +199,7 @@ def sums(
         ids,
         plan(documents.tokens.to_numpy(), model.config.n_ctx, params.stride),
         params.batch_size,
-        before_batch=lambda batch: seed_torch(params.seed, "evaluation", f"left on/{batch}"),
+        before_batch=partial(seed_dropout, params.seed, "evaluation", 0, device=model.head.device),
     )
     return by_document(found, documents)
 

@@ -1,6 +1,8 @@
 """A model -> generations in samples/, at each temperature"""
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +13,7 @@ from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
+from dropgpt.machine.threads import in_threads
 from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
@@ -30,23 +33,29 @@ def sample(params: Params) -> None:
                 f"model's context of {model.config.n_ctx}: shorten it"
             )
 
-    pairs = [(text, temperature) for text in prompts for temperature in params.sample.temperatures]
-    generations = []
+    def written(pair: tuple[str, float]) -> dict[str, Any]:
+        text, temperature = pair
+        ids = generation.generate(model, prompts[text], temperature, params.sample)
+        return {
+            "prompt": text,
+            "temperature": temperature,
+            "text": encoding.decode(ids),
+            "tokens": ids,
+            "ended": len(ids) < params.sample.tokens,
+        }
+
+    pairs = list(product(prompts, params.sample.temperatures))
     with slot(device):
         model.to(device)
-        for text, temperature in progress(
-            "sample", "generations", params.runtime.log_interval, len(pairs), pairs
-        ):
-            ids = generation.generate(model, prompts[text], temperature, params.sample)
-            generations.append(
-                {
-                    "prompt": text,
-                    "temperature": temperature,
-                    "text": encoding.decode(ids),
-                    "tokens": ids,
-                    "ended": len(ids) < params.sample.tokens,
-                }
+        generations = list(
+            progress(
+                "sample",
+                "generations",
+                params.runtime.log_interval,
+                len(pairs),
+                in_threads(written, pairs),
             )
+        )
 
     made_from = provenance.read(folder) | provenance.record(
         "sample",

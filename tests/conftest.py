@@ -17,6 +17,8 @@ import hub
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.interruption import SIGNALS
+from dropgpt.machine.threads import number as number_of_threads
+from dropgpt.machine.threads import set_number
 from dropgpt.model.gpt import GPT, initialised
 from dropgpt.params import Data, DropoutSites, Model, Params
 
@@ -65,6 +67,14 @@ def tiny_model(**changes: Any) -> Model:
 def prepared() -> None:
     """The tests compute as the stages do."""
     prepare(params_with().runtime)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads there are to work on, for one test."""
+    before = number_of_threads()
+    yield set_number
+    set_number(before)
 
 
 @pytest.fixture

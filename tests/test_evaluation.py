@@ -18,7 +18,7 @@ from dropgpt.evaluation import (
     summary,
 )
 from dropgpt.model.gpt import GPT
-from dropgpt.randomness import seed_torch
+from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
@@ -111,7 +111,7 @@ def test_monte_carlo_averages_the_probabilities_of_passes_with_masks_of_their_ow
     evaluate = params_with(evaluate={"dropout_passes": 3}).evaluate
     passes = []
     for number in range(3):
-        seed_torch(evaluate.seed, "evaluation", f"{number}/0")
+        seed_dropout(evaluate.seed, "evaluation", number, range(1), torch.device("cpu"))
         passes.append(losses(model.train(), token, plan(np.array([1]), 32, 16), 1)[0])
     assert len({*passes}) == 3
     found = document_losses(model, token, one, evaluate)

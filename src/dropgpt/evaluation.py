@@ -5,7 +5,7 @@ the text instead of its tokens, so that models with other tokenizers can be comp
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from dropgpt.errors import UserError
+from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
-from dropgpt.randomness import generator, seed_torch
+from dropgpt.randomness import generator, seed_dropout
 from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
@@ -67,39 +68,44 @@ def losses(
     windows: list[Window],
     batch_size: int,
     advance: Callable[[int], Any] = lambda n: None,
-    before_batch: Callable[[int], Any] = lambda batch: None,
+    before_batch: Callable[[range], Any] = lambda windows: None,
 ) -> Losses:
     """Loss in nats of each token of the stream `tokens`, (len(tokens),), in float32.
 
     The model's mode is the caller's: eval to measure, train to leave dropout on. `advance` is
-    told how many tokens a batch has measured, `before_batch` the number of the batch to come.
+    told how many tokens a batch has measured, `before_batch` the numbers of the windows to come,
+    in the thread that will read them.
     """
     device = model.wte.weight.device
     result = np.full(len(tokens), np.nan, dtype=np.float32)
     inputs = np.roll(tokens, 1)  # what stands before target t is at t
     by_length = sorted(windows, key=lambda w: w.first - w.end)
+
+    def measure(numbers: range) -> int:
+        before_batch(numbers)
+        batch = by_length[numbers.start : numbers.stop]
+        width = batch[0].end - batch[0].first
+        # Padding stands to the right, where a causal model cannot see it.
+        rows = np.full((len(batch), width), END_OF_TEXT_ID, dtype=np.int64)
+        measured = np.zeros((len(batch), width), dtype=bool)
+        for row, w in enumerate(batch):
+            rows[row, : w.end - w.first] = inputs[w.first : w.end]
+            if w.opens:
+                rows[row, 0] = END_OF_TEXT_ID
+            measured[row, w.score - w.first : w.end - w.first] = True
+        targets = np.concatenate([np.arange(w.score, w.end) for w in batch])
+        features = model.features(torch.from_numpy(rows).to(device))
+        found = token_losses(
+            features[torch.from_numpy(measured).to(device)],
+            model.head,
+            torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
+        )
+        result[targets] = found.cpu().numpy()
+        return len(targets)
+
     with torch.no_grad():
-        for number, start in enumerate(range(0, len(by_length), batch_size)):
-            before_batch(number)
-            batch = by_length[start : start + batch_size]
-            width = batch[0].end - batch[0].first
-            # Padding stands to the right, where a causal model cannot see it.
-            rows = np.full((len(batch), width), END_OF_TEXT_ID, dtype=np.int64)
-            measured = np.zeros((len(batch), width), dtype=bool)
-            for row, w in enumerate(batch):
-                rows[row, : w.end - w.first] = inputs[w.first : w.end]
-                if w.opens:
-                    rows[row, 0] = END_OF_TEXT_ID
-                measured[row, w.score - w.first : w.end - w.first] = True
-            targets = np.concatenate([np.arange(w.score, w.end) for w in batch])
-            features = model.features(torch.from_numpy(rows).to(device))
-            found = token_losses(
-                features[torch.from_numpy(measured).to(device)],
-                model.head,
-                torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
-            )
-            result[targets] = found.cpu().numpy()
-            advance(len(targets))
+        for count in in_threads(measure, _parts(len(by_length), batch_size)):
+            advance(count)
     return result
 
 
@@ -113,13 +119,14 @@ def document_losses(
     """`documents` with three more columns, the sum over each one's tokens in nats.
 
     nats              in eval mode
-    nats_dropout_on   dropout as in training, with the masks of (seed, pass, batch): the mean of
+    nats_dropout_on   dropout as in training, with the masks of (seed, pass, window): the mean of
                       `dropout_passes`
     nats_monte_carlo  of the mean of the passes' probabilities (Gal and Ghahramani 2016)
     """
     lengths = documents.tokens.to_numpy()
     spans = np.array([lengths.sum()]) if params.across_documents else lengths
     windows = plan(spans, model.config.n_ctx, params.stride)
+    device = model.wte.weight.device
     model.eval()
     off = by_document(losses(model, tokens, windows, params.batch_size, advance), documents)
     model.train()
@@ -132,7 +139,7 @@ def document_losses(
             windows,
             params.batch_size,
             advance,
-            partial(_draw_masks_of, params.seed, number),
+            partial(seed_dropout, params.seed, "evaluation", number, device=device),
         )
         on += by_document(found, documents)
         np.logaddexp(likelihood, -found, out=likelihood)
@@ -154,10 +161,6 @@ def by_document(
     some = lengths > 0  # reduceat would give a document without tokens the next one's first loss
     sums[some] = np.add.reduceat(losses.astype(np.float64), begins[some])
     return sums
-
-
-def _draw_masks_of(seed: int, number: int, batch: int) -> None:
-    seed_torch(seed, "evaluation", f"{number}/{batch}")
 
 
 def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
@@ -221,15 +224,18 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
     was_training = model.training
     model.eval()
     device = model.wte.weight.device
-    total = 0.0
+
+    def nats(part: range) -> float:
+        rows = slice(part.start, part.stop)
+        features = model.features(inputs[rows].to(device)).flatten(0, 1)
+        found = token_losses(features, model.head, targets[rows].to(device).flatten())
+        return float(found.cpu().double().sum())
+
     with torch.no_grad():
-        for x, y in _parts(inputs, targets, batch_size):
-            features = model.features(x.to(device)).flatten(0, 1)
-            nats = token_losses(features, model.head, y.to(device).flatten())
-            total += float(nats.cpu().double().sum())
+        total = sum(in_threads(nats, _parts(len(inputs), batch_size)))
     model.train(was_training)
     return total / targets.numel()
 
 
-def _parts(inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(inputs.split(size), targets.split(size), strict=True)
+def _parts(n: int, size: int) -> list[range]:
+    return [range(start, min(start + size, n)) for start in range(0, n, size)]

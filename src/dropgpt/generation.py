@@ -34,14 +34,13 @@ def generate(
     text = list(prompt)
     with torch.inference_mode():
         cache = Cache(model) if use_cache else None
-        head = model.head.T.contiguous()  # a row times it is shared out to all CPU threads
         for u in uniform:
             if cache is not None and cache.length < len(text) <= n_ctx:
                 unread = text[cache.length :]
                 features = model.features(torch.tensor([unread], device=device), cache)
             else:
                 features = model.features(torch.tensor([text[-n_ctx:]], device=device))
-            z = features[0, -1] @ head
+            z = model.head @ features[0, -1]
             token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
             if token == END_OF_TEXT_ID:
                 break

@@ -5,6 +5,7 @@ processes draw what one would have drawn.
 """
 
 from hashlib import blake2b
+from threading import local
 from typing import Literal
 
 import numpy as np
@@ -23,13 +24,34 @@ def torch_generator(seed: int, purpose: Purpose, step: int | str = 0) -> torch.G
     return torch.Generator().manual_seed(_key(seed, purpose, step))
 
 
-def seed_torch(seed: int, purpose: Purpose, step: int | str = 0) -> None:
-    """Begin the stream that dropout draws from, on every device.
+class _Streams(local):
+    """What dropout draws from on a CPU, for each thread apart: a stream for each window."""
 
-    Fused attention takes no generator of ours, only the process-wide one. Setting it at each
-    step makes the masks forget whatever was drawn before.
+    of_windows: tuple[np.random.SFC64, ...] = ()
+
+
+_streams = _Streams()
+
+
+def seed_dropout(
+    seed: int, purpose: Purpose, step: int, windows: range, device: torch.device
+) -> None:
+    """Begin the streams that dropout draws from, for those windows of a batch read next.
+
+    On a CPU each window has one of its own, so that its masks are the same whatever windows are
+    read with it, and in whichever thread. Elsewhere fused attention takes no generator of ours,
+    only the process-wide one; setting it makes the masks forget whatever was drawn before.
     """
-    torch.manual_seed(_key(seed, purpose, step))
+    if device.type == "cpu":
+        key = _key(seed, purpose, step)
+        _streams.of_windows = tuple(np.random.SFC64([key, window]) for window in windows)
+    else:
+        torch.manual_seed(_key(seed, purpose, f"{step}/{windows.start}"))
+
+
+def dropout_streams() -> tuple[np.random.SFC64, ...]:
+    """One for each window, where this thread's last call of `seed_dropout` began them."""
+    return _streams.of_windows
 
 
 def _key(seed: int, purpose: Purpose, step: int | str) -> int:

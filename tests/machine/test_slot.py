@@ -50,8 +50,8 @@ def test_a_killed_job_gives_its_slot_back(tmp_path: Path) -> None:
 def test_a_cpu_serves_as_many_jobs_as_it_has_cores_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, jobs: int
 ) -> None:
-    monkeypatch.setattr("dropgpt.machine.slot.CORES", cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr("dropgpt.machine.threads.CORES", cores)
+    monkeypatch.setattr("dropgpt.machine.threads.number", lambda: 2)
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits", pytrace=False))
 
     def take(more: int) -> None:

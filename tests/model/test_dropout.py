@@ -5,17 +5,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dropgpt.model import dropout
-from dropgpt.model.dropout import BLOCK, Dropout, attention, attention_dropping_keys, keep_mask
+from dropgpt.model.dropout import Dropout, attention, attention_dropping_keys, keep_mask
+from dropgpt.randomness import seed_dropout
+
+CPU = torch.device("cpu")
 
 
-def again(work: Callable[[], Tensor]) -> Tensor:
-    torch.manual_seed(7)
+def again(work: Callable[[], Tensor], windows: int = 5) -> Tensor:
+    seed_dropout(7, "dropout", 0, range(windows), CPU)
     return work()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_a_mask_drops_with_its_rate_and_the_scale_makes_up_for_it(rate: float) -> None:
+    seed_dropout(7, "dropout", 0, range(1000), CPU)
     keep, scale = keep_mask((1000, 1000), rate)
     assert keep.float().mean().item() == pytest.approx(1 - rate, abs=0.002)
     assert scale == pytest.approx(1 / (1 - rate), rel=2e-5 / (1 - rate))
@@ -24,24 +27,34 @@ def test_a_mask_drops_with_its_rate_and_the_scale_makes_up_for_it(rate: float) -
 
 
 def test_a_rate_near_one_still_keeps_something() -> None:
+    seed_dropout(7, "dropout", 0, range(1000), CPU)
     keep, scale = keep_mask((1000, 1000), 1 - 1e-9)
     assert 0 < keep.sum() < 60
     assert scale == 65536
 
 
-def test_a_mask_is_a_function_of_torchs_seed_and_not_of_the_threads() -> None:
-    shape = (3, BLOCK - 1)
-    threads = torch.get_num_threads()
-    found = again(lambda: keep_mask(shape, 0.5)[0])
-    torch.set_num_threads(threads + 1)
-    other = again(lambda: keep_mask(shape, 0.5)[0])
-    torch.set_num_threads(threads)
-    assert torch.equal(found, other)
-    assert not torch.equal(found, keep_mask(shape, 0.5)[0])
-    parts = [*found.flatten().split(BLOCK)[:2], found[0, 1:]]
-    for a, b in ((0, 1), (0, 2)):  # no two blocks, and no neighbours, are alike
-        n = min(len(parts[a]), len(parts[b]))
-        assert (parts[a][:n] == parts[b][:n]).float().mean().item() == pytest.approx(0.5, abs=0.01)
+def test_no_two_masks_are_alike() -> None:
+    seed_dropout(7, "dropout", 0, range(3), CPU)
+    first, second = (keep_mask((3, 1 << 18), 0.5)[0] for _ in range(2))
+    pairs = [(first, second), (first[0], first[1]), (first[0, 1:], first[0, :-1])]
+    for a, b in pairs:  # one site and the next, one window and the next, neighbours
+        assert (a == b).float().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_mask_is_that_of_its_windows_alone() -> None:
+    """An odd number of elements leaves random bits over, which the next mask must not use."""
+    shapes = [(5, 3, 7), (5, 9), (5, 1, 1)]
+    seed_dropout(7, "dropout", 0, range(5), CPU)
+    whole = [keep_mask(shape, 0.5)[0] for shape in shapes]
+    seed_dropout(7, "dropout", 0, range(2, 4), CPU)
+    for shape, mask in zip(shapes, whole, strict=True):
+        assert torch.equal(keep_mask((2, *shape[1:]), 0.5)[0], mask[2:4])
+
+
+def test_streams_for_other_windows_are_refused() -> None:
+    seed_dropout(7, "dropout", 0, range(2), CPU)
+    with pytest.raises(RuntimeError, match="dropout of 3 windows where seed_dropout has begun 2"):
+        keep_mask((3, 4), 0.5)
 
 
 def test_dropout_is_the_plain_one_of_the_same_mask() -> None:
@@ -50,7 +63,7 @@ def test_dropout_is_the_plain_one_of_the_same_mask() -> None:
     layer = Dropout(0.3)
     y = again(lambda: layer(x))
     y.backward(dy)
-    torch.manual_seed(7)
+    seed_dropout(7, "dropout", 0, range(5), CPU)
     keep, scale = keep_mask(x.shape, 0.3)
     assert torch.equal(y, x * keep * scale)
     assert torch.equal(x.grad, dy * keep * scale)
@@ -66,25 +79,19 @@ def plain(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> Tensor
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=str
 )
-@pytest.mark.parametrize(("scores", "queries"), [(1, 7), (3 * 24 * 8, 8), (1 << 19, 64)])
-def test_attention_with_dropout_and_its_gradients_are_the_plain_ones(
-    monkeypatch: pytest.MonkeyPatch,
-    scores: int,
-    queries: int,
-    dtype: torch.dtype,
-    tolerance: float,
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_attention_and_its_gradients_are_the_plain_ones(
+    rate: float, dtype: torch.dtype, tolerance: float
 ) -> None:
-    monkeypatch.setattr(dropout, "SCORES", scores)
-    monkeypatch.setattr(dropout, "QUERIES", queries)
     random = torch.Generator().manual_seed(0)
     # As the model gives them: three views of one tensor.
     qkv = torch.randn(5, 24, 3, 2, 8, generator=random).permute(2, 0, 3, 1, 4)
     dy = torch.randn(5, 2, 24, 8, generator=random)
     ours = [x.to(dtype).requires_grad_() for x in qkv]
-    y = again(lambda: attention(*ours, 0.2, is_causal=True))
+    y = again(lambda: attention(*ours, rate, is_causal=True))
     y.backward(dy.to(dtype))
-    torch.manual_seed(7)
-    keep, scale = keep_mask((5, 2, 24, 24), 0.2)
+    seed_dropout(7, "dropout", 0, range(5), CPU)
+    keep, scale = keep_mask((5, 2, 24, 24), rate)
     exact = [x.detach().double().requires_grad_() for x in ours]
     expected = plain(*exact, keep, scale)
     expected.backward(dy.double())
@@ -93,7 +100,7 @@ def test_attention_with_dropout_and_its_gradients_are_the_plain_ones(
         assert (found - wanted).norm() < tolerance * wanted.norm()
 
 
-def test_attention_without_dropout_is_torchs_own() -> None:
+def test_attention_without_dropout_and_gradients_is_torchs_own() -> None:
     q, k, v = torch.randn(3, 2, 2, 8, 4)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert torch.equal(attention(q, k, v, 0.0, is_causal=True), expected)
@@ -107,6 +114,7 @@ def test_dropped_keys_are_out_of_sight_and_the_others_share_the_weight(device: s
         pytest.skip("no CUDA device")
     q, k = torch.randn(2, 50, 2, 16, 8, device=device)
     values = torch.eye(16, device=device).expand(50, 2, 16, 16)  # what comes out are the weights
+    seed_dropout(7, "dropout", 0, range(50), torch.device(device))
     weights = attention_dropping_keys(q, k, values, 0.3)
     assert torch.allclose(weights.sum(-1), torch.ones((), device=device))
     seen = weights > 0

@@ -1,6 +1,6 @@
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,9 +15,9 @@ from conftest import message, params_with
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.machine.interruption import Interrupted
-from dropgpt.randomness import seed_torch
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.gradients import set_gradients
 from dropgpt.training.loop import Result, outcome, train
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import State
@@ -46,16 +46,16 @@ class Forgotten(Checkpoint):
 def stopped_at(step: int) -> Iterator[None]:
     """The signal comes in the middle of step `step`."""
 
-    def seed(seed: int, purpose: Any, now: Any) -> None:
-        seed_torch(seed, purpose, now)
-        if now == step:
+    def with_signal(*arguments: Any) -> torch.Tensor:
+        if arguments[3] == step:
             signal.raise_signal(signal.SIGTERM)
+        return set_gradients(*arguments)
 
     with (
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(Interrupted, match=f"SIGTERM after step {step} of [46], saved"),
     ):
-        patch.setattr("dropgpt.training.loop.seed_torch", seed)
+        patch.setattr("dropgpt.training.loop.set_gradients", with_signal)
         yield
 
 
@@ -136,9 +136,19 @@ def test_the_seed_alone_decides() -> None:
 @pytest.mark.parametrize("micro_batch_size", [1, 3])
 @pytest.mark.parametrize("loss", ["all_tokens", "final_token"])
 def test_micro_batches_add_up_to_the_batch(micro_batch_size: int, loss: str) -> None:
-    whole = run(model={"dropout": 0.0}, loss=loss)
-    parts = run(model={"dropout": 0.0}, loss=loss, micro_batch_size=micro_batch_size)
+    whole = run(loss=loss)
+    parts = run(loss=loss, micro_batch_size=micro_batch_size)
     pd.testing.assert_frame_equal(whole.steps, parts.steps, rtol=1e-4)
+
+
+def test_the_number_of_threads_changes_rounding_only(threads: Callable[[int], None]) -> None:
+    """The masks, too, are the same."""
+    found = []
+    for number in (1, 2, 3, 7):
+        threads(number)
+        found.append(run(optimizer="adamw", micro_batch_size=3).steps)
+        assert found[-1].equals(run(optimizer="adamw", micro_batch_size=3).steps)
+        pd.testing.assert_frame_equal(found[0], found[-1], rtol=1e-4)
 
 
 def test_bfloat16_stays_near_float32() -> None:
@@ -286,7 +296,7 @@ def test_out_of_memory_names_what_to_lower(
     def full(*_: Any) -> float:
         raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("dropgpt.training.loop._backward", full)
+    monkeypatch.setattr("dropgpt.training.loop.set_gradients", full)
     with pytest.raises(UserError) as error:
         run(micro_batch_size=3)
     assert "train, on cpu: out of memory; train.batch_size is 4" in message(error)
@@ -311,7 +321,7 @@ def test_a_part_shorter_than_a_window() -> None:
 
 
 def test_a_gradient_that_is_not_finite_stops_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda _: torch.tensor(math.inf))
     with pytest.raises(UserError, match=r"at step 0 the loss is .* gradient's norm is inf"):
         run()
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from dropgpt.errors import UserError
+from dropgpt.machine import threads
 from dropgpt.params import Runtime
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
@@ -23,13 +24,14 @@ def prepare(runtime: Runtime) -> torch.device:
     Raises UserError where the device is not there.
     """
     _keep_freed_memory()
+    # Large tensors in pages of 2 MB, where Linux has them: walking through pages of 4 kB takes
+    # a tenth of a step. Torch reads this when it first allocates.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only so
     # What use_deterministic_algorithms(True) does, without its import of torch's compiler.
     torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory that it did not write; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Told a number, MKL no longer chooses one from call to call.
-    torch.set_num_threads(runtime.threads or torch.get_num_threads())
     # Where several threads at once make the first call of one of MKL's vector functions, a part
     # of its results may have half of their digits (github.com/pytorch/pytorch/issues/188792).
     for vector_function in (torch.exp, torch.log):
@@ -49,6 +51,7 @@ def prepare(runtime: Runtime) -> torch.device:
     }
     if not there[device.type]:
         raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
+    threads.set_number(runtime.threads if device.type == "cpu" else 1)
     return device
 
 
@@ -97,7 +100,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     packages = ("numpy", "pandas", "pyarrow", "safetensors", "scipy", "tiktoken")
     return {
         "device": f"{device.type}: {name}",
-        "threads": torch.get_num_threads(),
+        "threads": threads.number(),
         "precision": str(dtype).removeprefix("torch."),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

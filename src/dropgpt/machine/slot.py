@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from dropgpt.machine import threads
+
 # One folder for all copies of the project in which DVC runs experiments; DVC and git ignore it.
 FOLDER = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", "slots")
-CORES = torch.get_num_threads()  # as many as torch finds, before anybody sets a number
 PAUSE = 0.5  # seconds between two tries
 
 
@@ -27,7 +28,7 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
     A GPU is for one job at a time; a CPU is for as many as its cores have threads to give:
     on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null.
     """
-    slots = max(1, CORES // torch.get_num_threads()) if device.type == "cpu" else 1
+    slots = max(1, threads.CORES // threads.number()) if device.type == "cpu" else 1
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{device.type}-{device.index or 0}"
     locks = [FileLock(folder / f"{name}-{number}.lock") for number in range(slots)]

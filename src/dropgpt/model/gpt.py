@@ -152,13 +152,22 @@ class GPT(nn.Module):
         Apart from `forward` because a loss need not hold all logits at once. With a cache, which
         must be empty or followed by a single token, positions go on from its length.
         """
-        start = cache.length if cache is not None else 0
-        positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
-        x = self.dropout(self.wte(tokens) + self.wpe(positions))
-        for block in self.h:
-            x = block(x, cache)
+        x = self.embedded(tokens, cache.length if cache is not None else 0)
+        features = self.transformed(x, cache)
         if cache is not None:
             cache.length += tokens.size(1)
+        return features
+
+    def embedded(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """The sum of both embeddings, (batch, time, n_embd), of tokens at positions from start."""
+        positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
+        return self.wte(tokens) + self.wpe(positions)
+
+    def transformed(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """All between the embeddings and the head; x and result (batch, time, n_embd)."""
+        x = self.dropout(x)
+        for block in self.h:
+            x = block(x, cache)
         return self.ln_f(x) * self.logit_scale
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -12,19 +12,20 @@ from dropgpt.evaluation import window_loss
 from dropgpt.machine.hardware import enough_memory
 from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.progress import progress
+from dropgpt.machine.threads import number
 from dropgpt.model.gpt import GPT, initialised, scale_dropout
-from dropgpt.model.loss import cross_entropy
 from dropgpt.params import Model, Train
-from dropgpt.randomness import seed_torch
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
 from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.gradients import clip_gradients, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
 
 RUN_AWAY = 10  # times the loss of a uniform guess
+UNREAD = 10  # steps at most whose numbers are left on a GPU, so as not to wait for it at each
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def train(
     held_out_windows = windows(
         held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
     )
-    micro_batch_size = params.micro_batch_size or params.batch_size
+    micro_batch_size = len(micro_batches(params, params.batch_size, n_ctx, device)[0])
     batch_tokens = params.batch_size * n_ctx
     advice = (
         f"train.batch_size is {params.batch_size}, train.micro_batch_size "
@@ -82,6 +83,7 @@ def train(
         model = initialised(model_params, params.seed).to(device).train()
         optimizers = Optimizers(model, params, dtype)
         steps: list[Row] = []
+        unread: list[Row] = []  # the loss and the norm as tensors
         validations: list[Row] = []
         if state := checkpoint.load():
             steps, validations = restore(state, model, optimizers)
@@ -93,37 +95,43 @@ def train(
             total=params.steps * batch_tokens,
             initial=len(steps) * batch_tokens,
         ) as bar:
+            a_share = max(1, micro_batch_size // number())  # of windows, for a thread
             for step in range(len(steps), params.steps):
                 if step % params.validation_interval == 0:
-                    found = _validate(model, held_out_windows, micro_batch_size, step)
+                    found = _validate(model, held_out_windows, a_share, step)
                     validations.append((step, found))
                     _check_not_run_away(validations)
                 starts = batch_starts(
                     len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
                 )
                 batch = windows(training, starts, n_ctx)
-                seed_torch(params.seed, "dropout", step)
                 scale_dropout(model, dropout_factor(params, step))
-                loss = _backward(model, batch, micro_batch_size, params.loss, dtype)
-                norm = torch.nn.utils.clip_grad_norm_(
-                    model.parameters(), params.max_gradient_norm or math.inf
-                ).item()
-                _check_finite(step, {"loss": loss, "gradient's norm": norm})
-                # Only here, between gradient and update, are the weights known to be good.
+                rate = learning_rate(params, step)
+                loss = set_gradients(model, batch, params, step, dtype)
+                unread.append((step, loss, rate, clip_gradients(model, params.max_gradient_norm)))
                 reason = asked_to_leave()
-                if reason or checkpoint.due():
-                    checkpoint.save(state_of(model, optimizers, steps, validations), step)
+                save = reason or checkpoint.due()
+                if (
+                    save
+                    or device.type == "cpu"
+                    or len(unread) == UNREAD
+                    or step + 1 == params.steps
+                ):
+                    steps += _read(unread)
+                    unread = []
+                    bar.set_postfix_str(
+                        f"step {step + 1}, loss {steps[-1][1]:.3f}, "
+                        f"held-out {validations[-1][1]:.3f}",
+                        refresh=False,
+                    )
+                # Only here, between gradient and update, are the weights known to be good.
+                if save:
+                    checkpoint.save(state_of(model, optimizers, steps[:step], validations), step)
                 if reason:
                     raise _interrupted(reason, step, params.steps)
-                rate = learning_rate(params, step)
-                optimizers.step(rate)
-                steps.append((step, loss, rate, norm))
-                bar.set_postfix_str(
-                    f"step {step + 1}, loss {loss:.3f}, held-out {validations[-1][1]:.3f}",
-                    refresh=False,
-                )
+                optimizers.step(step, rate)
                 bar.update(batch_tokens)
-            last = _validate(model, held_out_windows, micro_batch_size, params.steps)
+            last = _validate(model, held_out_windows, a_share, params.steps)
             validations.append((params.steps, last))
             _check_not_run_away(validations)
         # So that what fails from here on, on a full disk say, costs no training.
@@ -155,26 +163,14 @@ def outcome(result: Result) -> dict[str, float]:
     }
 
 
-def _backward(
-    model: GPT,
-    batch: tuple[torch.Tensor, torch.Tensor],
-    micro_batch_size: int,
-    kind: str,
-    dtype: torch.dtype,
-) -> float:
-    """Add the gradients of the batch's mean loss, which is returned, one micro-batch at a time."""
-    device = model.wte.weight.device
-    inputs, targets = batch
-    measured = slice(None) if kind == "all_tokens" else slice(-1, None)
-    n = targets[:, measured].numel()
-    total = 0.0
-    for x, y in zip(inputs.split(micro_batch_size), targets.split(micro_batch_size), strict=True):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            features = model.features(x.to(device))[:, measured].flatten(0, 1)
-        nats = cross_entropy(features, model.head, y[:, measured].flatten().to(device), dtype)
-        (nats / n).backward()
-        total += nats.item()
-    return total / n
+def _read(unread: list[Row]) -> list[Row]:
+    """The same as numbers, all fetched at once. Raises UserError where one is not finite."""
+    found = torch.stack([value for _, loss, _, norm in unread for value in (loss, norm)]).tolist()
+    read = []
+    for (step, _, rate, _), loss, norm in zip(unread, found[::2], found[1::2], strict=True):
+        _check_finite(step, {"loss": loss, "gradient's norm": norm})
+        read.append((step, loss, rate, norm))
+    return read
 
 
 def _validate(

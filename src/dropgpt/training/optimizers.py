@@ -1,98 +1,145 @@
 """Which optimizer moves which parameters, at which rate and with which decay."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from dropgpt.machine.threads import in_threads, number
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
 
+EPSILON = 1e-8  # of AdamW
 MOMENTUM = 0.95  # of Muon, and its quintic's coefficients, as Jordan et al. have them
 QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
+LARGE = 1 << 16  # elements of a parameter
 
 
 class Optimizers:
-    """AdamW and, for the matrices inside the blocks where `params.optimizer` says so, Muon."""
+    """AdamW and, for the matrices inside the blocks where `params.optimizer` says so, Muon.
+
+    `moments` are the running means of the gradients, for each parameter by its name.
+    """
 
     def __init__(self, model: GPT, params: Train, dtype: torch.dtype) -> None:
         """`dtype` is that of Muon's matrix products."""
-        matrices = [p for p in model.h.parameters() if p.ndim == 2]
-        token_embedding = model.wte.weight
-        positions = model.wpe.weight
-        vectors = [p for p in model.parameters() if p.ndim == 1]
-        blocks = {"params": matrices, "rate_factor": params.matrix_rate_factor}
-        others = [
-            {"params": [token_embedding], "rate_factor": params.token_embedding_rate_factor},
-            {"params": [positions], "rate_factor": 1.0},
-            {
-                "params": vectors,
-                "rate_factor": 1.0,
-                "weight_decay": params.weight_decay_biases_and_norms,
-            },
-        ]
-        by_muon = params.optimizer == "muon"
-        self.all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                others if by_muon else [blocks, *others],
-                betas=(params.beta1, params.beta2),
-                weight_decay=params.weight_decay,
-                fused=True,
-            )
-        ]
-        if by_muon:
-            self.all.append(Muon([blocks], params.weight_decay, dtype))
-
-    def step(self, rate: float) -> None:
-        """Move the parameters along their gradients, which are let go, at `rate` times a factor."""
-        for optimizer in self.all:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["rate_factor"]
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal, for matrices (Jordan et al. 2024).
-
-    A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates and
-    decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that the matrix
-    products are of type `dtype`, for bfloat16 takes 40 times as long where the hardware lacks it.
-    """
-
-    def __init__(
-        self, params: Iterable[dict[str, Any]], weight_decay: float, dtype: torch.dtype
-    ) -> None:
-        super().__init__(params, {"lr": 0.0, "weight_decay": weight_decay})
+        self.params = params
         self.dtype = dtype
+        self.parameters = dict(model.named_parameters())
+        self.moments = {
+            name: {
+                moment: torch.zeros_like(parameter)
+                for moment in (("momentum",) if self._by_muon(name) else ("mean", "square"))
+            }
+            for name, parameter in self.parameters.items()
+        }
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for matrix in group["params"]:
-                state = self.state[matrix]
-                if not state:
-                    state["momentum"] = torch.zeros_like(matrix)
-                momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
-                update = orthogonal(matrix.grad.lerp(momentum, MOMENTUM), self.dtype)
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+    def step(self, step: int, rate: float) -> None:
+        """Move the parameters along their gradients, which are let go, at `rate` times a factor.
+
+        `step` counts the updates before this one.
+        """
+        matrices: defaultdict[torch.Size, list[str]] = defaultdict(list)
+        moves: list[Callable[[], None]] = []
+        for name, parameter in self.parameters.items():
+            if self._by_muon(name):
+                matrices[wide(parameter).shape].append(name)
+            else:
+                # An element moves by itself: a large parameter is shared out to the threads.
+                shares = number() if parameter.numel() > LARGE else 1
+                tensors = (parameter, self._gradient(name), *self.moments[name].values())
+                for part in zip(*(tensor.chunk(shares) for tensor in tensors), strict=True):
+                    moves.append(partial(self._adamw, name, part, step, rate))
+        moves += [partial(self._muon, names, rate) for names in matrices.values()]
+        list(in_threads(lambda move: move(), moves))
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def _by_muon(self, name: str) -> bool:
+        return self.params.optimizer == "muon" and _is_matrix(name, self.parameters[name])
+
+    def _gradient(self, name: str) -> Tensor:
+        gradient = self.parameters[name].grad
+        assert gradient is not None
+        return gradient
+
+    def _factor(self, name: str) -> float:
+        """Of the rate."""
+        if name == "wte.weight":
+            return self.params.token_embedding_rate_factor
+        if _is_matrix(name, self.parameters[name]):
+            return self.params.matrix_rate_factor
+        return 1.0
+
+    def _decay(self, name: str) -> float:
+        if self.parameters[name].ndim == 1:
+            return self.params.weight_decay_biases_and_norms
+        return self.params.weight_decay
+
+    def _adamw(self, name: str, part: tuple[Tensor, ...], step: int, rate: float) -> None:
+        """AdamW (Loshchilov and Hutter 2019) in one pass over memory."""
+        parameter, gradient, mean, square = part
+        torch._fused_adamw_(
+            [parameter],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [torch.tensor(float(step + 1), device=parameter.device)],
+            lr=rate * self._factor(name),
+            beta1=self.params.beta1,
+            beta2=self.params.beta2,
+            weight_decay=self._decay(name),
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _muon(self, names: list[str], rate: float) -> None:
+        """Momentum, made orthogonal, for matrices of one shape (Jordan et al. 2024).
+
+        A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates
+        and decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that
+        the matrix products are of any type: bfloat16 takes 40 times as long where the hardware
+        lacks it.
+        """
+        rate *= self.params.matrix_rate_factor
+        ahead = []
+        for name in names:
+            gradient = self._gradient(name)
+            momentum = self.moments[name]["momentum"].lerp_(gradient, 1 - MOMENTUM)
+            ahead.append(wide(gradient.lerp(momentum, MOMENTUM)))
+        for name, update in zip(names, orthogonal(torch.stack(ahead), self.dtype), strict=True):
+            matrix = wide(self.parameters[name])
+            matrix.mul_(1 - rate * self.params.weight_decay)
+            matrix.add_(update, alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
 
 
-def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix with the singular vectors of `matrix`, and singular values of 0.7 to 1.2.
+def _is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether it is a matrix inside a block."""
+    return name.startswith("h.") and parameter.ndim == 2
+
+
+def wide(matrix: Tensor) -> Tensor:
+    """A matrix, or its transpose where it has more rows than columns."""
+    return matrix.T if matrix.size(0) > matrix.size(1) else matrix
+
+
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Matrices with the singular vectors of `matrices`, and singular values of 0.7 to 1.2.
 
     By the Newton-Schulz iteration of Jordan et al., which is quick rather than exact. Both are
-    (rows, columns); the result has type `dtype`.
+    (matrices, rows, columns), with no more rows than columns; the result has type `dtype`.
     """
     a, b, c = QUINTIC
-    tall = matrix.size(0) > matrix.size(1)
-    x = (matrix.T if tall else matrix).to(dtype)
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.to(dtype)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
