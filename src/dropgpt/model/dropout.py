@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
         keep, scale = keep_mask(x.shape, self.rate)
-        return x * keep * scale
+        return x * keep.to(x.dtype) * scale
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, rate: float, is_causal: bool) -> Tensor:
@@ -42,15 +42,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, rate: float, is_causal: bool) -> 
     if q.device.type != "cpu" or not (rate or (is_causal and q.requires_grad)):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=is_causal)
     # Written out, it is quicker there and back than torch's, with dropout and without.
-    hidden = torch.full((q.shape[-2], k.shape[-2]), -torch.inf, dtype=q.dtype).triu_(1)
-    root = q.shape[-1] ** -0.5
     shape = q.shape
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    weights = torch.baddbmm(hidden, q, k.mT, alpha=root).softmax(-1)
-    if not rate:
-        return torch.bmm(weights, v).view(shape)
-    keep, scale = keep_mask((*shape[:-1], k.shape[-2]), rate)
-    return (torch.bmm(weights * keep.flatten(0, 1), v) * scale).view(shape)
+    hidden = torch.full((q.shape[1], k.shape[1]), -torch.inf, dtype=q.dtype).triu_(1)
+    with torch.autocast("cpu", enabled=False):  # it would have the softmax in float32
+        weights = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[-1] ** -0.5).softmax(-1)
+        scale = 1.0
+        if rate:
+            keep, scale = keep_mask((*shape[:-1], k.shape[1]), rate)
+            weights = weights * keep.flatten(0, 1).to(q.dtype)
+        return (torch.bmm(weights, v) * scale).view(shape)
 
 
 def attention_dropping_keys(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Tensor:
@@ -61,7 +62,7 @@ def attention_dropping_keys(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Ten
     """
     shape = (*q.shape[:-1], k.shape[-2])
     if q.device.type == "cpu":
-        seen = keep_mask(shape, rate)[0].bool()
+        seen, _ = keep_mask(shape, rate)
     else:
         seen = torch.rand(shape, device=q.device) >= rate
     own = torch.eye(shape[-2], dtype=torch.bool, device=q.device)
@@ -69,10 +70,10 @@ def attention_dropping_keys(q: Tensor, k: Tensor, v: Tensor, rate: float) -> Ten
 
 
 def keep_mask(shape: tuple[int, ...], rate: float) -> tuple[Tensor, float]:
-    """1 where an element stays, else 0, uint8 of `shape`, and the scale of those that stay.
+    """True where an element stays, of `shape`, and the scale of those that stay.
 
-    Not bool, by which a CPU multiplies three times slower. The first dimension is that of the
-    windows for which `seed_dropout` has begun streams in this thread; they move on.
+    The first dimension is that of the windows for which `seed_dropout` has begun streams in this
+    thread; they move on.
     """
     dropped = min(round(rate * LEVELS), LEVELS - 1)
     keep = np.empty(shape, dtype=bool)
@@ -85,4 +86,4 @@ def keep_mask(shape: tuple[int, ...], rate: float) -> tuple[Tensor, float]:
     for stream, window in zip(streams, keep, strict=True):
         numbers = stream.random_raw(-(-window.size // 4)).view(np.uint16)[: window.size]
         np.greater_equal(numbers.reshape(window.shape), dropped, out=window)
-    return torch.from_numpy(keep.view(np.uint8)), LEVELS / (LEVELS - dropped)
+    return torch.from_numpy(keep), LEVELS / (LEVELS - dropped)

@@ -29,17 +29,17 @@ def token_losses(features: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     features (n, n_embd), head (vocabulary, n_embd), targets (n,) int64. For measuring: computed
     in float32, without gradients, in the calling thread alone.
     """
-    head = F.pad(head.float(), (0, 1), value=1.0)
+    with_ones = F.pad(head.float(), (0, 1), value=1.0)
     losses = torch.empty(len(targets), device=features.device)
 
     def sums(shifted: Tensor) -> Tensor:
         result = torch.zeros(len(shifted), 1, device=shifted.device)
         for tile in _tiles(head):
-            result += (shifted @ head[tile].T).exp2_().sum(1, keepdim=True)
+            result += (shifted @ with_ones[tile].T).exp2_().sum(1, keepdim=True)
         return result
 
     for rows in _chunks(len(targets), CHUNK):
-        losses[rows], _ = _losses(features[rows].float(), head, targets[rows], sums)
+        losses[rows], _ = _losses(features[rows].float(), head, targets[rows], sums, torch.float32)
     return losses
 
 
@@ -61,30 +61,28 @@ def add_gradients(
     operands of the two backward products, and the onehot part is added to their results.
     """
     features = features.float()
-    low_head = torch.empty(len(head), head.shape[1] + 1, dtype=dtype, device=head.device)
+    with_ones: dict[int, Tensor] = {}  # tiles of the head with a column of ones, in `dtype`
     exps: dict[int, Tensor] = {}
-
-    def lower(tile: slice) -> None:
-        low_head[tile, :-1] = head[tile]
-        low_head[tile, -1] = 1
 
     def products(shifted: Tensor) -> Tensor:
         """Of the exponentials with the head and its column of ones, which gives their sums."""
 
         def product(tile: slice) -> Tensor:
-            exps[tile.start] = exp = (shifted @ low_head[tile].T).exp2_()
-            return exp @ low_head[tile]
+            if tile.start not in with_ones:
+                with_ones[tile.start] = F.pad(head[tile].to(dtype), (0, 1), value=1.0)
+            low_head = with_ones[tile.start]
+            exps[tile.start] = exp = (shifted @ low_head.T).exp2_()
+            return exp @ low_head
 
         result = torch.zeros(shifted.shape, device=shifted.device)
         for part in in_threads(product, _tiles(head)):
             result += part
         return result
 
-    list(in_threads(lower, _tiles(head)))
     total = torch.zeros((), device=head.device)
     d_features = torch.empty_like(features)
     for rows in _chunks(len(targets), CHUNK):
-        losses, found = _losses(features[rows], low_head, targets[rows], products)
+        losses, found = _losses(features[rows], head, targets[rows], products, dtype)
         total += losses.sum()
         factor = weight / found[:, -1:]
         d_features[rows] = found[:, :-1] * factor
@@ -100,27 +98,32 @@ def add_gradients(
 
 
 def _losses(
-    x: Tensor, head: Tensor, targets: Tensor, work: Callable[[Tensor], Tensor]
+    x: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    work: Callable[[Tensor], Tensor],
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """The loss of each row in nats, and what `work` gives, the last column of which are sums.
 
-    `head` has a column of ones. `work` is given x in bits with a column more, by which the
-    product of both is the logits minus the target's. Where a loss is above 88 nats their
+    `work` is given x in bits with a column more, by which its product with the head and a column
+    of ones is the logits minus the target's. Where a loss is above 88 nats their
     exponentials are beyond float32: then a CPU subtracts the largest logit instead.
     """
-    bits = (x * LOG2_E).to(head.dtype)
-    at_target = (bits.float() * head[targets, :-1]).sum(1, keepdim=True)
-    shift = at_target.to(head.dtype)  # what is subtracted must be what is added again
+    bits = (x * LOG2_E).to(dtype)
+    at_target = (bits.float() * head[targets].to(dtype)).sum(1, keepdim=True)
+    shift = at_target.to(dtype)  # what is subtracted must be what is added again
     found = work(torch.cat([bits, -shift], 1))
     if x.device.type == "cpu" and not found[:, -1].isfinite().all():
-        shift = _largest(bits, head[:, :-1])
+        shift = _largest(bits, head)
         found = work(torch.cat([bits, -shift], 1))
     return (found[:, -1].log2() + (shift - at_target)[:, 0]) / LOG2_E, found
 
 
 def _largest(bits: Tensor, head: Tensor) -> Tensor:
     """The largest logit of each row, (rows, 1)."""
-    of_tiles = [(bits @ head[tile].T).amax(1, keepdim=True) for tile in _tiles(head)]
+    tiles = (head[tile].to(bits.dtype) for tile in _tiles(head))
+    of_tiles = [(bits @ tile.T).amax(1, keepdim=True) for tile in tiles]
     return torch.cat(of_tiles, 1).amax(1, keepdim=True)
 
 

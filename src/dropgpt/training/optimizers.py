@@ -113,8 +113,8 @@ class Optimizers:
         for name in names:
             gradient = self._gradient(name)
             momentum = self.moments[name]["momentum"].lerp_(gradient, 1 - MOMENTUM)
-            ahead.append(wide(gradient.lerp(momentum, MOMENTUM)))
-        for name, update in zip(names, orthogonal(torch.stack(ahead), self.dtype), strict=True):
+            ahead.append(wide(gradient.lerp(momentum, MOMENTUM).to(self.dtype)))
+        for name, update in zip(names, orthogonal(torch.stack(ahead)), strict=True):
             matrix = wide(self.parameters[name])
             matrix.mul_(1 - rate * self.params.weight_decay)
             matrix.add_(update, alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
@@ -130,14 +130,14 @@ def wide(matrix: Tensor) -> Tensor:
     return matrix.T if matrix.size(0) > matrix.size(1) else matrix
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices with the singular vectors of `matrices`, and singular values of 0.7 to 1.2.
 
     By the Newton-Schulz iteration of Jordan et al., which is quick rather than exact. Both are
-    (matrices, rows, columns), with no more rows than columns; the result has type `dtype`.
+    (matrices, rows, columns), with no more rows than columns.
     """
     a, b, c = QUINTIC
-    x = matrices.to(dtype)
+    x = matrices
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
