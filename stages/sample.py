@@ -45,17 +45,15 @@ def sample(params: Params) -> None:
         }
 
     pairs = list(product(prompts, params.sample.temperatures))
-    with slot(device):
+    generations = []
+    with (
+        slot(device),
+        progress("sample", "generations", params.runtime.log_interval, len(pairs)) as bar,
+    ):
         model.to(device)
-        generations = list(
-            progress(
-                "sample",
-                "generations",
-                params.runtime.log_interval,
-                len(pairs),
-                in_threads(written, pairs),
-            )
-        )
+        for one in in_threads(written, pairs):
+            generations.append(one)
+            bar.update()
 
     made_from = provenance.read(folder) | provenance.record(
         "sample",

@@ -98,6 +98,7 @@ class Train(Section):
     validation_interval: PositiveInt
     validation_windows: PositiveInt
     precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto"] | bool
 
     @model_validator(mode="after")
     def _dropout_switches(self) -> "Train":
@@ -107,6 +108,15 @@ class Train(Section):
                 f"dropout_schedule is {self.dropout_schedule}, so dropout_switch_step must lie "
                 f"between 1 and {self.steps - 1}, the steps less one: it is "
                 f"{self.dropout_switch_step}, with which dropout would never switch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_once(self) -> "Train":
+        if self.compile is True and self.dropout_schedule.startswith("linear"):
+            raise ValueError(
+                f"dropout_schedule {self.dropout_schedule} gives each step rates of its own, for "
+                "which it would be compiled anew: set compile to auto or false"
             )
         return self
 

@@ -39,7 +39,9 @@ def test_the_gradients_are_those_of_autograd(
     threads(count)
     ours, plain = (make_gpt(dropout=0.3, block_dropout=0.1).train() for _ in range(2))
     changes: dict[str, Any] = {"loss": loss_of, "micro_batch_size": micro_batch_size}
-    loss = set_gradients(ours, BATCH, params_with(train=changes).train, 3, torch.float32)
+    loss = set_gradients(
+        ours, ours.transformed, BATCH, params_with(train=changes).train, 3, torch.float32
+    )
     torch.testing.assert_close(loss, autograd(plain, loss_of))
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-7, msg=name)

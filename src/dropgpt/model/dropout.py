@@ -87,3 +87,12 @@ def keep_mask(shape: tuple[int, ...], rate: float) -> tuple[Tensor, float]:
         numbers = stream.random_raw(-(-window.size // 4)).view(np.uint16)[: window.size]
         np.greater_equal(numbers.reshape(window.shape), dropped, out=window)
     return torch.from_numpy(keep), LEVELS / (LEVELS - dropped)
+
+
+def leave_masks_uncompiled() -> None:
+    """Have torch.compile call `keep_mask` as it is: it cannot look into NumPy's streams.
+
+    Not a decorator, for which torch would import its compiler, a second, for everyone.
+    """
+    global keep_mask
+    keep_mask = torch.compiler.disable(keep_mask)

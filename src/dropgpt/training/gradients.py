@@ -1,5 +1,6 @@
 """A batch's loss and its gradients, its windows shared out to the threads of a CPU."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -15,15 +16,21 @@ TOKENS = 1024  # of a thread at once on a CPU: more fall out of its cache, fewer
 
 
 def set_gradients(
-    model: GPT, batch: tuple[Tensor, Tensor], params: Train, step: int, dtype: torch.dtype
+    model: GPT,
+    transformed: Callable[[Tensor], Tensor],
+    batch: tuple[Tensor, Tensor],
+    params: Train,
+    step: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     """Give each parameter the gradient of the batch's mean loss, which is returned in nats.
 
-    `batch` is inputs and targets, (batch, n_ctx) int64 each. What no backward pass goes through
-    twice is done by hand: the two ends of the model, since its token embedding is its head.
+    `transformed` is the model's own or the same compiled; `batch` is inputs and targets,
+    (batch, n_ctx) int64 each. The two ends of the model are done by hand: its token embedding is
+    its head, too.
     """
     device = model.wte.weight.device
-    inputs, targets = (part.to(device, non_blocking=True) for part in batch)
+    inputs, targets = (_sent(part, device) for part in batch)
     measured = slice(None) if params.loss == "all_tokens" else slice(-1, None)
     weight = 1 / targets[:, measured].numel()
     parameters = [
@@ -41,7 +48,7 @@ def set_gradients(
         x.requires_grad_()
         seed_dropout(params.seed, "dropout", step, windows, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return x, model.transformed(x)[:, measured]
+            return x, transformed(x)[:, measured]
 
     def backward(thread: int) -> Tensor:
         """The gradient by what the blocks were given; those by the parameters are added up."""
@@ -74,6 +81,20 @@ def set_gradients(
     for parameter, *parts in zip(parameters, *filter(None, sums), strict=True):
         parameter.grad = sum(parts[1:], start=parts[0])
     return total * weight
+
+
+def compiles(params: Train, device: torch.device) -> bool:
+    """Whether torch.compile is to make fewer and larger kernels of what is between the ends."""
+    if params.compile == "auto":
+        return device.type == "cuda" and not params.dropout_schedule.startswith("linear")
+    return params.compile
+
+
+def _sent(part: Tensor, device: torch.device) -> Tensor:
+    """To a GPU by way of pinned memory, so that nobody waits for its arrival."""
+    if device.type == "cuda":
+        part = part.pin_memory()
+    return part.to(device, non_blocking=True)
 
 
 def clip_gradients(model: GPT, largest: float | None) -> Tensor:

@@ -13,13 +13,14 @@ from dropgpt.machine.hardware import enough_memory
 from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import number
+from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT, initialised, scale_dropout
 from dropgpt.params import Model, Train
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
 from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
-from dropgpt.training.gradients import clip_gradients, micro_batches, set_gradients
+from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
@@ -81,6 +82,10 @@ def train(
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
         model = initialised(model_params, params.seed).to(device).train()
+        transformed = model.transformed
+        if compiles(params, device):
+            leave_masks_uncompiled()
+            transformed = torch.compile(transformed, dynamic=False)
         optimizers = Optimizers(model, params, dtype)
         steps: list[Row] = []
         unread: list[Row] = []  # the loss and the norm as tensors
@@ -107,7 +112,7 @@ def train(
                 batch = windows(training, starts, n_ctx)
                 scale_dropout(model, dropout_factor(params, step))
                 rate = learning_rate(params, step)
-                loss = set_gradients(model, batch, params, step, dtype)
+                loss = set_gradients(model, transformed, batch, params, step, dtype)
                 unread.append((step, loss, rate, clip_gradients(model, params.max_gradient_norm)))
                 reason = asked_to_leave()
                 save = reason or checkpoint.due()

@@ -18,6 +18,8 @@ QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 LARGE = 1 << 16  # elements of a parameter
 
+Part = tuple[Tensor, ...]  # of a parameter: itself, its gradient, and both moments
+
 
 class Optimizers:
     """AdamW and, for the matrices inside the blocks where `params.optimizer` says so, Muon.
@@ -44,18 +46,24 @@ class Optimizers:
 
         `step` counts the updates before this one.
         """
-        matrices: defaultdict[torch.Size, list[str]] = defaultdict(list)
+        by_shape: defaultdict[torch.Size, list[str]] = defaultdict(list)
+        by_rate: defaultdict[tuple[float, float], list[Part]] = defaultdict(list)
         moves: list[Callable[[], None]] = []
+        steps = torch.full((), step + 1.0, device=next(iter(self.parameters.values())).device)
         for name, parameter in self.parameters.items():
             if self._by_muon(name):
-                matrices[wide(parameter).shape].append(name)
-            else:
+                by_shape[wide(parameter).shape].append(name)
+                continue
+            rates = rate * self._factor(name), self._decay(name)
+            whole = (parameter, self._gradient(name), *self.moments[name].values())
+            if number() > 1 and parameter.numel() > LARGE:
                 # An element moves by itself: a large parameter is shared out to the threads.
-                shares = number() if parameter.numel() > LARGE else 1
-                tensors = (parameter, self._gradient(name), *self.moments[name].values())
-                for part in zip(*(tensor.chunk(shares) for tensor in tensors), strict=True):
-                    moves.append(partial(self._adamw, name, part, step, rate))
-        moves += [partial(self._muon, names, rate) for names in matrices.values()]
+                parts = zip(*(tensor.chunk(number()) for tensor in whole), strict=True)
+                moves += [partial(self._adamw, [part], steps, *rates) for part in parts]
+            else:
+                by_rate[rates].append(whole)
+        moves += [partial(self._adamw, parts, steps, *rates) for rates, parts in by_rate.items()]
+        moves += [partial(self._muon, names, rate) for names in by_shape.values()]
         list(in_threads(lambda move: move(), moves))
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -81,20 +89,20 @@ class Optimizers:
             return self.params.weight_decay_biases_and_norms
         return self.params.weight_decay
 
-    def _adamw(self, name: str, part: tuple[Tensor, ...], step: int, rate: float) -> None:
+    def _adamw(self, parts: list[Part], steps: Tensor, rate: float, decay: float) -> None:
         """AdamW (Loshchilov and Hutter 2019) in one pass over memory."""
-        parameter, gradient, mean, square = part
+        parameters, gradients, means, squares = map(list, zip(*parts, strict=True))
         torch._fused_adamw_(
-            [parameter],
-            [gradient],
-            [mean],
-            [square],
+            parameters,
+            gradients,
+            means,
+            squares,
             [],
-            [torch.tensor(float(step + 1), device=parameter.device)],
-            lr=rate * self._factor(name),
+            [steps] * len(parts),
+            lr=rate,
             beta1=self.params.beta1,
             beta2=self.params.beta2,
-            weight_decay=self._decay(name),
+            weight_decay=decay,
             eps=EPSILON,
             amsgrad=False,
             maximize=False,
