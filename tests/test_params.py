@@ -39,6 +39,11 @@ def written(folder: Path, key: str, line: str) -> Path:
         ("n_head", "n_head: 0", "model.n_head is 0: input should be greater than 0"),
         ("sampling", "sampling: epohc", "train.sampling is 'epohc': input should be 'epoch'"),
         ("scale_logits", "scale_logits: no", "model.scale_logits is 'no'"),
+        (
+            "compile",
+            "compile: yes",
+            "train.compile is 'yes': input should be 'auto', True or False",
+        ),
         ("stride", "stride: 9999", "evaluate.stride 9999 is above model.n_ctx"),
         ("temperatures", "temperatures: [-1.0]", "sample.temperatures.0 is -1.0"),
         ("prompts", "prompts: ['']\n  unread:", "sample.prompts.0 is ''"),
@@ -103,3 +108,12 @@ def test_a_list_may_be_filled_emptied_and_filled_again(tmp_path: Path, key: str)
         apply_overrides(path, [f"{key}={value}"])
     apply_overrides(path, [f"{key}={before[key]!r}"])
     assert flatten(load(path).model_dump()) == before
+
+
+def test_rates_that_change_at_each_step_are_not_compiled(tmp_path: Path) -> None:
+    path = written(tmp_path, "compile", "compile: true")
+    assert load(path).train.compile is True
+    text = path.read_text().replace("dropout_schedule: constant", "dropout_schedule: linear_up")
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"train: dropout_schedule linear_up .* compiled anew"):
+        load(path)

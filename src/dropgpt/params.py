@@ -98,7 +98,7 @@ class Train(Section):
     validation_interval: PositiveInt
     validation_windows: PositiveInt
     precision: Literal["auto", "float32", "bfloat16"]
-    compile: Literal["auto"] | bool
+    compile: Literal["auto", True, False]
 
     @model_validator(mode="after")
     def _dropout_switches(self) -> "Train":

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,7 +9,14 @@ import torch.nn.functional as F
 from conftest import params_with
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_dropout
-from dropgpt.training.gradients import clip_gradients, micro_batches, set_gradients, shares
+from dropgpt.training.gradients import (
+    clip_gradients,
+    compiles,
+    micro_batches,
+    set_gradients,
+    shares,
+)
+from dropgpt.training.optimizers import Optimizers
 
 CPU = torch.device("cpu")
 TOKENS = torch.randint(0, 50_257, (4, 33), generator=torch.Generator().manual_seed(0))
@@ -45,6 +53,37 @@ def test_the_gradients_are_those_of_autograd(
     torch.testing.assert_close(loss, autograd(plain, loss_of))
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("loss_of", ["all_tokens", "final_token"])
+def test_no_tensor_of_the_cpu_meets_one_of_the_device(
+    make_gpt: Callable[..., GPT],
+    threads: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    loss_of: str,
+) -> None:
+    """A step on the device that has shapes only: torch refuses to mix them."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it has none there
+    threads(1)
+    train = params_with(train={"optimizer": optimizer, "loss": loss_of}).train
+    model = make_gpt(dropout=0.1).to("meta").train()
+    optimizers = Optimizers(model, train, torch.bfloat16)
+    loss = set_gradients(model, model.transformed, BATCH, train, 0, torch.bfloat16)
+    assert loss.device.type == clip_gradients(model, 1.0).device.type == "meta"
+    optimizers.step(0, 1e-3)
+
+
+def test_a_gpu_compiles_and_a_cpu_does_not_unless_asked_to() -> None:
+    def found(device: str, **changes: Any) -> bool:
+        return compiles(params_with(train=changes).train, torch.device(device))
+
+    assert found("cuda")
+    assert not found("cuda", dropout_schedule="linear_up")  # each step has rates of its own
+    assert not found("cuda", compile=False)
+    assert not found("cpu")
+    assert found("cpu", compile=True)
 
 
 def test_a_gradient_is_scaled_down_to_the_norm_and_never_up(make_gpt: Callable[..., GPT]) -> None:

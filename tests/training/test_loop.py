@@ -1,4 +1,5 @@
 import math
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dropgpt.machine.interruption import Interrupted
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.gradients import set_gradients
-from dropgpt.training.loop import Result, outcome, train
+from dropgpt.training.loop import UNREAD, Result, outcome, train
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import State
 
@@ -279,6 +280,40 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_st
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
+class EveryThird(Forgotten):
+    """Saves at every third step."""
+
+    def due(self) -> bool:
+        self.steps = getattr(self, "steps", 0) + 1
+        return self.steps % 3 == 0
+
+
+def test_numbers_that_are_read_later_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which would have to be waited for at each step."""
+    expected = run(steps=6)
+    monkeypatch.setitem(UNREAD, "cpu", 4)
+    checkpoint = EveryThird()
+    with stopped_at(4):
+        run(steps=6, checkpoint=checkpoint)
+    assert same(run(steps=6, checkpoint=checkpoint), expected)
+
+
+def test_a_loss_that_is_not_finite_is_caught_before_anything_is_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(UNREAD, "cpu", 100)
+    checkpoint = EveryThird()
+    with pytest.raises(UserError, match=r"at step \d+ the loss is"):
+        run(
+            learning_rate=1e20,
+            max_gradient_norm=None,
+            steps=20,
+            validation_interval=100,
+            checkpoint=checkpoint,
+        )
+    assert checkpoint.state is None or all(t.isfinite().all() for t in checkpoint.state.values())
+
+
 def test_a_held_out_loss_that_is_not_finite_stops_the_training() -> None:
     with pytest.raises(UserError, match=r"at step 1 the held-out loss is"):
         run(learning_rate=1e38, max_gradient_norm=None, steps=20, validation_interval=1)
@@ -324,6 +359,23 @@ def test_a_gradient_that_is_not_finite_stops_the_training(monkeypatch: pytest.Mo
     monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda _: torch.tensor(math.inf))
     with pytest.raises(UserError, match=r"at step 0 the loss is .* gradient's norm is inf"):
         run()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a compiler")
+def test_a_compiled_training_is_the_same_within_rounding_and_goes_on_bit_for_bit(
+    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    threads(2)
+    model = {"n_layer": 1, "n_embd": 16, "dropout": 0.1}
+    changes: dict[str, Any] = {"model": model, "micro_batch_size": 2, "optimizer": "adamw"}
+    compiled = run(compile=True, **changes)
+    pd.testing.assert_frame_equal(compiled.steps, run(**changes).steps, rtol=1e-4)
+    checkpoint = Forgotten()
+    with stopped_at(2):
+        run(compile=True, checkpoint=checkpoint, **changes)
+    assert same(run(compile=True, checkpoint=checkpoint, **changes), compiled)
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -29,6 +29,7 @@ from dropgpt.training.state import State
 
 # DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
 FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
 KEPT = 10  # checkpoints of other trainings; the oldest make room
 ENDED = "ended"  # the folder within for the last states of trainings that have ended
 ENDED_KEPT = 3  # of those; they are as large, and only of use where more steps are wanted

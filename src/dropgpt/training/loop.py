@@ -1,6 +1,7 @@
 """The training loop."""
 
 import math
+import os
 import sys
 from dataclasses import dataclass
 
@@ -19,14 +20,15 @@ from dropgpt.params import Model, Train
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
 from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import N_VOCAB
-from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
 
 RUN_AWAY = 10  # times the loss of a uniform guess
-UNREAD = 10  # steps at most whose numbers are left on a GPU, so as not to wait for it at each
+# Steps at most whose loss and norm are not read yet: to read them is to wait for a GPU.
+UNREAD = {"cpu": 1, "cuda": 10, "mps": 10}
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def train(
         model = initialised(model_params, params.seed).to(device).train()
         transformed = model.transformed
         if compiles(params, device):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
             leave_masks_uncompiled()
             transformed = torch.compile(transformed, dynamic=False)
         optimizers = Optimizers(model, params, dtype)
@@ -116,12 +119,7 @@ def train(
                 unread.append((step, loss, rate, clip_gradients(model, params.max_gradient_norm)))
                 reason = asked_to_leave()
                 save = reason or checkpoint.due()
-                if (
-                    save
-                    or device.type == "cpu"
-                    or len(unread) == UNREAD
-                    or step + 1 == params.steps
-                ):
+                if save or len(unread) == UNREAD[device.type] or step + 1 == params.steps:
                     steps += _read(unread)
                     unread = []
                     bar.set_postfix_str(
