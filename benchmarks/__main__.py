@@ -10,8 +10,11 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks.models import device_and_dtype
+import torch
+
+from benchmarks.models import device_and_dtype, flop_of
 from benchmarks.whole_stages import STAGES
+from benchmarks.work import TRAININGS
 from dropgpt.machine.hardware import environment
 
 ROUNDS = 3
@@ -25,10 +28,33 @@ class Row(NamedTuple):
 
 
 TOKENS, TEXT = "tokens/s", "MB/s"
+NANOGPT = ["nanoGPT", "nanoGPT compiled"] if "NANOGPT" in os.environ else []
 ROWS = [
-    Row("train, transformers", TOKENS, "train", "train_transformers"),
-    Row("train, transformers compiled", TOKENS, "train", "train_transformers compiled"),
-    Row("train, dropout 0.1 beside 0", TOKENS, "train", "train without dropout"),
+    Row(f"{title}, {peer}", TOKENS, name, f"{name} {peer}")
+    for title, name in (
+        ("train 64 x 256", "large"),
+        ("train the default step", "default"),
+        ("train the small step", "small"),
+    )
+    for peer in ["transformers", "transformers compiled"] * (name == "large") + NANOGPT
+]
+ROWS += [Row("train 64 x 256, dropout 0.1 beside 0", TOKENS, "large", "large without dropout")]
+ROWS += [
+    Row(
+        f"train the {name} step, beside {number} beside alone",
+        TOKENS,
+        f"{name} beside {number}",
+        name,
+    )
+    for name in ("default", "small")
+    for number in ("one", "two")
+]
+if torch.cuda.is_available():
+    ROWS += [
+        Row(f"train GPT-2 small, {peer}", TOKENS, "GPT-2 small", f"GPT-2 small {peer}")
+        for peer in ["without dropout", "transformers compiled", *NANOGPT]
+    ]
+ROWS += [
     Row("evaluate, transformers", TOKENS, "evaluate", "evaluate_transformers"),
     Row("generate, transformers", TOKENS, "generate", "generate_transformers"),
     Row("tokenize, tiktoken", TEXT, "tokenize stage", "tokenize_tiktoken"),
@@ -39,15 +65,10 @@ ROWS = [
         "tokenize_tiktoken ten times",
     ),
 ]
-if "NANOGPT" in os.environ:
-    ROWS += [
-        Row("train, nanoGPT as on a CPU", TOKENS, "train", "train_nanogpt"),
-        Row("train, nanoGPT compiled", TOKENS, "train", "train_nanogpt compiled"),
-    ]
 ROWS += [
     Row(
         f"growth: {stage}, ten times the text beside once",
-        "times 20 steps/s" if stage == "train" else TEXT,
+        TOKENS if stage == "train" else TEXT,
         f"{stage} stage ten times",
         f"{stage} stage",
     )
@@ -91,6 +112,11 @@ def figure(rate: float) -> str:
 
 def main() -> None:
     print(json.dumps(environment(*device_and_dtype())), "\n")
+    flop = measure("matrix products")["found"]
+    print(f"A large matrix product runs at {flop / 1e9:,.0f} GFLOP/s, which is:\n")
+    for name, what in TRAININGS.items():
+        print(f"- {flop / flop_of(what):,.0f} tokens/s of {name}")
+    print()
     print("| work | ours | peer | ratio of the rates | peak memory | peer |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:

@@ -2,12 +2,15 @@
 
 import math
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,29 +19,59 @@ import torch.nn.functional as F
 from benchmarks.timing import timed
 from dropgpt import evaluation, generation
 from dropgpt.machine.hardware import compute_dtype, prepare
-from dropgpt.model import artifact
+from dropgpt.machine.threads import in_threads
+from dropgpt.model import artifact, gpt
 from dropgpt.model.gpt import GPT, initialised
 from dropgpt.params import Params, load
+from dropgpt.tokens.tensor import Tokens
 from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
 from dropgpt.training import loop
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.state import State
 
-PARAMS: Params = load(Path("params.yaml"))  # the model is the default one, but for its dropout
-BATCH, N_CTX = 64, PARAMS.model.n_ctx
-STEPS = 5  # timed, after one to warm up
-STREAM = np.random.default_rng(0).integers(0, N_VOCAB, 70_000).astype(np.uint16)
+PARAMS: Params = load(Path("params.yaml"))
 MEASURED = 8_192  # tokens of the stream whose loss is taken; the windows must come out even
 NEW = 100  # tokens generated after a prompt of 8
 
 
-def device_and_dtype() -> tuple[torch.device, torch.dtype]:
-    device = prepare(PARAMS.runtime)
+class Training(NamedTuple):
+    """What is trained, and how many steps of it are timed after one to warm up.
+
+    `size` is n_layer, n_head and n_embd; no `threads`: one for each core.
+    """
+
+    batch_size: int = 64
+    n_ctx: int = 256
+    n_vocab: int = N_VOCAB
+    dropout: float = 0.1
+    size: tuple[int, int, int] = (4, 4, 128)
+    threads: int | None = None
+    steps: int = 5
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.batch_size * self.n_ctx
+
+
+LARGE = Training()
+DEFAULT = Training(batch_size=8, n_ctx=128, steps=40)
+SMALL = DEFAULT._replace(n_vocab=1025, dropout=0.2, threads=1)
+GPT2_SMALL = Training(size=(12, 12, 768), steps=20)  # for a GPU
+
+
+def stream(n_vocab: int = N_VOCAB) -> Tokens:
+    return np.random.default_rng(0).integers(0, n_vocab, 70_000).astype(np.uint16)
+
+
+def device_and_dtype(threads: int | None = None) -> tuple[torch.device, torch.dtype]:
+    device = prepare(PARAMS.runtime.model_copy(update={"threads": threads}))
     return device, compute_dtype(PARAMS.train.precision, device)
 
 
-def peers_device_and_dtype() -> tuple[torch.device, torch.dtype]:
+def peers_device_and_dtype(threads: int | None = None) -> tuple[torch.device, torch.dtype]:
     """The same ones. What else `prepare` sets is ours: a peer runs as torch comes."""
+    if threads:
+        torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return device, compute_dtype(PARAMS.train.precision, device)
 
@@ -46,56 +79,75 @@ def peers_device_and_dtype() -> tuple[torch.device, torch.dtype]:
 # Training: tokens a second, with dropout at four sites.
 
 
-class Unsaved(Checkpoint):
+class Clock(Checkpoint):
+    """Saves nothing, and notes when it is asked to: once a step."""
+
     def __init__(self) -> None:
         super().__init__(Path("none"), math.inf, {})
+        self.times: list[float] = []
 
     def load(self) -> State | None:
         return None
+
+    def due(self) -> bool:
+        self.times.append(time.perf_counter())
+        return False
 
     def save(self, state: State, step: int) -> None:
         pass
 
 
-def train(dropout: float) -> float:
-    """The loop as the stage calls it, with the making of the model and two small validations."""
-    device, dtype = device_and_dtype()
-    model = PARAMS.model.model_copy(update={"dropout": dropout})
+def train(what: Training) -> float:
+    """The loop as the stage calls it, from the first step's gradients to the last one's."""
+    device, dtype = device_and_dtype(what.threads)
+    gpt.N_VOCAB = what.n_vocab  # type: ignore[attr-defined]
+    sizes = dict(zip(("n_layer", "n_head", "n_embd"), what.size, strict=True))
+    changes = {"batch_size": what.batch_size, "steps": 1 + what.steps, "validation_windows": 1}
+    tokens = stream(what.n_vocab)
+    clock = Clock()
+    loop.train(
+        PARAMS.train.model_copy(update=changes),
+        PARAMS.model.model_copy(update=sizes | {"dropout": what.dropout, "n_ctx": what.n_ctx}),
+        training=tokens,
+        held_out=tokens,
+        device=device,
+        dtype=dtype,
+        log_interval=1e9,
+        checkpoint=clock,
+    )
+    return what.tokens / (clock.times[-1] - clock.times[0])
 
-    def run(steps: int) -> None:
-        changes = {"batch_size": BATCH, "steps": steps, "validation_windows": 1}
-        train_params = PARAMS.train.model_copy(update=changes)
-        loop.train(
-            train_params,
-            model,
-            training=STREAM,
-            held_out=STREAM,
-            device=device,
-            dtype=dtype,
-            log_interval=1e9,
-            checkpoint=Unsaved(),
-        )
 
-    run(1)
-    with timed() as timer:
-        run(STEPS)
-    return STEPS * BATCH * N_CTX / timer.seconds
+@contextmanager
+def beside(programs: int) -> Iterator[None]:
+    """So many other programs, each of which keeps a core busy."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for program in busy:
+            program.kill()
 
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of inputs and targets
 
 
 def plain_loop(
-    model: torch.nn.Module, loss_of: Loss, device: torch.device, dtype: torch.dtype
+    model: torch.nn.Module,
+    loss_of: Loss,
+    what: Training,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> float:
     """What one writes around a model: autocast, backward, clipping, AdamW."""
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device.type == "cuda")
     random = np.random.default_rng(0)
+    tokens, n_ctx = stream(what.n_vocab), what.n_ctx
 
     def step() -> None:
-        starts = random.integers(0, len(STREAM) - N_CTX, BATCH)
-        rows = torch.from_numpy(STREAM[starts[:, None] + np.arange(N_CTX + 1)].astype(np.int64))
+        starts = random.integers(0, len(tokens) - n_ctx, what.batch_size)
+        rows = torch.from_numpy(tokens[starts[:, None] + np.arange(n_ctx + 1)].astype(np.int64))
         x, y = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = loss_of(x.to(device), y.to(device))
@@ -107,57 +159,75 @@ def plain_loop(
 
     step()
     with timed() as timer:
-        for _ in range(STEPS):
+        for _ in range(what.steps):
             step()
-    return STEPS * BATCH * N_CTX / timer.seconds
+    return what.tokens / timer.seconds
 
 
-def transformers_model(dropout: float) -> torch.nn.Module:
+def train_transformers(what: Training, compiled: bool) -> float:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    m = PARAMS.model
-    return GPT2LMHeadModel(
+    n_layer, n_head, n_embd = what.size
+    model = GPT2LMHeadModel(
         GPT2Config(
-            n_layer=m.n_layer,
-            n_head=m.n_head,
-            n_embd=m.n_embd,
-            n_positions=N_CTX,
+            n_layer=n_layer,
+            n_head=n_head,
+            n_embd=n_embd,
+            n_positions=what.n_ctx,
             activation_function="gelu",
-            embd_pdrop=dropout,
-            attn_pdrop=dropout,
-            resid_pdrop=dropout,
+            embd_pdrop=what.dropout,
+            attn_pdrop=what.dropout,
+            resid_pdrop=what.dropout,
         )
     )
-
-
-def train_transformers(compiled: bool) -> float:
-    model = transformers_model(0.1)
     forward = torch.compile(model) if compiled else model
     return plain_loop(
         model,
         lambda x, y: F.cross_entropy(
             forward(x, use_cache=False).logits.flatten(0, 1).float(), y.flatten()
         ),
-        *peers_device_and_dtype(),
+        what,
+        *peers_device_and_dtype(what.threads),
     )
 
 
-def train_nanogpt(compiled: bool) -> float:
-    """Its model.py from the checkout that $NANOGPT names, at its padded vocabulary of 50,304.
-
-    Not compiled it is what its README says for a CPU, in float32.
-    """
+def train_nanogpt(what: Training, compiled: bool) -> float:
+    """Its model.py from the checkout that $NANOGPT names, at its padded vocabulary of 50,304."""
     sys.path.insert(0, os.environ["NANOGPT"])
     theirs = import_module("model")
-    m = PARAMS.model
-    size = {"n_layer": m.n_layer, "n_head": m.n_head, "n_embd": m.n_embd, "block_size": N_CTX}
-    config = theirs.GPTConfig(**size, vocab_size=50304, dropout=0.1, bias=True)
+    n_layer, n_head, n_embd = what.size
+    config = theirs.GPTConfig(
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=n_embd,
+        block_size=what.n_ctx,
+        vocab_size=50304 if what.n_vocab == N_VOCAB else what.n_vocab,
+        dropout=what.dropout,
+        bias=True,
+    )
     model = theirs.GPT(config)
     forward = torch.compile(model) if compiled else model
-    device, dtype = peers_device_and_dtype()
     return plain_loop(
-        model, lambda x, y: forward(x, y)[1], device, dtype if compiled else torch.float32
+        model, lambda x, y: forward(x, y)[1], what, *peers_device_and_dtype(what.threads)
     )
+
+
+def matrix_rate() -> float:
+    """The rate of a large matrix product, in FLOP/s: what a training could reach at most."""
+    device, dtype = device_and_dtype()
+    a, b = torch.randn(2, 8192 if device.type == "cuda" else 2048, 8192, device=device, dtype=dtype)
+    a @ b.T
+    with timed() as timer:
+        for _ in range(10):
+            a @ b.T
+    return 20 * len(a) * len(b) * a.shape[1] / timer.seconds
+
+
+def flop_of(what: Training) -> float:
+    """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B)."""
+    n_layer, _, n_embd = what.size
+    parameters = n_layer * 12 * n_embd**2 + what.n_vocab * n_embd
+    return 6 * parameters + 12 * n_layer * n_embd * what.n_ctx
 
 
 # Evaluating: tokens a second, each predicted once, at the default stride.
@@ -176,23 +246,23 @@ def both() -> tuple[GPT, torch.nn.Module]:
 def evaluate() -> float:
     device, _ = device_and_dtype()
     ours = both()[0].to(device)
-    stream = STREAM[:MEASURED]
-    windows = evaluation.plan(np.array([len(stream)]), N_CTX, PARAMS.evaluate.stride)
+    tokens = stream()[:MEASURED]
+    windows = evaluation.plan(np.array([len(tokens)]), PARAMS.model.n_ctx, PARAMS.evaluate.stride)
     with timed() as timer:
-        losses = evaluation.losses(ours, stream, windows, PARAMS.evaluate.batch_size)
+        losses = evaluation.losses(ours, tokens, windows, PARAMS.evaluate.batch_size)
     print(f"evaluate: {losses.mean():.6f} nats", file=sys.stderr)
-    return len(stream) / timer.seconds
+    return len(tokens) / timer.seconds
 
 
 def evaluate_transformers() -> float:
     """The sliding window of the Hugging Face documentation, one window at a time."""
     device, _ = peers_device_and_dtype()
     model = both()[1].to(device)
-    ids = torch.from_numpy(np.concatenate([[END_OF_TEXT_ID], STREAM[:MEASURED]]).astype(np.int64))
+    ids = torch.from_numpy(np.concatenate([[END_OF_TEXT_ID], stream()[:MEASURED]]).astype(np.int64))
     total, seen = 0.0, 0
     with torch.no_grad(), timed() as timer:
         for begin in range(0, MEASURED, PARAMS.evaluate.stride):
-            end = min(begin + N_CTX, MEASURED)
+            end = min(begin + PARAMS.model.n_ctx, MEASURED)
             logits = model(ids[None, begin:end].to(device)).logits[0, seen - begin :]
             targets = ids[seen + 1 : end + 1].to(device)
             total += F.cross_entropy(logits, targets, reduction="sum").item()
@@ -203,18 +273,20 @@ def evaluate_transformers() -> float:
     return MEASURED / timer.seconds
 
 
-# Generating: tokens a second, one prompt at a time, temperature 0.8.
+# Generating: tokens a second after four prompts, temperature 0.8; the peer takes one at a time.
 
 
 def generate() -> float:
     device, _ = device_and_dtype()
     ours = both()[0].to(device)
     params = PARAMS.sample.model_copy(update={"tokens": NEW})
-    generation.generate(ours, STREAM[:8].tolist(), 0.8, params)
-    made = 0
+
+    def run(start: int) -> int:
+        return len(generation.generate(ours, stream()[start : start + 8].tolist(), 0.8, params))
+
+    run(0)
     with timed() as timer:
-        for start in range(0, 32, 8):
-            made += len(generation.generate(ours, STREAM[start : start + 8].tolist(), 0.8, params))
+        made = sum(in_threads(run, range(0, 32, 8)))
     return made / timer.seconds
 
 
@@ -230,7 +302,7 @@ def generate_transformers() -> float:
     options |= {"pad_token_id": END_OF_TEXT_ID, "eos_token_id": None, "top_k": 0}
 
     def run(start: int) -> int:
-        prompt = torch.from_numpy(STREAM[start : start + 8].astype(np.int64))[None].to(device)
+        prompt = torch.from_numpy(stream()[start : start + 8].astype(np.int64))[None].to(device)
         return int(model.generate(prompt, **options).shape[1]) - 8
 
     run(0)

@@ -19,7 +19,8 @@ from dropgpt.params import load
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate", "sample")
-SMALL = {"n_layer": 1, "n_head": 1, "n_embd": 16}  # a model that is no great part of the work
+SIZE = {"n_layer": 1, "n_head": 1, "n_embd": 16}  # a model that is no great part of the work
+STEPS = 20
 PROJECT = Path(__file__).parent.parent
 # Leaves where the stage would show its first progress: all is read by then, nothing is done.
 START = """
@@ -35,8 +36,8 @@ def workspace(stage: str, times: int) -> Iterator[float]:
     """A folder in which the stages before `stage` have run; the megabytes of text there."""
     changes: dict[str, dict[str, Any]] = {
         "data": {"source": "files", "files": "corpora/*.jsonl"},
-        "model": SMALL,
-        "train": {"steps": 20},
+        "model": SIZE,
+        "train": {"steps": STEPS, "validation_interval": STEPS},
     }
     values = load(Path("params.yaml")).model_dump()
     for section, change in changes.items():
@@ -57,13 +58,15 @@ def workspace(stage: str, times: int) -> Iterator[float]:
 
 
 def whole_stage(stage: str, times: int = 1) -> float:
-    """Megabytes of the corpus's text a second; the training is of 20 steps whatever its length."""
+    """Megabytes of the corpus's text a second; of STEPS steps of training, tokens a second."""
     run = getattr(import_module(f"stages.{stage}"), stage)
     with workspace(stage, times) as size:
         params = load(Path("params.yaml"))
         with timed() as timer:
             run(params)
-    return (1 if stage == "train" else size) / timer.seconds
+    if stage == "train":
+        return STEPS * params.train.batch_size * params.model.n_ctx / timer.seconds
+    return size / timer.seconds
 
 
 def start(stage: str) -> float:

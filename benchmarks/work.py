@@ -9,11 +9,20 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+import torch
+
 from benchmarks.models import (
+    DEFAULT,
+    GPT2_SMALL,
+    LARGE,
+    SMALL,
+    Training,
+    beside,
     evaluate,
     evaluate_transformers,
     generate,
     generate_transformers,
+    matrix_rate,
     train,
     train_nanogpt,
     train_transformers,
@@ -26,21 +35,35 @@ from benchmarks.whole_stages import (
     whole_stage,
 )
 
+TRAININGS = {"large": LARGE, "default": DEFAULT, "small": SMALL, "GPT-2 small": GPT2_SMALL}
+
+
+def train_beside(what: Training, programs: int) -> float:
+    with beside(programs):
+        return train(what)
+
+
 WORK: dict[str, Callable[[], float]] = {
-    "train": lambda: train(0.1),
-    "train without dropout": lambda: train(0.0),
-    "train_transformers": lambda: train_transformers(False),
-    "train_transformers compiled": lambda: train_transformers(True),
-    "train_nanogpt": lambda: train_nanogpt(False),
-    "train_nanogpt compiled": lambda: train_nanogpt(True),
     "evaluate": evaluate,
     "evaluate_transformers": evaluate_transformers,
     "generate": generate,
     "generate_transformers": generate_transformers,
+    "matrix products": matrix_rate,
     "tokenize_tiktoken": lambda: tokenize_tiktoken(1),
     "tokenize_tiktoken ten times": lambda: tokenize_tiktoken(10),
     "repro with nothing to do": repro_with_nothing_to_do,
 }
+for name, what in TRAININGS.items():
+    WORK |= {
+        name: partial(train, what),
+        f"{name} without dropout": partial(train, what._replace(dropout=0.0)),
+        f"{name} beside one": partial(train_beside, what, 1),
+        f"{name} beside two": partial(train_beside, what, 2),
+        f"{name} transformers": partial(train_transformers, what, False),
+        f"{name} transformers compiled": partial(train_transformers, what, True),
+        f"{name} nanoGPT": partial(train_nanogpt, what, False),
+        f"{name} nanoGPT compiled": partial(train_nanogpt, what, True),
+    }
 WORK |= {f"start {stage}": partial(start, stage) for stage in STAGES}
 for stage in STAGES[:-1]:  # the last reads no documents
     WORK[f"{stage} stage"] = partial(whole_stage, stage)
@@ -48,5 +71,7 @@ for stage in STAGES[:-1]:  # the last reads no documents
 
 if __name__ == "__main__":
     found = WORK[sys.argv[1]]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-    print(json.dumps({"found": found, "peak_mb": peak * 1024 / 1e6}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # from KiB, on Linux
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    print(json.dumps({"found": found, "peak_mb": peak / 1e6}))

@@ -1,23 +1,30 @@
 """The benchmarks still run; how fast, no test asks."""
 
 import re
+from functools import partial
 
 import pytest
 
 from benchmarks import models, work
 from benchmarks.__main__ import ROWS
+from benchmarks.models import Training
 from conftest import params_with
 
-# The last three do what other names do with another stage.
-LONG = ("nanogpt", "compiled", "repro", "ten times", "evaluate stage", "start train", "start eval")
+# Others do what these names do with another training or stage.
+LONG = ("nanogpt", "nanoGPT", "compiled", "repro", "ten times", "evaluate stage", "start train")
+LONG += ("start eval", "GPT-2", "large", "small", "beside two", "matrix")
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "PARAMS", params_with())
-    monkeypatch.setattr(models, "N_CTX", 32)
-    for name, value in {"BATCH": 2, "STEPS": 1, "MEASURED": 288, "NEW": 3}.items():
+    for name, value in {"MEASURED": 288, "NEW": 3}.items():
         monkeypatch.setattr(models, name, value)
+    tiny = Training(batch_size=2, n_ctx=32, size=(1, 1, 16), steps=1)
+    for name, found in work.WORK.items():
+        if isinstance(found, partial) and isinstance(found.args[0], Training):
+            small = partial(found.func, tiny, *found.args[1:])
+            monkeypatch.setitem(work.WORK, name, small)
 
 
 @pytest.mark.parametrize(

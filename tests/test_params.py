@@ -42,7 +42,7 @@ def written(folder: Path, key: str, line: str) -> Path:
         (
             "compile",
             "compile: yes",
-            "train.compile is 'yes': input should be 'auto', True or False",
+            "train.compile is 'yes': input should be 'auto', true",
         ),
         ("stride", "stride: 9999", "evaluate.stride 9999 is above model.n_ctx"),
         ("temperatures", "temperatures: [-1.0]", "sample.temperatures.0 is -1.0"),

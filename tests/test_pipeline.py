@@ -314,11 +314,12 @@ def test_a_damaged_cache_entry_is_noticed(clone: Clone) -> None:
 
 def test_out_of_memory_gives_one_line(clone: Clone) -> None:
     before = clone.bytes()
-    clone.set(train={"batch_size": 3_000_000, "sampling": "random"})
+    size = 3_000_000
+    clone.set(train={"batch_size": size, "micro_batch_size": size, "sampling": "random"})
     command = f"ulimit -v 6000000; '{sys.executable}' -m dvc repro train"
     done = clone.run("sh", "-c", command, ok=False)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "out of memory; train.batch_size is 3000000, train.micro_batch_size None" in line
+    assert "out of memory; train.batch_size is 3000000, train.micro_batch_size 3000000" in line
     assert "set train.micro_batch_size below 3000000" in line
     assert "Traceback" not in done.stderr
     assert clone.bytes() == before
