@@ -21,10 +21,9 @@ Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # the loss, and its two
 def ours(
     features: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
 ) -> Found:
-    """Three times the sum, whose gradient by the head is added to ones."""
-    d_head = torch.ones(head.shape)
-    loss, d_features = add_gradients(features.float(), head.float(), targets, 3, dtype, d_head)
-    return 3 * loss, d_features, d_head - 1
+    """Of three times the sum."""
+    loss, *gradients = add_gradients(features.float(), head.float(), targets, 3, dtype)
+    return 3 * loss, *gradients
 
 
 def plain(features: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> Found:
@@ -40,6 +39,15 @@ def test_the_loss_and_its_gradients_are_the_plain_ones(n: int) -> None:
     torch.testing.assert_close(found[0].double(), expected[0], rtol=1e-5, atol=0)
     for got, want in zip(found[1:], expected[1:], strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_by_the_head_is_added_to_what_there_is() -> None:
+    features, head, targets = (x.float() if x.is_floating_point() else x for x in inputs(50))
+    found = add_gradients(features, head, targets, 1, torch.float32)[2]
+    there = torch.ones_like(head)
+    added = add_gradients(features, head, targets, 1, torch.float32, there)[2]
+    assert added is there
+    torch.testing.assert_close(added, 1 + found)
 
 
 def test_the_threads_do_not_change_a_bit(threads: Callable[[int], None]) -> None:
@@ -83,8 +91,7 @@ def test_logits_far_beyond_the_range_of_exp(dtype: torch.dtype) -> None:
     features = torch.tensor([[200.0], [-200.0]])
     head = torch.tensor([[1.0], [0.0], [-1.0]])
     targets = torch.tensor([0, 0])
-    d_head = torch.zeros(3, 1)
-    loss, d_features = add_gradients(features, head, targets, 1, dtype, d_head)
+    loss, d_features, d_head = add_gradients(features, head, targets, 1, dtype)
     assert loss.item() == pytest.approx(400, rel=2**-7)
     assert d_features[:, 0].tolist() == pytest.approx([0, -2], abs=1e-6)
     assert d_head[:, 0].tolist() == pytest.approx([200, 0, -200], rel=2**-7)

@@ -50,12 +50,13 @@ def add_gradients(
     targets: Tensor,
     weight: float,
     dtype: torch.dtype,
-    d_head: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The sum of the tokens' losses in nats, a scalar, and its gradient by the features.
+    d_head: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of the tokens' losses in nats, a scalar, and its gradients by features and head.
 
     Shapes as above. Both gradients are those of `weight` times the sum; the one by the head is
-    added to `d_head`. The matrix products take operands of type `dtype`; sums are in float32.
+    added to `d_head`, where there is one already. The matrix products take operands of type
+    `dtype`; sums are in float32.
 
     dL/dz = softmax(z) - onehot(target). The softmax's row sums are divided out of the small
     operands of the two backward products, and the onehot part is added to their results.
@@ -79,6 +80,8 @@ def add_gradients(
             result += part
         return result
 
+    begins = d_head is None
+    gradient = torch.empty_like(head) if d_head is None else d_head
     total = torch.zeros((), device=head.device)
     d_features = torch.empty_like(features)
     for rows in _chunks(len(targets), CHUNK):
@@ -88,13 +91,17 @@ def add_gradients(
         d_features[rows] = found[:, :-1] * factor
         x = (features[rows] * factor).to(dtype)
 
-        def add(tile: slice, x: Tensor = x) -> None:
-            d_head[tile] += exps.pop(tile.start).T @ x
+        def add(tile: slice, x: Tensor = x, first: bool = begins and not rows.start) -> None:
+            product = exps.pop(tile.start).T @ x
+            if first:  # a pass less than adding it to zeros, over a tensor as large as the head
+                gradient[tile] = product
+            else:
+                gradient[tile] += product
 
         list(in_threads(add, _tiles(head)))
     d_features.sub_(head[targets], alpha=weight)
-    d_head.index_add_(0, targets, features, alpha=-weight)
-    return total, d_features
+    gradient.index_add_(0, targets, features, alpha=-weight)
+    return total, d_features, gradient
 
 
 def _losses(

@@ -37,7 +37,7 @@ def set_gradients(
         p for name, p in model.named_parameters() if name not in ("wte.weight", "wpe.weight")
     ]
     total = torch.zeros((), device=device)
-    d_head = torch.zeros_like(model.wte.weight)
+    d_head: Tensor | None = None
     d_positions = torch.zeros_like(model.wpe.weight)
     sums: list[list[Tensor]] = [[] for _ in range(number())]
 
@@ -53,7 +53,9 @@ def set_gradients(
     def backward(thread: int) -> Tensor:
         """The gradient by what the blocks were given; those by the parameters are added up."""
         x, features = passed[thread]
-        d_x, *found = torch.autograd.grad(features, [x, *parameters], d_features[thread])
+        d_x, *found = torch.autograd.grad(
+            features, [x, *parameters], d_features[thread], materialize_grads=True
+        )
         if not sums[thread]:
             sums[thread] = found
         else:
@@ -64,7 +66,7 @@ def set_gradients(
         passed = list(in_threads(forward, shares(windows)))
         features = torch.cat([features.detach() for _, features in passed])
         rows = slice(windows.start, windows.stop)
-        nats, d_rows = add_gradients(
+        nats, d_rows, d_head = add_gradients(
             features.flatten(0, 1),
             model.head,
             targets[rows, measured].flatten(),
