@@ -46,7 +46,7 @@ class Training(NamedTuple):
     dropout: float = 0.1
     size: tuple[int, int, int] = (4, 4, 128)
     threads: int | None = None
-    steps: int = 5
+    steps: int = 3
 
     @property
     def tokens(self) -> int:
