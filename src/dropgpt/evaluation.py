@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dropgpt.errors import UserError
-from dropgpt.machine.threads import in_threads
+from dropgpt.machine.threads import in_threads, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
@@ -104,7 +104,7 @@ def losses(
         return len(targets)
 
     with torch.no_grad():
-        for count in in_threads(measure, _parts(len(by_length), batch_size)):
+        for count in in_threads(measure, pieces(len(by_length), batch_size)):
             advance(count)
     return result
 
@@ -232,10 +232,6 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
         return float(found.cpu().double().sum())
 
     with torch.no_grad():
-        total = sum(in_threads(nats, _parts(len(inputs), batch_size)))
+        total = sum(in_threads(nats, pieces(len(inputs), batch_size)))
     model.train(was_training)
     return total / targets.numel()
-
-
-def _parts(n: int, size: int) -> list[range]:
-    return [range(start, min(start + size, n)) for start in range(0, n, size)]

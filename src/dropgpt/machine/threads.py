@@ -49,6 +49,11 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
     return _pool(_number).map(one, items)
 
 
+def pieces(n: int, size: int) -> list[range]:
+    """The numbers below n in order, `size` at a time; the last piece may be smaller."""
+    return [range(start, min(start + size, n)) for start in range(0, n, size)]
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dropgpt.machine.threads import in_threads
+from dropgpt.machine.threads import in_threads, pieces
 
 CHUNK = 2048  # rows; fewer have the head's gradient added up more often
 TILE = 2048  # columns; fewer slow the matrix products down, more fall out of a CPU's cache
@@ -140,4 +140,4 @@ def _tiles(head: Tensor) -> Iterator[slice]:
 
 
 def _chunks(n: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+    return (slice(piece.start, piece.stop) for piece in pieces(n, size))

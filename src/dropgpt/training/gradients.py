@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dropgpt.machine.threads import in_threads, number
+from dropgpt.machine.threads import in_threads, number, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import add_gradients
 from dropgpt.params import Train
@@ -113,7 +113,7 @@ def micro_batches(params: Train, batch_size: int, n_ctx: int, device: torch.devi
     size = params.micro_batch_size or batch_size
     if params.micro_batch_size is None and device.type == "cpu":
         size = max(1, TOKENS // n_ctx) * number()
-    return [range(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
+    return pieces(batch_size, size)
 
 
 def shares(windows: range) -> list[range]:
