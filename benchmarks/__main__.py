@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.models import device_and_dtype, flop_of
+from benchmarks.setting import device_and_dtype
+from benchmarks.training import flop_of
 from benchmarks.whole_stages import STAGES
 from benchmarks.work import TRAININGS
 from dropgpt.machine.hardware import environment

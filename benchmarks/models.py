@@ -1,233 +1,25 @@
-"""Training, evaluating and generating, ours and a peer's, in tokens a second."""
+"""Evaluating and generating, ours and a peer's, in tokens a second."""
 
-import math
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks import setting
+from benchmarks.setting import device_and_dtype, peers_device_and_dtype, stream
 from benchmarks.timing import timed
 from dropgpt import evaluation, generation
-from dropgpt.machine.hardware import compute_dtype, prepare
 from dropgpt.machine.threads import in_threads
-from dropgpt.model import artifact, gpt
+from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT, initialised
-from dropgpt.params import Params, load
-from dropgpt.tokens.tensor import Tokens
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
-from dropgpt.training import loop
-from dropgpt.training.checkpoint import Checkpoint
-from dropgpt.training.state import State
+from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
-PARAMS: Params = load(Path("params.yaml"))
 MEASURED = 8_192  # tokens of the stream whose loss is taken; the windows must come out even
 NEW = 100  # tokens generated after a prompt of 8
-
-
-class Training(NamedTuple):
-    """What is trained, and how many steps of it are timed after one to warm up.
-
-    `size` is n_layer, n_head and n_embd; no `threads`: one for each core.
-    """
-
-    batch_size: int = 64
-    n_ctx: int = 256
-    n_vocab: int = N_VOCAB
-    dropout: float = 0.1
-    size: tuple[int, int, int] = (4, 4, 128)
-    threads: int | None = None
-    steps: int = 3
-
-    @property
-    def tokens(self) -> int:
-        return self.steps * self.batch_size * self.n_ctx
-
-
-LARGE = Training()
-DEFAULT = Training(batch_size=8, n_ctx=128, steps=40)
-SMALL = DEFAULT._replace(n_vocab=1025, dropout=0.2, threads=1)
-GPT2_SMALL = Training(size=(12, 12, 768), steps=20)  # for a GPU
-
-
-def stream(n_vocab: int = N_VOCAB) -> Tokens:
-    return np.random.default_rng(0).integers(0, n_vocab, 70_000).astype(np.uint16)
-
-
-def device_and_dtype(threads: int | None = None) -> tuple[torch.device, torch.dtype]:
-    device = prepare(PARAMS.runtime.model_copy(update={"threads": threads}))
-    return device, compute_dtype(PARAMS.train.precision, device)
-
-
-def peers_device_and_dtype(threads: int | None = None) -> tuple[torch.device, torch.dtype]:
-    """The same ones. What else `prepare` sets is ours: a peer runs as torch comes."""
-    if threads:
-        torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return device, compute_dtype(PARAMS.train.precision, device)
-
-
-# Training: tokens a second, with dropout at four sites.
-
-
-class Clock(Checkpoint):
-    """Saves nothing, and notes when it is asked to: once a step."""
-
-    def __init__(self) -> None:
-        super().__init__(Path("none"), math.inf, {})
-        self.times: list[float] = []
-
-    def load(self) -> State | None:
-        return None
-
-    def due(self) -> bool:
-        self.times.append(time.perf_counter())
-        return False
-
-    def save(self, state: State, step: int) -> None:
-        pass
-
-
-def train(what: Training) -> float:
-    """The loop as the stage calls it, from the first step's gradients to the last one's."""
-    device, dtype = device_and_dtype(what.threads)
-    gpt.N_VOCAB = what.n_vocab  # type: ignore[attr-defined]
-    sizes = dict(zip(("n_layer", "n_head", "n_embd"), what.size, strict=True))
-    changes = {"batch_size": what.batch_size, "steps": 1 + what.steps, "validation_windows": 1}
-    tokens = stream(what.n_vocab)
-    clock = Clock()
-    loop.train(
-        PARAMS.train.model_copy(update=changes),
-        PARAMS.model.model_copy(update=sizes | {"dropout": what.dropout, "n_ctx": what.n_ctx}),
-        training=tokens,
-        held_out=tokens,
-        device=device,
-        dtype=dtype,
-        log_interval=1e9,
-        checkpoint=clock,
-    )
-    return what.tokens / (clock.times[-1] - clock.times[0])
-
-
-@contextmanager
-def beside(programs: int) -> Iterator[None]:
-    """So many other programs, each of which keeps a core busy."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
-    try:
-        yield
-    finally:
-        for program in busy:
-            program.kill()
-
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of inputs and targets
-
-
-def plain_loop(
-    model: torch.nn.Module,
-    loss_of: Loss,
-    what: Training,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> float:
-    """What one writes around a model: autocast, backward, clipping, AdamW."""
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device.type == "cuda")
-    random = np.random.default_rng(0)
-    tokens, n_ctx = stream(what.n_vocab), what.n_ctx
-
-    def step() -> None:
-        starts = random.integers(0, len(tokens) - n_ctx, what.batch_size)
-        rows = torch.from_numpy(tokens[starts[:, None] + np.arange(n_ctx + 1)].astype(np.int64))
-        x, y = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = loss_of(x.to(device), y.to(device))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()
-
-    step()
-    with timed() as timer:
-        for _ in range(what.steps):
-            step()
-    return what.tokens / timer.seconds
-
-
-def train_transformers(what: Training, compiled: bool) -> float:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    n_layer, n_head, n_embd = what.size
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            n_layer=n_layer,
-            n_head=n_head,
-            n_embd=n_embd,
-            n_positions=what.n_ctx,
-            activation_function="gelu",
-            embd_pdrop=what.dropout,
-            attn_pdrop=what.dropout,
-            resid_pdrop=what.dropout,
-        )
-    )
-    forward = torch.compile(model) if compiled else model
-    return plain_loop(
-        model,
-        lambda x, y: F.cross_entropy(
-            forward(x, use_cache=False).logits.flatten(0, 1).float(), y.flatten()
-        ),
-        what,
-        *peers_device_and_dtype(what.threads),
-    )
-
-
-def train_nanogpt(what: Training, compiled: bool) -> float:
-    """Its model.py from the checkout that $NANOGPT names, at its padded vocabulary of 50,304."""
-    sys.path.insert(0, os.environ["NANOGPT"])
-    theirs = import_module("model")
-    n_layer, n_head, n_embd = what.size
-    config = theirs.GPTConfig(
-        n_layer=n_layer,
-        n_head=n_head,
-        n_embd=n_embd,
-        block_size=what.n_ctx,
-        vocab_size=50304 if what.n_vocab == N_VOCAB else what.n_vocab,
-        dropout=what.dropout,
-        bias=True,
-    )
-    model = theirs.GPT(config)
-    forward = torch.compile(model) if compiled else model
-    return plain_loop(
-        model, lambda x, y: forward(x, y)[1], what, *peers_device_and_dtype(what.threads)
-    )
-
-
-def matrix_rate() -> float:
-    """The rate of a large matrix product, in FLOP/s: what a training could reach at most."""
-    device, dtype = peers_device_and_dtype()  # on all cores, as torch shares one product out
-    a, b = torch.randn(2, 8192 if device.type == "cuda" else 2048, 8192, device=device, dtype=dtype)
-    a @ b.T
-    with timed() as timer:
-        for _ in range(10):
-            a @ b.T
-    return 20 * len(a) * len(b) * a.shape[1] / timer.seconds
-
-
-def flop_of(what: Training) -> float:
-    """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B)."""
-    n_layer, _, n_embd = what.size
-    parameters = n_layer * 12 * n_embd**2 + what.n_vocab * n_embd
-    return 6 * parameters + 12 * n_layer * n_embd * what.n_ctx
 
 
 # Evaluating: tokens a second, each predicted once, at the default stride.
@@ -237,7 +29,7 @@ def both() -> tuple[GPT, torch.nn.Module]:
     """One model, as ours and as theirs."""
     from transformers import GPT2LMHeadModel
 
-    ours = initialised(PARAMS.model.model_copy(update={"dropout": 0.0}), 1)
+    ours = initialised(setting.PARAMS.model.model_copy(update={"dropout": 0.0}), 1)
     with TemporaryDirectory() as folder:
         artifact.save(ours, Path(folder) / "gpt")
         return artifact.load(Path(folder) / "gpt"), GPT2LMHeadModel.from_pretrained(f"{folder}/gpt")
@@ -247,9 +39,11 @@ def evaluate() -> float:
     device, _ = device_and_dtype()
     ours = both()[0].to(device)
     tokens = stream()[:MEASURED]
-    windows = evaluation.plan(np.array([len(tokens)]), PARAMS.model.n_ctx, PARAMS.evaluate.stride)
+    windows = evaluation.plan(
+        np.array([len(tokens)]), setting.PARAMS.model.n_ctx, setting.PARAMS.evaluate.stride
+    )
     with timed() as timer:
-        losses = evaluation.losses(ours, tokens, windows, PARAMS.evaluate.batch_size)
+        losses = evaluation.losses(ours, tokens, windows, setting.PARAMS.evaluate.batch_size)
     print(f"evaluate: {losses.mean():.6f} nats", file=sys.stderr)
     return len(tokens) / timer.seconds
 
@@ -261,8 +55,8 @@ def evaluate_transformers() -> float:
     ids = torch.from_numpy(np.concatenate([[END_OF_TEXT_ID], stream()[:MEASURED]]).astype(np.int64))
     total, seen = 0.0, 0
     with torch.no_grad(), timed() as timer:
-        for begin in range(0, MEASURED, PARAMS.evaluate.stride):
-            end = min(begin + PARAMS.model.n_ctx, MEASURED)
+        for begin in range(0, MEASURED, setting.PARAMS.evaluate.stride):
+            end = min(begin + setting.PARAMS.model.n_ctx, MEASURED)
             logits = model(ids[None, begin:end].to(device)).logits[0, seen - begin :]
             targets = ids[seen + 1 : end + 1].to(device)
             total += F.cross_entropy(logits, targets, reduction="sum").item()
@@ -279,7 +73,7 @@ def evaluate_transformers() -> float:
 def generate() -> float:
     device, _ = device_and_dtype()
     ours = both()[0].to(device)
-    params = PARAMS.sample.model_copy(update={"tokens": NEW})
+    params = setting.PARAMS.sample.model_copy(update={"tokens": NEW})
 
     def run(start: int) -> int:
         return len(generation.generate(ours, stream()[start : start + 8].tolist(), 0.8, params))

@@ -12,16 +12,18 @@ from functools import partial
 import torch
 
 from benchmarks.models import (
+    evaluate,
+    evaluate_transformers,
+    generate,
+    generate_transformers,
+)
+from benchmarks.training import (
     DEFAULT,
     GPT2_SMALL,
     LARGE,
     SMALL,
     Training,
     beside,
-    evaluate,
-    evaluate_transformers,
-    generate,
-    generate_transformers,
     matrix_rate,
     train,
     train_nanogpt,

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks import models, work
+from benchmarks import models, setting, work
 from benchmarks.__main__ import ROWS
-from benchmarks.models import Training
+from benchmarks.training import Training
 from conftest import params_with
 
 # Others do what these names do with another training or stage.
@@ -17,7 +17,7 @@ LONG += ("start eval", "GPT-2", "large", "small", "beside two", "matrix")
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "PARAMS", params_with())
+    monkeypatch.setattr(setting, "PARAMS", params_with())
     for name, value in {"MEASURED": 288, "NEW": 3}.items():
         monkeypatch.setattr(models, name, value)
     tiny = Training(batch_size=2, n_ctx=32, size=(1, 1, 16), steps=1)
