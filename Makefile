@@ -15,7 +15,7 @@ results: .venv/dropgpt  ## what dropout does here: RESULTS.md, in about an hour 
 	python -m results
 
 test: .venv/dropgpt-test  ## the tests
-	python -m pytest
+	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-slow: .venv/dropgpt-test  ## the tests that take minutes
 	python -m pytest -m slow
