@@ -16,7 +16,7 @@ from dropgpt import evaluation, generation
 from dropgpt.machine.threads import in_threads
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT, initialised
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 MEASURED = 8_192  # tokens of the stream whose loss is taken; the windows must come out even
 NEW = 100  # tokens generated after a prompt of 8
@@ -52,7 +52,7 @@ def evaluate_transformers() -> float:
     """The sliding window of the Hugging Face documentation, one window at a time."""
     device, _ = peers_device_and_dtype()
     model = both()[1].to(device)
-    ids = torch.from_numpy(np.concatenate([[END_OF_TEXT_ID], stream()[:MEASURED]]).astype(np.int64))
+    ids = torch.from_numpy(np.concatenate([[N_VOCAB - 1], stream()[:MEASURED]]).astype(np.int64))
     total, seen = 0.0, 0
     with torch.no_grad(), timed() as timer:
         for begin in range(0, MEASURED, setting.PARAMS.evaluate.stride):
@@ -93,7 +93,7 @@ def generate_transformers() -> float:
         "temperature": 0.8,
         "use_cache": True,
     }
-    options |= {"pad_token_id": END_OF_TEXT_ID, "eos_token_id": None, "top_k": 0}
+    options |= {"pad_token_id": N_VOCAB - 1, "eos_token_id": None, "top_k": 0}
 
     def run(start: int) -> int:
         prompt = torch.from_numpy(stream()[start : start + 8].astype(np.int64))[None].to(device)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from benchmarks import setting
 from benchmarks.setting import device_and_dtype, peers_device_and_dtype, stream
 from benchmarks.timing import timed
-from dropgpt.model import gpt
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training import loop
 from dropgpt.training.checkpoint import Checkpoint
@@ -71,18 +72,17 @@ class Clock(Checkpoint):
 def train(what: Training) -> float:
     """The loop as the stage calls it, from the first step's gradients to the last one's."""
     device, dtype = device_and_dtype(what.threads)
-    gpt.N_VOCAB = what.n_vocab  # type: ignore[attr-defined]
     sizes = dict(zip(("n_layer", "n_head", "n_embd"), what.size, strict=True))
     changes = {"batch_size": what.batch_size, "steps": 1 + what.steps, "validation_windows": 1}
-    tokens = stream(what.n_vocab)
+    ids = stream(what.n_vocab)
+    documents = pd.DataFrame({"tokens": [len(ids)] * 2, "held_out": [False, True]})
     clock = Clock()
     loop.train(
         setting.PARAMS.train.model_copy(update=changes),
         setting.PARAMS.model.model_copy(
             update=sizes | {"dropout": what.dropout, "n_ctx": what.n_ctx}
         ),
-        training=tokens,
-        held_out=tokens,
+        TokenTensor(np.concatenate([ids, ids]), documents, what.n_vocab),
         device=device,
         dtype=dtype,
         log_interval=1e9,

@@ -29,7 +29,7 @@ def _begin_again(missing: str) -> NoReturn:
     """
     python = _python_of_dvc()
     if python and python != sys.executable:
-        os.execv(python, [python, "-m", f"stages.{os.environ['DVC_STAGE']}"])
+        os.execv(python, [python, *sys.orig_argv[1:]])
     _restore_outputs()
     sys.exit(
         f"error: {sys.executable} has no {missing}: `source .venv/bin/activate` first, or install "
@@ -60,7 +60,8 @@ def _restore_outputs() -> None:
         from dvc.repo import Repo
 
         with Repo() as repo:
-            for output in repo.stage.load_one("dvc.yaml", name=os.environ["DVC_STAGE"]).outs:
+            pipeline, _, name = os.environ["DVC_STAGE"].rpartition(":")
+            for output in repo.stage.load_one(pipeline or "dvc.yaml", name=name).outs:
                 output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
                 if output.hash_info:
                     output.checkout(force=True, allow_missing=True)

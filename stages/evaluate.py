@@ -9,6 +9,7 @@ import torch
 
 from dropgpt import evaluation
 from dropgpt.corpus import own_files
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS, replacing, seal, write_json
@@ -37,13 +38,20 @@ def evaluate(params: Params) -> None:
         )
     tokens = tensor.read(TOKENS)
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
+    encoding = gpt2_encoding(model.n_vocab)
     corpora = {"held-out": (tokens.held_out, held_out)}
+    if model.n_vocab != tokens.n_vocab:  # one from elsewhere reads the same texts in its own tokens
+        texts = tensor.texts(tokens.held_out, held_out, gpt2_encoding(tokens.n_vocab))
+        documents = map(Document, texts, held_out.source, held_out.id)
+        corpora["held-out"] = tensor.in_memory(
+            tensor.encode(documents, encoding, params.tokenize.end_of_text)
+        )
     for path in params.evaluate.extra_corpora:
-        documents = own_files.documents(
+        files = own_files.documents(
             path, params.data.text_column, params.data.separator, key="evaluate.extra_corpora"
         )
         corpora[path] = tensor.in_memory(
-            tensor.encode(documents, gpt2_encoding(), params.tokenize.end_of_text)
+            tensor.encode(files, encoding, params.tokenize.end_of_text)
         )
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
@@ -83,7 +91,7 @@ def evaluate(params: Params) -> None:
     yardsticks: dict[str, float] = {}
     tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
-        loss = yardstick(tokens.train, tokens.held_out)
+        loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
         yardsticks |= {
             f"{name}_loss": loss,
             f"{name}_perplexity": math.exp(loss),

@@ -24,7 +24,7 @@ def sample(params: Params) -> None:
     device = prepare(params.runtime)
     folder = artifact.chosen(params.sample.model, "sample.model")
     model = artifact.load(folder)
-    encoding = gpt2_encoding()
+    encoding = gpt2_encoding(model.n_vocab)
     prompts = {text: encode_prompt(encoding, text) for text in params.sample.prompts}
     for number, ids in enumerate(prompts.values()):
         if len(ids) > model.config.n_ctx:

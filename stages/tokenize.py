@@ -13,7 +13,7 @@ from stages import run
 
 
 def tokenize(params: Params) -> None:
-    encoding = gpt2_encoding()
+    encoding = gpt2_encoding(params.tokenize.vocabulary_size)
     documents = progress(
         "tokenize",
         "documents",
@@ -25,6 +25,7 @@ def tokenize(params: Params) -> None:
     tensor.write(
         tensor.parted(encoded, encoding, fraction),
         Path("data/tokens"),
+        encoding.n_vocab,
         fraction,
         # Not of which code: a change that leaves the tokens as they are shall train nothing again.
         {"tokenize": {"params": {"tokenize": params.tokenize.model_dump()}}},
@@ -33,7 +34,7 @@ def tokenize(params: Params) -> None:
     tokens = tensor.read(Path("data/tokens"))
     for line in tensor.held_out_lines(tokens, fraction):
         print(f"tokenize: {line}", file=sys.stderr)
-    counts = tensor.count(tokens.tokens)
+    counts = tensor.count(tokens.tokens, tokens.n_vocab)
     write_json(Path("metrics/tokens.json"), tensor.statistics(tokens, counts))
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)

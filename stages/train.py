@@ -33,8 +33,7 @@ def train(params: Params) -> None:
         result = loop.train(
             params.train,
             params.model,
-            training=tokens.train,
-            held_out=tokens.held_out,
+            tokens,
             device=device,
             dtype=dtype,
             log_interval=params.runtime.log_interval,

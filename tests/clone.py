@@ -25,13 +25,17 @@ DROPGPT = str(Path(sys.executable).with_name("dropgpt"))  # the command that pip
 
 
 class Clone:
-    """A clone of the project with its own git history and DVC cache."""
+    """A clone of the project with its own git history and DVC cache.
+
+    Without the laboratory, since DVC looks at its many stages in each command.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         tracked = self.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT)
+        left_out = ("metrics/", "laboratory/", "dvc.lock")
         for name in tracked.stdout.splitlines():
-            if (ROOT / name).is_file() and not name.startswith("metrics/") and name != "dvc.lock":
+            if (ROOT / name).is_file() and not name.startswith(left_out):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, folder / name)
         for number in range(3):

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
@@ -21,6 +23,8 @@ from dropgpt.machine.threads import number as number_of_threads
 from dropgpt.machine.threads import set_number
 from dropgpt.model.gpt import GPT, initialised
 from dropgpt.params import Data, DropoutSites, Model, Params
+from dropgpt.tokens.tensor import Tokens, TokenTensor
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +67,12 @@ def tiny_model(**changes: Any) -> Model:
     return params_with(model=changes | {"dropout_sites": sites}).model
 
 
+def token_tensor(training: Tokens, held_out: Tokens, n_vocab: int = N_VOCAB) -> TokenTensor:
+    """Of two documents, one to train on and one to hold out."""
+    lengths = {"tokens": [len(training), len(held_out)], "held_out": [False, True]}
+    return TokenTensor(np.concatenate([training, held_out]), pd.DataFrame(lengths), n_vocab)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def prepared() -> None:
     """The tests compute as the stages do."""
@@ -90,7 +100,10 @@ def handlers_put_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def make_gpt() -> Callable[..., GPT]:
-    return lambda seed=1, **changes: initialised(tiny_model(**changes), seed)
+    def make(seed: int = 1, n_vocab: int = N_VOCAB, **changes: Any) -> GPT:
+        return initialised(tiny_model(**changes), seed, n_vocab)
+
+    return make
 
 
 def data_params(**values: Any) -> Data:

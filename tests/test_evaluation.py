@@ -19,7 +19,7 @@ from dropgpt.evaluation import (
 )
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
 TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)
@@ -55,7 +55,7 @@ def test_losses_are_those_of_a_token_at_a_time(make_gpt: Callable[..., GPT]) -> 
     found = losses(model, TOKENS, plan(LENGTHS, 32, stride=1), batch_size=7)
     begins = np.cumsum(LENGTHS) - LENGTHS
     for begin, length in zip(begins, LENGTHS, strict=True):
-        text = [END_OF_TEXT_ID, *TOKENS[begin : begin + length].tolist()]
+        text = [N_VOCAB - 1, *TOKENS[begin : begin + length].tolist()]
         for t in (0, length // 2, length - 1):
             expected = plain_loss(model, text[max(0, t - 31) : t + 1], text[t + 1])
             assert found[begin + t] == pytest.approx(expected, abs=1e-4)
@@ -120,15 +120,30 @@ def test_monte_carlo_averages_the_probabilities_of_passes_with_masks_of_their_ow
     assert found.nats_monte_carlo[0] < found.nats_dropout_on[0]
 
 
+def test_the_end_of_a_text_is_no_part_of_it(make_gpt: Callable[..., GPT]) -> None:
+    model = make_gpt(dropout=0.0)
+    tokens = np.array([5, 6, model.end_of_text, 7, model.end_of_text], dtype=np.uint16)
+    documents = pd.DataFrame({"tokens": [3, 2]})
+    evaluate = params_with().evaluate
+    each = losses(model.eval(), tokens, plan(np.array([3, 2]), 32, 16), 1).astype(float)
+    found = document_losses(model, tokens, documents, evaluate)
+    assert found.nats.tolist() == pytest.approx([each[:3].sum(), each[3:].sum()])
+    assert found.nats_of_text.tolist() == pytest.approx([each[:2].sum(), each[3]])
+
+
 def test_summary() -> None:
     documents = DOCUMENTS.assign(
-        nats=2.0 * LENGTHS, nats_dropout_on=3.0 * LENGTHS, nats_monte_carlo=2.5 * LENGTHS
+        nats=2.0 * LENGTHS,
+        nats_of_text=1.9 * LENGTHS,
+        nats_dropout_on=3.0 * LENGTHS,
+        nats_monte_carlo=2.5 * LENGTHS,
     )
     found = summary(documents, params_with().evaluate)
     assert found["loss"] == pytest.approx(2)
     assert found["perplexity"] == pytest.approx(math.exp(2))
     assert found["perplexity_95_low"] == pytest.approx(math.exp(2))
     assert found["bits_per_byte"] == pytest.approx(2 / math.log(2) / 4)
+    assert found["bits_per_byte_of_text"] == pytest.approx(1.9 / math.log(2) / 4)
     assert found["loss_dropout_on"] == pytest.approx(3)
     assert found["monte_carlo"]["perplexity_95_high"] == pytest.approx(math.exp(2.5))
     assert found["tokens"] == LENGTHS.sum()

@@ -10,7 +10,7 @@ from dropgpt.generation import draw, generate, page, probabilities, variety
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
+from dropgpt.tokens.vocabulary import N_VOCAB
 
 PROMPT = [10, 20, 30]
 
@@ -94,7 +94,7 @@ def test_top_k_and_top_p() -> None:
 
 def test_end_of_text_ends_a_generation(model: GPT) -> None:
     with torch.no_grad():
-        model.wte.weight[END_OF_TEXT_ID] = 1000 * model.features(torch.tensor([PROMPT]))[0, -1]
+        model.wte.weight[N_VOCAB - 1] = 1000 * model.features(torch.tensor([PROMPT]))[0, -1]
     assert generate(model, PROMPT, 0.0, sample()) == []
 
 

@@ -1,5 +1,6 @@
 """EleutherAI's lm-eval measures the same bits per byte; its extra is installed for this alone."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dropgpt.evaluation import document_losses, summary
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.tokens import tensor
-from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, gpt2_encoding
 
 N_CTX = 64
 # The one difference: a <|endoftext|> that stands in a text is text to us, and one token to them.
@@ -21,16 +22,18 @@ README = (ROOT / "README.md").read_text().replace(END_OF_TEXT, "")
 TEXTS = ["One.", *README.split("\n## "), "天地 🙂 " * 50]
 
 
-@pytest.fixture(params=["ours", "theirs"])
+@pytest.fixture(params=["ours", "first-1024", "theirs"])
 def folder(request: pytest.FixtureRequest, make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
     """A model of either maker, with weights far from the initial ones, in pretrained/."""
-    ours = make_gpt(n_ctx=N_CTX)
+    ours = make_gpt(n_ctx=N_CTX, n_vocab=1025 if request.param == "first-1024" else N_VOCAB)
     with torch.no_grad():
         for p in ours.parameters():
             p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     folder = tmp_path / "pretrained" / request.param
-    artifact.save(ours, tmp_path / "pretrained/ours")
+    artifact.save(ours, folder)
     if request.param == "theirs":
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        shutil.rmtree(folder)
         torch.manual_seed(1)
         theirs = GPT2LMHeadModel(
             GPT2Config(
@@ -43,7 +46,7 @@ def folder(request: pytest.FixtureRequest, make_gpt: Callable[..., GPT], tmp_pat
             )
         )
         theirs.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(tmp_path / "pretrained/ours").save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -68,10 +71,12 @@ def test_lm_evals_rolling_log_likelihood_is_the_same(
 
     monkeypatch.chdir(folder.parent.parent)
     documents = [Document(text, f"{n}", f"{n}") for n, text in enumerate(TEXTS)]
-    ids, table = tensor.in_memory(tensor.encode(documents, gpt2_encoding(), end_of_text=False))
     params = params_with(model={"n_ctx": N_CTX}, evaluate={"stride": N_CTX}).evaluate
     model = artifact.load(artifact.chosen(f"pretrained/{folder.name}", "evaluate.model"))
-    found = document_losses(model, ids, table, params)
-    ours = summary(found, params)["bits_per_byte"]
+    encoded = tensor.encode(documents, gpt2_encoding(model.n_vocab), end_of_text=False)
+    ids, table = tensor.in_memory(encoded)
+    found = summary(document_losses(model, ids, table, params), params)
+    ours = found["bits_per_byte"]
+    assert ours == found["bits_per_byte_of_text"]
     print(f"bits per byte: ours {ours:.9f}, lm-eval's {theirs:.9f}, {len(ids)} tokens")
     assert ours == pytest.approx(theirs, rel=0, abs=1e-6)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from clone import Clone, stages_run
 from dropgpt.evaluation import plan
 from dropgpt.tokens import tensor
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def their_loss(theirs: GPT2LMHeadModel, clone: Clone) -> float:
     lengths = tokens.documents[tokens.documents.held_out].tokens.to_numpy()
     nats = 0.0
     for w in plan(lengths, n_ctx=64, stride=48):
-        before = END_OF_TEXT_ID if w.opens else stream[w.first - 1]
+        before = N_VOCAB - 1 if w.opens else stream[w.first - 1]
         with torch.no_grad():
             z = theirs(torch.tensor([[before, *stream[w.first : w.end - 1]]])).logits[0]
         z, targets = z[w.score - w.first :], torch.from_numpy(stream[w.score : w.end])
@@ -60,6 +61,26 @@ def test_metrics_and_samples_are_those_of_the_model_in_the_folder(copied: Clone)
     prompt = torch.tensor([gpt2_encoding().encode(sample["prompt"])])
     expected = theirs.generate(prompt, max_new_tokens=5, do_sample=False)[0]
     assert sample["tokens"] == expected[prompt.size(1) :].tolist()
+
+
+def test_a_model_of_another_vocabulary_reads_the_same_texts(copied: Clone) -> None:
+    """Its tokens are others; the bytes, and which documents, are not."""
+    saved(copied, seed=1)
+    set_model(copied)
+    copied.dvc("repro", "evaluate")
+    table = pd.read_parquet(copied.folder / "data/evaluation/documents.parquet")
+    expected = copied.metrics("evaluate")
+    copied.set(tokenize={"vocabulary_size": 300})
+    assert stages_run(copied.dvc("repro", "evaluate")) == ["tokenize", "train", "evaluate"]
+    other = pd.read_parquet(copied.folder / "data/evaluation/documents.parquet")
+    found = copied.metrics("evaluate")
+    assert (copied.metrics("tokens")["unique_tokens"]) <= 300
+    same = sorted(set(table.id) & set(other.id))  # the split is by tokens
+    assert same
+    both = [t.set_index("id").loc[same, ["tokens", "bytes", "sha256"]] for t in (table, other)]
+    pd.testing.assert_frame_equal(*both)
+    if len(same) == len(table) == len(other):
+        assert found["bits_per_byte"] == pytest.approx(expected["bits_per_byte"])
 
 
 def test_dvc_notices_another_model_in_the_folder(copied: Clone) -> None:

@@ -19,7 +19,7 @@ from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Params, load
 from dropgpt.tokens import tensor
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
 ENCODING = gpt2_encoding()
@@ -99,7 +99,7 @@ def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list
     assert list(document.read(path)) == documents
     try:
         encoded = tensor.encode(document.read(path), ENCODING, True)
-        tensor.write(tensor.parted(encoded, ENCODING, 0.1), tmp_path / "tokens", 0.1)
+        tensor.write(tensor.parted(encoded, ENCODING, 0.1), tmp_path / "tokens", N_VOCAB, 0.1)
     except UserError as error:
         assert "holds out every " in str(error)
         return
@@ -112,7 +112,7 @@ def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list
         texts[1] = texts[1].removeprefix(texts[0])
     ends = tokens.documents.tokens.cumsum().tolist()
     for text, start, end in zip(texts, [0, *ends], ends, strict=False):
-        assert tokens.tokens[end - 1] == END_OF_TEXT_ID
+        assert tokens.tokens[end - 1] == N_VOCAB - 1
         assert ENCODING.decode(tokens.tokens[start : end - 1].tolist()) == text
     assert tokens.documents.bytes.tolist() == [len(text.encode()) for text in texts]
     assert len(tokens.train) + len(tokens.held_out) == len(tokens.tokens)
@@ -177,7 +177,7 @@ def folder(make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
     """A model beside a token tensor."""
     artifact.save(make_gpt(), tmp_path / "gpt")
     documents = [Document(f"text {n}", f"id {n}", f"source {n}") for n in range(9)]
-    tensor.write(tensor.encode(documents, ENCODING, True), tmp_path / "tokens", 0.1)
+    tensor.write(tensor.encode(documents, ENCODING, True), tmp_path / "tokens", N_VOCAB, 0.1)
     return tmp_path
 
 

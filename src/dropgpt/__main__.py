@@ -22,9 +22,10 @@ Without a REVISION: all experiments since HEAD, grouped by what differs in them 
 With some: these experiments, branches, tags or commits, the first of which is the baseline; with
 two, document by document. "workspace" is what lies in this folder, which is not touched.
 """
-NOTE = """Loss, its spread over the runs and the difference to the baseline are nats a token. The
-interval takes in the chance of seeds and of documents; better and worse are said where it leaves
-out 0. With one seed it knows of the documents only, and nothing is said.
+NOTE = """The spread over the runs and the difference to the baseline are in bits per byte, too.
+The interval takes in the chance of seeds and of documents; better and worse are said where it
+leaves out 0. With one seed it knows of the documents only, and nothing is said. Perplexities
+compare within one vocabulary only.
 """
 SHOWN = 5  # documents at either end
 
@@ -146,7 +147,7 @@ def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
             title: table.group,
             "runs": table.runs.map(str),
             "seeds": table.seeds.map(str),
-            "loss": table.loss.map("{:.4f}".format),
+            "bits per byte": table.bits_per_byte.map("{:.4f}".format),
             "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
             "perplexity": table.perplexity.map("{:,.1f}".format),
             "difference": table.difference.map(signed),
@@ -178,7 +179,7 @@ def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
     """Each group's difference to the baseline, with its interval."""
     known = table.fillna({"difference": 0.0, "low": 0.0, "high": 0.0})
     reach = [known.difference - known.low, known.high - known.difference]
-    with drawing(file, title, "difference (nats a token)") as axes:
+    with drawing(file, title, "difference (bits per byte)") as axes:
         axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
         axes.axhline(0, color="gray", linewidth=0.7)
 

@@ -23,7 +23,6 @@ from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
 from dropgpt.randomness import generator, seed_dropout
 from dropgpt.tokens.tensor import Tokens
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 Losses = npt.NDArray[np.float32]
 
@@ -86,12 +85,12 @@ def losses(
         batch = by_length[numbers.start : numbers.stop]
         width = batch[0].end - batch[0].first
         # Padding stands to the right, where a causal model cannot see it.
-        rows = np.full((len(batch), width), END_OF_TEXT_ID, dtype=np.int64)
+        rows = np.full((len(batch), width), model.end_of_text, dtype=np.int64)
         measured = np.zeros((len(batch), width), dtype=bool)
         for row, w in enumerate(batch):
             rows[row, : w.end - w.first] = inputs[w.first : w.end]
             if w.opens:
-                rows[row, 0] = END_OF_TEXT_ID
+                rows[row, 0] = model.end_of_text
             measured[row, w.score - w.first : w.end - w.first] = True
         targets = np.concatenate([np.arange(w.score, w.end) for w in batch])
         features = model.features(torch.from_numpy(rows).to(device))
@@ -116,9 +115,10 @@ def document_losses(
     params: Evaluate,
     advance: Callable[[int], Any] = lambda n: None,
 ) -> pd.DataFrame:
-    """`documents` with three more columns, the sum over each one's tokens in nats.
+    """`documents` with four more columns, the sum over each one's tokens in nats.
 
     nats              in eval mode
+    nats_of_text      the same without <|endoftext|>, which closes a document but is no part of it
     nats_dropout_on   dropout as in training, with the masks of (seed, pass, window): the mean of
                       `dropout_passes`
     nats_monte_carlo  of the mean of the passes' probabilities (Gal and Ghahramani 2016)
@@ -128,7 +128,7 @@ def document_losses(
     windows = plan(spans, model.config.n_ctx, params.stride)
     device = model.wte.weight.device
     model.eval()
-    off = by_document(losses(model, tokens, windows, params.batch_size, advance), documents)
+    off = losses(model, tokens, windows, params.batch_size, advance)
     model.train()
     on = np.zeros(len(documents))
     likelihood = np.full(len(tokens), -np.inf)  # log of the sum of the probabilities
@@ -145,7 +145,8 @@ def document_losses(
         np.logaddexp(likelihood, -found, out=likelihood)
     model.eval()
     return documents.assign(
-        nats=off,
+        nats=by_document(off, documents),
+        nats_of_text=by_document(np.where(tokens == model.end_of_text, 0, off), documents),
         nats_dropout_on=on / params.dropout_passes,
         nats_monte_carlo=by_document(math.log(params.dropout_passes) - likelihood, documents),
     )
@@ -164,10 +165,16 @@ def by_document(
 
 
 def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
-    """What `document_losses` found, as numbers a token; losses in nats."""
+    """What `document_losses` found, as numbers a byte and a token; losses in nats.
+
+    bits_per_byte          of all tokens, the ends of documents too, over the bytes of their texts
+    bits_per_byte_of_text  without those ends, as lm-eval has it
+    """
     nats, tokens = documents.nats, documents.tokens
+    bits = math.log(2) * documents.bytes.sum()
     return perplexity(nats, tokens, params) | {
-        "bits_per_byte": float(nats.sum() / math.log(2) / documents.bytes.sum()),
+        "bits_per_byte": float(nats.sum() / bits),
+        "bits_per_byte_of_text": float(documents.nats_of_text.sum() / bits),
         "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
         "monte_carlo": perplexity(documents.nats_monte_carlo, tokens, params),
         "tokens": int(tokens.sum()),

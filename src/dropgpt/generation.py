@@ -12,7 +12,6 @@ from torch import Tensor
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID
 
 
 def generate(
@@ -42,7 +41,7 @@ def generate(
                 features = model.features(torch.tensor([text[-n_ctx:]], device=device))
             z = model.head @ features[0, -1]
             token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
-            if token == END_OF_TEXT_ID:
+            if token == model.end_of_text:
                 break
             text.append(token)
     return text[len(prompt) :]

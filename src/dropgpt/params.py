@@ -43,6 +43,7 @@ class Data(Section):
 
 
 class Tokenize(Section):
+    vocabulary_size: Annotated[int, Field(ge=257, le=50257)]
     end_of_text: bool
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
 

@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from dropgpt.comparison.statistics import (
 from dropgpt.errors import UserError
 
 TOKENS = np.arange(20, 60)
+BYTES = 4 * TOKENS
 PARAMS = {
     "model.dropout": 0.1,
     "train.seed": 1,
@@ -37,11 +39,13 @@ PARAMS = {
 }
 
 
-def a_run(nats: Any, name: str = "run", sha256: str = "same", **changes: Any) -> Run:
-    """With a loss of `nats` a token, one for all documents or one each."""
-    documents = pd.DataFrame({"id": [f"document {n}" for n in TOKENS], "tokens": TOKENS})
+def a_run(bits: Any, name: str = "run", sha256: str = "same", **changes: Any) -> Run:
+    """With a loss of `bits` a byte, one for all documents or one each."""
+    documents = pd.DataFrame(
+        {"id": [f"document {n}" for n in TOKENS], "tokens": TOKENS, "bytes": BYTES}
+    )
     made_by = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
-    return Run(name, made_by, documents.assign(nats=nats * TOKENS, sha256=sha256))
+    return Run(name, made_by, documents.assign(nats=bits * BYTES * math.log(2), sha256=sha256))
 
 
 def simulated(
@@ -84,13 +88,13 @@ def test_a_planted_difference_is_found_and_its_size_is_in_the_interval(
 
 def test_one_seed_says_nothing_however_large_the_difference() -> None:
     found = difference([(a_run(2), a_run(3))])
-    assert found.nats == pytest.approx(-1)
+    assert found.mean == pytest.approx(-1)
     assert found.verdict == "cannot tell: one seed"
 
 
 def test_equal_runs_differ_by_nothing() -> None:
     found = difference([(a_run(loss, train_seed=loss),) * 2 for loss in (2, 3)])
-    assert (found.nats, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")
+    assert (found.mean, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")
 
 
 def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
@@ -105,7 +109,7 @@ def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     assert list(found.index) == ["0.0", "0.1", "0.2", "0.4"]
     assert list(found.runs) == [2, 3, 2, 1]
     # The seed that the baseline lacks counts for the mean and not for the difference.
-    assert found.loss["0.1"] == pytest.approx((1.1 + 2.1 + 9) / 3)
+    assert found.bits_per_byte["0.1"] == pytest.approx((1.1 + 2.1 + 9) / 3)
     assert found.difference["0.1"] == pytest.approx(0.1)
     assert found.spread["0.2"] == pytest.approx(0.5**0.5)
     assert found.perplexity["0.2"] == pytest.approx(np.exp(1.7))
@@ -165,21 +169,21 @@ def test_what_few_measured_otherwise_is_left_out_of_all() -> None:
     found, lines = comparable(runs)
     assert [run.name for run in found] == ["a", "c"]
     assert "evaluate.stride 128, b with 64: b is left out" in lines[0]
-    assert "other held-out tokens" in lines[1]
+    assert "other held-out texts" in lines[1]
 
 
 def test_a_document_without_tokens_has_no_loss_to_compare() -> None:
     ours, theirs = (a_run(loss) for loss in (2, 3))
     for run in (ours, theirs):
-        run.documents.loc[5, ["tokens", "nats"]] = 0
+        run.documents.loc[5, ["tokens", "bytes", "nats"]] = 0
     assert len(by_document(ours, theirs)) == 39
-    assert difference([(ours, theirs)]).nats == pytest.approx(-1)
+    assert difference([(ours, theirs)]).mean == pytest.approx(-1)
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"sha256": "other"}, "other held-out tokens, 1,580 in 40 documents and 1,580 in 40"),
+        ({"sha256": "other"}, "other held-out texts, 6,320 bytes in 40 documents and 6,320 in 40"),
         ({"evaluate_stride": 64}, "run was evaluated with evaluate.stride 128, b with 64"),
         ({"evaluate_across_documents": True}, "evaluate.across_documents False, b with True"),
     ],
@@ -194,7 +198,7 @@ def test_documents_are_told_apart() -> None:
     found = by_document(a_run(np.linspace(4, 2, 40), "tokens"), a_run(3, "id"))
     assert found.id[0] == "document 59"
     assert found.difference[0] == pytest.approx(-1)
-    assert found.loss[39] == pytest.approx(4)
+    assert found.bits_per_byte[39] == pytest.approx(4)
     assert found.baseline[39] == pytest.approx(3)
 
 
@@ -244,7 +248,7 @@ def test_two_runs_document_by_document(command: Callable[..., str]) -> None:
     found = json.loads(command("rate-0", "rate-2", "--json"))
     assert [group["group"] for group in found["groups"]] == ["rate-0", "rate-2"]
     assert len(found["documents"]) == 40
-    assert found["documents"][0]["loss"] == pytest.approx(3.101)
+    assert found["documents"][0]["bits_per_byte"] == pytest.approx(3.101)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])

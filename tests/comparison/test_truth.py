@@ -163,7 +163,7 @@ def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     assert found["by"].split(", ")[0] == "code.train"
     assert [group["runs"] for group in found["groups"]] == [1, 1]
     assert list(found["runs"]) == ["a", "b"]
-    assert found["groups"][0]["loss"] != found["groups"][1]["loss"]
+    assert found["groups"][0]["bits_per_byte"] != found["groups"][1]["bits_per_byte"]
 
 
 def test_saved_parameters_that_were_never_run_are_told(life: Clone) -> None:

@@ -10,38 +10,48 @@ from conftest import ROOT
 from dropgpt.errors import UserError
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
-from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, encode_prompt, gpt2_encoding
 
 TOKENS = torch.arange(64).reshape(2, 32) * 700
+SIZES = [257, 1025, N_VOCAB]  # of the vocabulary
 
 
+@pytest.mark.parametrize("n_vocab", SIZES)
 @pytest.mark.parametrize("scale_logits", [True, False])
 def test_hugging_face_gives_our_logits(
-    make_gpt: Callable[..., GPT], tmp_path: Path, scale_logits: bool
+    make_gpt: Callable[..., GPT], tmp_path: Path, scale_logits: bool, n_vocab: int
 ) -> None:
     from transformers import GPT2LMHeadModel
 
-    model = make_gpt(scale_logits=scale_logits, n_layer=3).eval()
+    model = make_gpt(scale_logits=scale_logits, n_layer=3, n_vocab=n_vocab).eval()
+    tokens = TOKENS % n_vocab
     with torch.no_grad():
         for p in model.parameters():  # not the initial values, which would hide a swap
             p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     artifact.save(model, tmp_path / "gpt")
     peer = GPT2LMHeadModel.from_pretrained(tmp_path / "gpt").eval()
     with torch.no_grad():
-        torch.testing.assert_close(peer(TOKENS).logits, model(TOKENS), rtol=0, atol=1e-4)
+        torch.testing.assert_close(peer(tokens).logits, model(tokens), rtol=0, atol=1e-4)
         torch.testing.assert_close(
-            artifact.load(tmp_path / "gpt")(TOKENS), model(TOKENS), rtol=0, atol=1e-4
+            artifact.load(tmp_path / "gpt")(tokens), model(tokens), rtol=0, atol=1e-4
         )
 
 
-def test_hugging_face_gives_our_tokens(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_vocab", SIZES)
+def test_hugging_face_gives_our_tokens(
+    make_gpt: Callable[..., GPT], tmp_path: Path, n_vocab: int
+) -> None:
     from transformers import AutoTokenizer
 
-    artifact.save(make_gpt(), tmp_path / "gpt")
+    artifact.save(make_gpt(n_vocab=n_vocab), tmp_path / "gpt")
     peer = AutoTokenizer.from_pretrained(tmp_path / "gpt")
     text = "I'll  go to Liliput,\n\n天地 🙂 in 1726!"
-    assert peer.encode(text) == gpt2_encoding().encode_ordinary(text)
+    assert peer.encode(text) == gpt2_encoding(n_vocab).encode_ordinary(text)
+    assert peer.encode(f"a{END_OF_TEXT}") == encode_prompt(
+        gpt2_encoding(n_vocab), f"a{END_OF_TEXT}"
+    )
     assert peer.eos_token == END_OF_TEXT
+    assert peer.eos_token_id == n_vocab - 1
 
 
 def test_the_rates_travel_with_the_model(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:

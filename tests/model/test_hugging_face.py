@@ -21,7 +21,8 @@ from dropgpt.generation import generate
 from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB, vocabulary_files
+from dropgpt.tokens.vocabulary import N_VOCAB, entries
+from dropgpt.tokens.vocabulary import merges as vocabulary_merges
 
 TOKENS = torch.arange(128).reshape(2, 64) * 350
 FOLDER = Path("pretrained/theirs")
@@ -127,7 +128,7 @@ def their_losses(
     result = np.full(len(tokens), np.nan)
     stream = tokens.astype(np.int64)
     for w in plan(lengths, n_ctx, stride):
-        before = END_OF_TEXT_ID if w.opens else stream[w.first - 1]
+        before = N_VOCAB - 1 if w.opens else stream[w.first - 1]
         inputs = torch.tensor([[before, *stream[w.first : w.end - 1]]])
         with torch.no_grad():
             z = theirs(inputs).logits[0].double()
@@ -215,9 +216,7 @@ def test_their_tokenizer_files_are_gpt2s(make: Make, make_gpt: Callable[..., GPT
 def test_a_tokenizer_json_is_compared_entry_by_entry_and_merge_by_merge(make: Make) -> None:
     """Old ones have merges as strings."""
     make()
-    files = vocabulary_files()
-    vocabulary = json.loads(files["encoder.json"].read_text())
-    merges = files["vocab.bpe"].read_text().splitlines()[1:]
+    vocabulary, merges = entries(), vocabulary_merges()
     path = FOLDER / "tokenizer.json"
     path.write_text(json.dumps({"model": {"vocab": vocabulary, "merges": merges}}))
     load()
@@ -252,7 +251,10 @@ def test_another_tokenizer_is_refused(make: Make, file: str, content: Any) -> No
         ({"model_type": "gpt_neo"}, "model_type is 'gpt_neo': input should be 'gpt2'"),
         ({"activation_function": "relu"}, "activation_function is 'relu': input should be 'gelu'"),
         ({"activation_function": "quick_gelu"}, "activation_function is 'quick_gelu'"),
-        ({"vocab_size": 50304}, "vocab_size is 50304: input should be 50257; `model.resize_token"),
+        (
+            {"vocab_size": 50304},
+            "vocab_size is 50304: input should be less than or equal to 50257; `model.resize_token",
+        ),
         ({"n_head": 5}, "n_embd 32 is not divisible by n_head 5"),
         ({"n_layer": "2"}, "n_layer is '2'"),
         ({"attn_pdrop": 1.0}, "attn_pdrop is 1.0: input should be less than 1"),

@@ -8,7 +8,7 @@ import pytest
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.tokens import tensor, vocabulary
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, gpt2_encoding
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 ENCODING = gpt2_encoding()
 DOCUMENTS = [
@@ -21,7 +21,7 @@ DOCUMENTS = [
 
 def write(folder: Path, fraction: float = 0.1, end_of_text: bool = True) -> tensor.TokenTensor:
     encoded = tensor.encode(DOCUMENTS, gpt2_encoding(), end_of_text)
-    tensor.write(encoded, folder, fraction)
+    tensor.write(encoded, folder, N_VOCAB, fraction)
     return tensor.read(folder)
 
 
@@ -29,7 +29,7 @@ def test_the_tensor_is_the_documents_one_after_another(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens")
     assert isinstance(tokens.tokens, np.memmap)
     assert tokens.tokens.dtype == np.uint16
-    ends = np.flatnonzero(tokens.tokens == END_OF_TEXT_ID)
+    ends = np.flatnonzero(tokens.tokens == N_VOCAB - 1)
     assert len(ends) == 4  # the one that the last text spells is ordinary text
     texts = [gpt2_encoding().decode(part) for part in np.split(tokens.tokens, ends + 1)[:-1]]
     assert texts == [document.text + "<|endoftext|>" for document in DOCUMENTS]
@@ -39,7 +39,7 @@ def test_the_tensor_is_the_documents_one_after_another(tmp_path: Path) -> None:
 
 def test_end_of_text_may_be_left_out(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens", end_of_text=False)
-    assert END_OF_TEXT_ID not in tokens.tokens
+    assert N_VOCAB - 1 not in tokens.tokens
     assert len(tokens.tokens) == len(write(tmp_path / "with").tokens) - 4
 
 
@@ -78,7 +78,7 @@ def split(
 ) -> tensor.TokenTensor:
     """As the stage does it: a single document is parted."""
     encoded = tensor.encode(documents, ENCODING, end_of_text)
-    tensor.write(tensor.parted(encoded, ENCODING, fraction), folder, fraction)
+    tensor.write(tensor.parted(encoded, ENCODING, fraction), folder, N_VOCAB, fraction)
     return tensor.read(folder)
 
 
@@ -101,7 +101,7 @@ def test_the_end_of_a_single_text_is_held_out(
     assert tokens.documents.id.tolist() == ids
     assert tokens.documents.held_out.tolist() == [False, True]
     assert fraction <= len(tokens.held_out) / len(tokens.tokens) < fraction + 0.05
-    closing = [END_OF_TEXT_ID] * end_of_text
+    closing = [N_VOCAB - 1] * end_of_text
     texts = []
     for part in (tokens.train.tolist(), tokens.held_out.tolist()):
         assert part[len(part) - len(closing) :] == closing
@@ -148,7 +148,7 @@ def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Pa
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens")
-    counts = tensor.count(tokens.tokens)
+    counts = tensor.count(tokens.tokens, N_VOCAB)
     found = tensor.statistics(tokens, counts)
     assert found["tokens"] == len(tokens.tokens)
     assert found["unique_tokens"] == len(np.unique(tokens.tokens))
@@ -194,5 +194,5 @@ def test_a_vocabulary_file_with_the_wrong_hash(
 def test_the_encoding_is_tiktokens_gpt2() -> None:
     encoding = gpt2_encoding()
     assert encoding.n_vocab == vocabulary.N_VOCAB
-    assert encoding.eot_token == END_OF_TEXT_ID
+    assert encoding.eot_token == N_VOCAB - 1
     assert encoding.encode_ordinary("Hello world") == [15496, 995]

@@ -1,5 +1,7 @@
 """Any text has GPT-2's tokens."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +10,9 @@ from hypothesis import strategies as st
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.tokens import tensor, vocabulary
-from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, encode, encode_prompt
+from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, encode, encode_prompt, gpt2_encoding
 
-ENCODING = vocabulary.gpt2_encoding()
+ENCODING = gpt2_encoding()
 BLANKS = "\t\n\v\f\r \x1c\x1f\x85\xa0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
 SIZES = [999, 1000, 1001, 100_000, 1_000_000]  # tiktoken fails between the last two
 
@@ -69,8 +71,27 @@ def test_what_is_left_of_errors_names_the_document(monkeypatch: pytest.MonkeyPat
 def test_a_prompt_may_hold_the_end_of_text(prompt: str) -> None:
     expected = ENCODING.encode(prompt, allowed_special={END_OF_TEXT})
     assert encode_prompt(ENCODING, prompt) == expected
-    assert (END_OF_TEXT_ID in expected) == (END_OF_TEXT in prompt)
+    assert (N_VOCAB - 1 in expected) == (END_OF_TEXT in prompt)
 
 
 def test_a_document_that_spells_the_end_of_text_does_not_hold_it() -> None:
-    assert not np.isin(END_OF_TEXT_ID, encode(ENCODING, f"a {END_OF_TEXT} b"))
+    assert not np.isin(N_VOCAB - 1, encode(ENCODING, f"a {END_OF_TEXT} b"))
+
+
+@given(st.integers(257, N_VOCAB), st.text())
+def test_the_first_entries_are_a_vocabulary_of_their_own(n_vocab: int, text: str) -> None:
+    """Its tokens are those that merging as far as they go would make, and give the text back."""
+    encoding = gpt2_encoding(n_vocab)
+    ids = encode(encoding, text).tolist()
+    assert encoding.decode(ids) == text
+    assert encoding.eot_token == n_vocab - 1
+    assert all(token < n_vocab - 1 for token in ids)
+    assert [encoding.decode_single_token_bytes(token) for token in ids] == [
+        ENCODING.decode_single_token_bytes(token) for token in ids
+    ]
+
+
+def test_the_files_of_the_whole_vocabulary_are_gpt2s() -> None:
+    files = vocabulary.vocabulary_files()
+    assert vocabulary.entries() == json.loads(files["encoder.json"].read_text())
+    assert ["#version: 0.2", *vocabulary.merges()] == files["vocab.bpe"].read_text().splitlines()

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import message, params_with
+from conftest import message, params_with, token_tensor
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.machine.interruption import Interrupted
@@ -76,8 +76,7 @@ def run(
     return train(
         params.train,
         params.model,
-        training=training,
-        held_out=held_out,
+        token_tensor(training, held_out),
         device=place,
         dtype=dtype,
         log_interval=log_interval,

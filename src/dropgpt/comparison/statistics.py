@@ -1,4 +1,4 @@
-"""Whether runs differ by more than chance, in nats a held-out token.
+"""Whether runs differ by more than chance, in bits a byte of held-out text.
 
 A run's loss depends on its parameters and, by chance, on its seed and on which documents are held
 out. Runs with the same seed read the same batches from the same initial weights, and all measure
@@ -22,7 +22,11 @@ from dropgpt.randomness import generator
 RESAMPLES = 2000  # of the documents
 CONFIDENCE = 0.95
 SEED = "train.seed"
-SAME = ("evaluate.stride", "evaluate.across_documents")  # or the numbers mean something else
+SAME = (
+    "evaluate.stride",
+    "evaluate.across_documents",
+    "tokenize.end_of_text",
+)  # or the numbers mean something else
 # Of what the stage evaluate reads, only its model has an effect on the loss beyond SAME.
 WITHOUT_EFFECT = ("evaluate.",)
 WITH_EFFECT = ("evaluate.model",)
@@ -34,9 +38,9 @@ Groups = dict[str, dict[str, Run]]
 
 @dataclass(frozen=True)
 class Difference:
-    """`nats` a token, negative where ours is better, with a 95% interval from `low` to `high`."""
+    """Negative where ours is lower, with a 95% interval from `low` to `high`."""
 
-    nats: float
+    mean: float
     low: float
     high: float
     seeds: int
@@ -53,14 +57,14 @@ class Difference:
 
 
 def check_comparable(runs: list[Run]) -> None:
-    """Raise UserError where two runs did not measure the same tokens in the same way."""
+    """Raise UserError where two runs did not measure the same texts in the same way."""
     for other in runs[1:]:
         if why := _incomparable(runs[0], other):
             raise UserError(f"compare: {why}: no comparison")
 
 
 def comparable(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The most runs that measured the same tokens in the same way; a line for each other one."""
+    """The most runs that measured the same texts in the same way; a line for each other one."""
     alike: list[list[Run]] = []
     for run in runs:
         for part in alike:
@@ -77,16 +81,14 @@ def comparable(runs: list[Run]) -> tuple[list[Run], list[str]]:
 def _incomparable(first: Run, other: Run) -> str | None:
     """Why the losses of two runs mean different things, if they do."""
     for key in SAME:
-        if first.made_by[key] != other.made_by[key]:
-            return (
-                f"{first.name} was evaluated with {key} {first.made_by[key]}, "
-                f"{other.name} with {other.made_by[key]}"
-            )
+        ours, theirs = first.made_by.get(key), other.made_by.get(key)
+        if ours != theirs:
+            return f"{first.name} was evaluated with {key} {ours}, {other.name} with {theirs}"
     if not first.documents.sha256.equals(other.documents.sha256):
         return (
-            f"{first.name} and {other.name} were evaluated on other held-out tokens, "
-            f"{first.documents.tokens.sum():,} in {len(first.documents)} documents and "
-            f"{other.documents.tokens.sum():,} in {len(other.documents)}"
+            f"{first.name} and {other.name} were evaluated on other held-out texts, "
+            f"{first.documents.bytes.sum():,} bytes in {len(first.documents)} documents and "
+            f"{other.documents.bytes.sum():,} in {len(other.documents)}"
         )
     return None
 
@@ -151,21 +153,23 @@ def _effective(run: Run) -> dict[str, Any]:
 
 
 def table(grouped: Groups, baseline: str) -> pd.DataFrame:
-    """One row a group: group, runs, seeds, loss, spread, perplexity, difference, low, high,
-    verdict.
+    """One row a group: group, runs, seeds, bits_per_byte, spread, perplexity, difference, low,
+    high, verdict.
 
-    loss is the mean over the runs, spread their standard deviation, perplexity exp of the loss;
-    difference, low, high and verdict are those of `difference` to the group `baseline`.
+    bits_per_byte is the mean over the runs, spread their standard deviation, perplexity exp of
+    their mean loss a token; difference, low, high and verdict are those of `difference` to the
+    group `baseline`.
     """
     rows = []
     for label, runs in grouped.items():
+        bits = [_bits(run).sum() / run.documents.bytes.sum() for run in runs.values()]
         losses = [run.documents.nats.sum() / run.documents.tokens.sum() for run in runs.values()]
         row = {
             "group": label,
-            "runs": len(losses),
+            "runs": len(bits),
             "seeds": len({run.made_by.get(SEED) for run in runs.values()}),
-            "loss": float(np.mean(losses)),
-            "spread": float(np.std(losses, ddof=1)) if len(losses) > 1 else math.nan,
+            "bits_per_byte": float(np.mean(bits)),
+            "spread": float(np.std(bits, ddof=1)) if len(bits) > 1 else math.nan,
             "perplexity": _perplexity(float(np.mean(losses))),
             "difference": math.nan,
             "low": math.nan,
@@ -176,7 +180,7 @@ def table(grouped: Groups, baseline: str) -> pd.DataFrame:
             row["verdict"] = "baseline"
         elif alike:
             found = difference([(runs[key], grouped[baseline][key]) for key in alike])
-            row |= {"difference": found.nats, "low": found.low, "high": found.high}
+            row |= {"difference": found.mean, "low": found.low, "high": found.high}
             row["verdict"] = found.verdict
         else:
             row["verdict"] = "cannot tell: no run of the baseline is alike in all else"
@@ -191,22 +195,24 @@ def difference(pairs: list[tuple[Run, Run]]) -> Difference:
     """
     by_seed: dict[Any, list[npt.NDArray[np.float64]]] = {}
     for ours, theirs in pairs:
-        nats = (ours.documents.nats - theirs.documents.nats).to_numpy()
-        by_seed.setdefault(ours.made_by.get(SEED), []).append(nats)
-    means = [np.mean(nats, axis=0) for nats in by_seed.values()]
-    return mean_difference(np.stack(means), pairs[0][1].documents.tokens.to_numpy())
+        bits = (_bits(ours) - _bits(theirs)).to_numpy()
+        by_seed.setdefault(ours.made_by.get(SEED), []).append(bits)
+    means = [np.mean(bits, axis=0) for bits in by_seed.values()]
+    return mean_difference(np.stack(means), pairs[0][1].documents.bytes.to_numpy())
 
 
-def mean_difference(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> Difference:
-    """The mean a token of differences `nats`, (seeds, documents), in documents of `tokens` tokens.
+def mean_difference(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> Difference:
+    """The mean of differences that add up to `sums`, (seeds, documents), in documents of `sizes`.
+
+    `sizes` are in bytes, or in tokens: that is what the mean is taken over.
 
     Its variance is that between seeds, plus that between documents, which scipy's paired
     bootstrap gives; the interval is Student's t with the degrees of freedom of Satterthwaite
     (1946). With one seed it is of the documents only, with one document of the seeds only.
     """
-    seeds = len(nats)
-    by_seed = nats.sum(1) / tokens.sum()
-    parts = [(_documents_variance(nats.mean(0), tokens), len(tokens) - 1)]
+    seeds = len(sums)
+    by_seed = sums.sum(1) / sizes.sum()
+    parts = [(_documents_variance(sums.mean(0), sizes), len(sizes) - 1)]
     if seeds > 1:
         parts.append((by_seed.var(ddof=1) / seeds, seeds - 1))
     variance = sum(part for part, _ in parts)
@@ -219,30 +225,36 @@ def mean_difference(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]
 
 
 def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
-    """One row a document that has tokens, the best first: id, tokens, loss, baseline, difference.
+    """One row a document that has text, the best first: id, bytes, bits_per_byte, baseline,
+    difference.
 
-    loss is ours and baseline theirs, in nats a token.
+    bits_per_byte is ours and baseline theirs.
     """
-    tokens = theirs.documents.tokens
+    size = theirs.documents.bytes
     documents = pd.DataFrame(
         {
             "id": theirs.documents.id,
-            "tokens": tokens,
-            "loss": ours.documents.nats / tokens,
-            "baseline": theirs.documents.nats / tokens,
+            "bytes": size,
+            "bits_per_byte": _bits(ours) / size,
+            "baseline": _bits(theirs) / size,
         }
-    )[tokens > 0]
-    documents["difference"] = documents.loss - documents.baseline
+    )[size > 0]
+    documents["difference"] = documents.bits_per_byte - documents.baseline
     return documents.sort_values("difference", ignore_index=True)
 
 
-def _documents_variance(nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64]) -> float:
-    """Of the mean difference a token, had other documents been held out."""
-    if len(tokens) < 2 or not nats.any():
+def _bits(run: Run) -> pd.Series:
+    """What each document of a run takes."""
+    return run.documents.nats / math.log(2)
+
+
+def _documents_variance(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> float:
+    """Of the mean difference, had other documents been held out."""
+    if len(sizes) < 2 or not sums.any():
         return 0.0
     found = stats.bootstrap(
-        (nats, tokens),
-        lambda n, t, axis: n.sum(axis) / t.sum(axis),
+        (sums, sizes),
+        lambda total, size, axis: total.sum(axis) / size.sum(axis),
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,

@@ -3,7 +3,7 @@
 `GPT2LMHeadModel.from_pretrained` and `AutoTokenizer.from_pretrained` open it; so does `load`.
 """
 
-import shutil
+import json
 from pathlib import Path
 
 from safetensors.torch import save as serialised
@@ -16,7 +16,7 @@ from dropgpt.model import hugging_face
 from dropgpt.model.gpt import GPT, site_rate
 from dropgpt.model.hugging_face import TRANSPOSED
 from dropgpt.params import DropoutSites
-from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
+from dropgpt.tokens.vocabulary import END_OF_TEXT, entries, merges
 
 TRAINED = Path("models/gpt")  # from the project's root
 PRETRAINED = Path("pretrained")  # of this folder, DVC watches all
@@ -37,7 +37,6 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
         weights[f"transformer.{name}"] = weight.contiguous()
     config = model.config
     sites = {site: site_rate(config, site) for site in DropoutSites.model_fields}
-    vocabulary = vocabulary_files()
     with replacing(folder) as partial:
         partial.mkdir()
         # Not save_file, which hides from us that a disk is full.
@@ -48,7 +47,7 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
             {
                 "architectures": ["GPT2LMHeadModel"],
                 "model_type": "gpt2",
-                "vocab_size": N_VOCAB,
+                "vocab_size": model.n_vocab,
                 "n_layer": config.n_layer,
                 "n_head": config.n_head,
                 "n_embd": config.n_embd,
@@ -63,8 +62,8 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
                 "dropout_sites": sites,
                 "attention_dropout": config.attention_dropout,
                 "block_dropout": config.block_dropout,
-                "bos_token_id": END_OF_TEXT_ID,
-                "eos_token_id": END_OF_TEXT_ID,
+                "bos_token_id": model.end_of_text,
+                "eos_token_id": model.end_of_text,
                 "dtype": "float32",
             },
         )
@@ -78,8 +77,9 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
                 "unk_token": END_OF_TEXT,
             },
         )
-        shutil.copyfile(vocabulary["encoder.json"], partial / "vocab.json")
-        shutil.copyfile(vocabulary["vocab.bpe"], partial / "merges.txt")
+        (partial / "vocab.json").write_text(json.dumps(entries(model.n_vocab)))
+        lines = ["#version: 0.2", *merges(model.n_vocab), ""]
+        (partial / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
         provenance.write(made_from or {}, partial)
         seal(partial)
 

@@ -123,28 +123,37 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """tokens (batch, time) int64 -> logits of each next token (batch, time, N_VOCAB).
+    """tokens (batch, time) int64 -> logits of each next token (batch, time, n_vocab).
 
     The first site of dropout is here: the sum of token and position embedding. The names of the
     parts are those of Hugging Face's GPT-2: wte, wpe, h, ln_f, lm_head.
     """
 
-    def __init__(self, config: Model, variant: Variant = OURS) -> None:
+    def __init__(self, config: Model, n_vocab: int = N_VOCAB, variant: Variant = OURS) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(N_VOCAB, config.n_embd)
+        self.wte = nn.Embedding(n_vocab, config.n_embd)
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
         self.dropout = Dropout(site_rate(config, "embedding"))
         self.h = nn.ModuleList(Block(config, variant, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, variant.layer_norm_epsilon)
         # Last, and only where it is not the token embedding: optimizers know parameters by number.
-        self.lm_head = None if variant.tied_head else nn.Linear(config.n_embd, N_VOCAB, bias=False)
+        self.lm_head = None if variant.tied_head else nn.Linear(config.n_embd, n_vocab, bias=False)
         self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0
 
     @property
     def head(self) -> Tensor:
-        """What features are multiplied by to give logits, (N_VOCAB, n_embd)."""
+        """What features are multiplied by to give logits, (n_vocab, n_embd)."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def n_vocab(self) -> int:
+        return self.wte.num_embeddings
+
+    @property
+    def end_of_text(self) -> int:
+        """The token <|endoftext|>, the last of the vocabulary."""
+        return self.n_vocab - 1
 
     def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """What the head multiplies, (batch, time, n_embd), for `tokens` (batch, time) int64.
@@ -171,7 +180,7 @@ class GPT(nn.Module):
         return self.ln_f(x) * self.logit_scale
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the next token, (batch, time, N_VOCAB)."""
+        """Logits of the next token, (batch, time, n_vocab)."""
         return F.linear(self.features(tokens), self.head)
 
 
@@ -188,14 +197,14 @@ def site_rate(config: Model, site: str) -> float:
     return float(config.dropout if rate is None else rate)
 
 
-def initialised(config: Model, seed: int) -> GPT:
+def initialised(config: Model, seed: int, n_vocab: int = N_VOCAB) -> GPT:
     """A GPT with the weights of (seed): linear N(0, 0.02), embeddings Xavier normal, biases 0.
 
     Xavier's token embedding is tiny beside the positions' (0.006 and 0.07 at a width of 128), so
     that a model hardly sees its tokens at first. `config.token_embedding_std` sets another, and
     the positions to N(0, 0.02).
     """
-    model = GPT(config)
+    model = GPT(config, n_vocab)
     random = torch_generator(seed, "initial weights")
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -6,10 +6,10 @@ What is not understood is refused by name, so that no number is a slightly other
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from dropgpt.errors import UserError
 from dropgpt.model.gpt import GPT, Variant
 from dropgpt.params import DropoutSites, Model, Rate, explain
-from dropgpt.tokens.vocabulary import END_OF_TEXT, END_OF_TEXT_ID, N_VOCAB, vocabulary_files
+from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
 
 # Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
@@ -36,7 +36,7 @@ class Config(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     model_type: Literal["gpt2"]
-    vocab_size: Literal[50257] = 50257
+    vocab_size: Annotated[int, Field(gt=N_BYTES, le=N_VOCAB)] = N_VOCAB
     n_layer: PositiveInt = 12
     n_head: PositiveInt = 12
     n_embd: PositiveInt = 768
@@ -108,10 +108,10 @@ def read(folder: Path) -> GPT:
     path = folder / "config.json"
     try:
         config = Config.model_validate(_json(path))
-        model = GPT(config.model(), config.variant())
+        model = GPT(config.model(), config.vocab_size, config.variant())
     except ValidationError as error:
         raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
-    _check_tokenizer(folder)
+    _check_tokenizer(folder, config.vocab_size)
     weights = _weights(folder)
     head = weights.get("lm_head.weight")
     if config.tie_word_embeddings and head is not None:
@@ -199,38 +199,38 @@ def _shape(name: str, tensors: dict[str, Tensor]) -> str:
     return str(sizes[::-1] if name.endswith(TRANSPOSED) else sizes)
 
 
-def _check_tokenizer(folder: Path) -> None:
-    """Raise UserError, naming the file, where a vocabulary or merges are not GPT-2's.
+def _check_tokenizer(folder: Path, n_vocab: int) -> None:
+    """Raise UserError, naming the file, where a vocabulary or merges are not GPT-2's first ones.
 
-    A folder that has none is taken to be GPT-2's, whose size it has.
+    A folder that has none is taken to be GPT-2's if it has the size of it.
     """
-    ours = vocabulary_files()
-    vocabulary = _json(ours["encoder.json"])
-    merges = _merges(ours["vocab.bpe"].read_text(encoding="utf-8").splitlines())
+    vocabulary, pairs = entries(n_vocab), merges(n_vocab)
     found: dict[Path, bool] = {}
     if (path := folder / "vocab.json").exists():
         found[path] = _json(path) == vocabulary
     if (path := folder / "merges.txt").exists():
-        found[path] = _merges(_text(path).splitlines()) == merges
+        lines = [line for line in _text(path).splitlines() if line]
+        found[path] = [line for line in lines if not line.startswith("#version")] == pairs
     if (path := folder / "tokenizer.json").exists():
         try:
             theirs = Tokenizer.model_validate(_json(path).get("model"))
         except ValidationError:
             found[path] = False
         else:
-            entries = {END_OF_TEXT: END_OF_TEXT_ID} | theirs.vocab
-            pairs = [m if isinstance(m, str) else " ".join(m) for m in theirs.merges]
-            found[path] = entries == vocabulary and pairs == merges
+            their_entries = {END_OF_TEXT: n_vocab - 1} | theirs.vocab
+            their_pairs = [m if isinstance(m, str) else " ".join(m) for m in theirs.merges]
+            found[path] = their_entries == vocabulary and their_pairs == pairs
+    which = "GPT-2's tokenizer"
+    if n_vocab != N_VOCAB:
+        which = f"the first {n_vocab - 1} entries of {which} and {END_OF_TEXT}"
+    if not found and n_vocab != N_VOCAB:
+        raise UserError(
+            f"{folder}: vocab_size is {n_vocab} in config.json, and no vocab.json says that its "
+            f"tokens are {which}; copy the tokenizer's files there, too"
+        )
     for path, is_gpt2s in found.items():
         if not is_gpt2s:
-            raise UserError(
-                f"{path}: not GPT-2's tokenizer, and data/tokens is made with that one: a model "
-                "of other tokens cannot be measured here"
-            )
-
-
-def _merges(lines: list[str]) -> list[str]:
-    return [line for line in lines if line and not line.startswith("#version")]
+            raise UserError(f"{path}: not {which}: a model of other tokens cannot be measured here")
 
 
 def _json(path: Path) -> Any:

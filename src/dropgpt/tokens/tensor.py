@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,7 @@ import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.files import check_seal, replacing, seal
-from dropgpt.tokens.vocabulary import END_OF_TEXT_ID, N_VOCAB
+from dropgpt.machine.files import check_seal, replacing, seal, write_json
 from dropgpt.tokens.vocabulary import encode as encode_text
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ class TokenTensor:
     """All tokens of a corpus in the order of its documents, and what part is held out.
 
     tokens     (n,) uint16, mapped from the file, not read into memory
-    documents  one row a document: id, source, tokens, bytes (of its text, UTF-8), held_out
+    documents  one row a document: id, source, tokens, bytes and sha256 (of its text, UTF-8),
+               held_out
+    n_vocab    of how many entries of GPT-2's vocabulary the tokens are; see `gpt2_encoding`
     """
 
     tokens: Tokens
     documents: pd.DataFrame
+    n_vocab: int
 
     @property
     def n_train(self) -> int:
@@ -67,7 +70,7 @@ def encode(
     Text that merely spells "<|endoftext|>" is encoded as ordinary text. While a document is in
     use, threads encode those that follow, on all cores.
     """
-    closing = np.array([END_OF_TEXT_ID] if end_of_text else [], dtype=np.uint32)
+    closing = np.array([encoding.eot_token] if end_of_text else [], dtype=np.uint32)
 
     def ids(document: Document) -> Tokens:
         try:
@@ -102,7 +105,7 @@ def parted(
         yield from chain(first, rest)
         return
     [(document, ids)] = first
-    closing = ids[-1:][ids[-1:] == END_OF_TEXT_ID]  # one token or none
+    closing = ids[-1:][ids[-1:] == encoding.eot_token]  # one token or none
     tokens = ids[: len(ids) - len(closing)]
     # Both parts are closed, so that the second may be nearly as long as this says.
     most = int((1 - fraction) * (len(tokens) + 2 * len(closing))) - len(closing)
@@ -130,10 +133,11 @@ def _cut(tokens: Tokens, most: int, encoding: tiktoken.Encoding) -> int:
 def write(
     encoded: Iterable[tuple[Document, Tokens]],
     folder: Path,
+    n_vocab: int,
     validation_fraction: float,
     made_from: Chain | None = None,
 ) -> None:
-    """Write tokens.npy and documents.parquet to `folder`, and beside them what they are made from.
+    """Write a token tensor to `folder`, and beside it what it is made from.
 
     The tokens go straight to the file; what stays in memory is a row a document. The last
     articles are held out, whole, and so many that they have at least `validation_fraction` of
@@ -149,6 +153,7 @@ def write(
             _write_npy_header(file, int(table.tokens.sum()))
         table["held_out"] = _held_out(table, validation_fraction)
         table.to_parquet(partial / "documents.parquet", index=False)
+        write_json(partial / "vocabulary.json", {"n_vocab": n_vocab})
         provenance.write(made_from or {}, partial)
         seal(partial)
 
@@ -160,20 +165,27 @@ def in_memory(encoded: Iterable[tuple[Document, Tokens]]) -> tuple[Tokens, pd.Da
     return np.frombuffer(b"".join(parts), dtype=np.uint16), table
 
 
+def texts(ids: Tokens, documents: pd.DataFrame, encoding: tiktoken.Encoding) -> Iterator[str]:
+    """The text of each of the `documents`, whose tokens are `ids` side by side."""
+    for part in np.split(ids, documents.tokens.cumsum()[:-1]):
+        yield encoding.decode_bytes(part[part != encoding.eot_token].tolist()).decode()
+
+
 def read(folder: Path) -> TokenTensor:
     """Map the token tensor that `write` wrote. Raises UserError where it is missing or damaged."""
     check_seal(folder, "tokenize")
     return TokenTensor(
         np.load(folder / "tokens.npy", mmap_mode="r"),
         pd.read_parquet(folder / "documents.parquet"),
+        json.loads((folder / "vocabulary.json").read_text())["n_vocab"],
     )
 
 
-def count(ids: Tokens) -> npt.NDArray[np.int64]:
-    """How often each token of the vocabulary occurs, (N_VOCAB,)."""
-    counts = np.zeros(N_VOCAB, dtype=np.int64)
+def count(ids: Tokens, n_vocab: int) -> npt.NDArray[np.int64]:
+    """How often each token of the vocabulary occurs, (n_vocab,)."""
+    counts = np.zeros(n_vocab, dtype=np.int64)
     for start in range(0, len(ids), 1 << 20):  # bincount takes four times the memory of its part
-        counts += np.bincount(ids[start : start + (1 << 20)], minlength=N_VOCAB)
+        counts += np.bincount(ids[start : start + (1 << 20)], minlength=n_vocab)
     return counts
 
 
@@ -209,7 +221,7 @@ def statistics(tensor: TokenTensor, counts: npt.NDArray[np.int64]) -> dict[str, 
         "unique_tokens": unique,
         "train_tokens": len(tensor.train),
         "validation_tokens": len(tensor.held_out),
-        "vocabulary_share": unique / N_VOCAB,
+        "vocabulary_share": unique / tensor.n_vocab,
         "bytes_per_token": float(documents.bytes.sum() / len(tensor.tokens)),
         "documents": len(documents),
         "validation_documents": int(documents.held_out.sum()),
@@ -239,15 +251,14 @@ def _table(
 ) -> pd.DataFrame:
     """Hand on the tokens of each document and keep a row of it.
 
-    id, source, tokens (how many), bytes (of its text), sha256 (of its tokens).
+    id, source, tokens (how many), bytes and sha256 (of its text).
     """
     rows = []
     for document, ids in encoded:
-        content = ids.astype("<u2").tobytes()
-        write_tokens(content)
-        text_bytes = len(document.text.encode())
-        checksum = hashlib.sha256(content).hexdigest()
-        rows.append((document.id, document.source, len(ids), text_bytes, checksum))
+        write_tokens(ids.astype("<u2").tobytes())
+        text = document.text.encode()
+        checksum = hashlib.sha256(text).hexdigest()
+        rows.append((document.id, document.source, len(ids), len(text), checksum))
     return pd.DataFrame(rows, columns=["id", "source", "tokens", "bytes", "sha256"])
 
 

@@ -1,6 +1,10 @@
-"""GPT-2's vocabulary: its files, its size, its encoding."""
+"""GPT-2's vocabulary, whole or its first entries: its files, its size, its encoding.
+
+The first entries of a BPE are a BPE of their own, since each merge only needs earlier ones.
+"""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,8 +19,8 @@ from tiktoken_ext.openai_public import r50k_pat_str
 from dropgpt.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
-END_OF_TEXT_ID = 50256
-N_VOCAB = 50257
+N_VOCAB = 50257  # of all GPT-2s; the last is always <|endoftext|>
+N_BYTES = 256  # the first entries, of which all others are merged
 
 # What \s is in tiktoken's regular expression, Unicode's White_Space; Python's has more.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -51,8 +55,11 @@ def vocabulary_files() -> dict[str, Path]:
     return {name: folder / name for name in VOCABULARY_SHA256}
 
 
-def gpt2_encoding() -> tiktoken.Encoding:
-    """tiktoken's `gpt2` without the download that `tiktoken.get_encoding` would make."""
+def gpt2_encoding(n_vocab: int = N_VOCAB) -> tiktoken.Encoding:
+    """tiktoken's `gpt2` without the download that `tiktoken.get_encoding` would make.
+
+    Of `n_vocab` tokens: its first n_vocab - 1, and <|endoftext|>.
+    """
     paths = vocabulary_files()
     ranks = data_gym_to_mergeable_bpe_ranks(
         vocab_bpe_file=str(paths["vocab.bpe"]),
@@ -63,10 +70,23 @@ def gpt2_encoding() -> tiktoken.Encoding:
     return tiktoken.Encoding(
         name="gpt2",
         pat_str=r50k_pat_str,
-        mergeable_ranks=ranks,
-        special_tokens={END_OF_TEXT: END_OF_TEXT_ID},
-        explicit_n_vocab=N_VOCAB,
+        mergeable_ranks={entry: rank for entry, rank in ranks.items() if rank < n_vocab - 1},
+        special_tokens={END_OF_TEXT: n_vocab - 1},
+        explicit_n_vocab=n_vocab,
     )
+
+
+def entries(n_vocab: int = N_VOCAB) -> dict[str, int]:
+    """Entry -> id, as GPT-2's encoder.json has it: each byte is a printable character."""
+    whole: dict[str, int] = json.loads(vocabulary_files()["encoder.json"].read_text("utf-8"))
+    first = {entry: rank for entry, rank in whole.items() if rank < n_vocab - 1}
+    return first | {END_OF_TEXT: n_vocab - 1}
+
+
+def merges(n_vocab: int = N_VOCAB) -> list[str]:
+    """Which two entries each entry beyond the bytes is merged of, in the order of the ids."""
+    lines = vocabulary_files()["vocab.bpe"].read_text("utf-8").splitlines()
+    return lines[1 : n_vocab - N_BYTES]  # the first line is a version, and <|endoftext|> no merge
 
 
 def encode(encoding: tiktoken.Encoding, text: str) -> npt.NDArray[np.uint32]:
@@ -84,7 +104,7 @@ def encode_prompt(encoding: tiktoken.Encoding, text: str) -> list[int]:
     """The tokens of a prompt, in which <|endoftext|> is the token, as in nanoGPT."""
     ids: list[int] = []
     for part in text.split(END_OF_TEXT):
-        ids += [*encode(encoding, part).tolist(), END_OF_TEXT_ID]
+        ids += [*encode(encoding, part).tolist(), encoding.eot_token]
     return ids[:-1]
 
 

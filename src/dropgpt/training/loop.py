@@ -18,8 +18,7 @@ from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT, initialised, scale_dropout
 from dropgpt.params import Model, Train
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
-from dropgpt.tokens.tensor import Tokens
-from dropgpt.tokens.vocabulary import N_VOCAB
+from dropgpt.tokens.tensor import Tokens, TokenTensor
 from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
@@ -48,28 +47,27 @@ class Result:
 def train(
     params: Train,
     model_params: Model,
+    tokens: TokenTensor,
     *,
-    training: Tokens,
-    held_out: Tokens,
     device: torch.device,
     dtype: torch.dtype,
     log_interval: float,
     checkpoint: Checkpoint,
 ) -> Result:
-    """Train a GPT from (seed) on the first `params.tokens` of `training`.
+    """Train a GPT from (seed) on the first `params.tokens` of the training part of `tokens`.
 
-    Measures windows of `held_out` now and then. Goes on from `checkpoint` where it holds a state,
-    and ends in the same bits as if it had never stopped. Asked to leave, it saves its state and
-    raises Interrupted. Raises UserError where a part is shorter than a window or than asked for,
-    where memory does not suffice, and at a step whose loss or gradient is not finite.
+    Measures windows of the held-out part now and then. Goes on from `checkpoint` where it holds a
+    state, and ends in the same bits as if it had never stopped. Asked to leave, it saves its state
+    and raises Interrupted. Raises UserError where a part is shorter than a window or than asked
+    for, where memory does not suffice, and at a step whose loss or gradient is not finite.
     """
     n_ctx = model_params.n_ctx
+    training, held_out = tokens.train[: params.tokens], tokens.held_out
     if (params.tokens or 0) > len(training):
         raise UserError(
             f"params.yaml: train.tokens is {params.tokens}, and the training part has only "
             f"{len(training)}"
         )
-    training = training[: params.tokens]
     _check_length(training, "training", n_ctx)
     _check_length(held_out, "held-out", n_ctx)
     held_out_windows = windows(
@@ -83,7 +81,7 @@ def train(
         "lower model.n_ctx, model.n_layer or model.n_embd"
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
-        model = initialised(model_params, params.seed).to(device).train()
+        model = initialised(model_params, params.seed, tokens.n_vocab).to(device).train()
         transformed = model.transformed
         if compiles(params, device):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
@@ -108,7 +106,7 @@ def train(
                 if step % params.validation_interval == 0:
                     found = _validate(model, held_out_windows, a_share, step)
                     validations.append((step, found))
-                    _check_not_run_away(validations)
+                    _check_not_run_away(validations, model.n_vocab)
                 starts = batch_starts(
                     len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
                 )
@@ -136,7 +134,7 @@ def train(
                 bar.update(batch_tokens)
             last = _validate(model, held_out_windows, a_share, params.steps)
             validations.append((params.steps, last))
-            _check_not_run_away(validations)
+            _check_not_run_away(validations, model.n_vocab)
         # So that what fails from here on, on a full disk say, costs no training.
         checkpoint.save(state_of(model, optimizers, steps, validations), params.steps)
         if reason := asked_to_leave():
@@ -199,10 +197,10 @@ def _check_finite(step: int, values: dict[str, float]) -> None:
         )
 
 
-def _check_not_run_away(validations: list[Row]) -> None:
+def _check_not_run_away(validations: list[Row], n_vocab: int) -> None:
     """Overfitting takes a held-out loss to some times that of a guess, not to far more."""
     (_, first), (step, last) = validations[0], validations[-1]
-    guess = math.log(N_VOCAB)
+    guess = math.log(n_vocab)
     if last > max(first, RUN_AWAY * guess):
         raise UserError(
             f"train: at step {step} the held-out loss is {last:.4g} nats a token, where a uniform "

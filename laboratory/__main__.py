@@ -1,0 +1,120 @@
+"""Make what is missing, with a worker for each core, and judge: `python -m laboratory`
+
+Each worker is a `dvc repro` of one run. So what has been made is what DVC says has been made, and
+a laboratory that was stopped goes on from there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+
+from dropgpt.errors import UserError
+from dropgpt.machine.hardware import prepare
+from dropgpt.machine.progress import progress
+from dropgpt.params import Params
+from laboratory import plan
+from laboratory.run import PIPELINE
+from stages import run
+
+PAUSE = 0.2  # seconds between two looks at the workers
+
+
+class Worker:
+    """A `dvc repro` of one run, what it says kept for the case that it fails."""
+
+    def __init__(self, name: str) -> None:
+        self.said = TemporaryFile("w+")  # noqa: SIM115
+        command = ["--wait-for-lock", "repro", "--single-item", f"{PIPELINE}:{name}"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self.said,
+            stderr=subprocess.STDOUT,
+        )
+
+    def why(self) -> str:
+        self.said.seek(0)
+        return reason(self.said.read())
+
+
+def laboratory(params: Params) -> None:
+    plan.load()  # a mistake in it is told here, and not by each run
+    repro("prepare")
+    waiting = missing()
+    at_once = (os.cpu_count() or 1) if prepare(params.runtime).type == "cpu" else 1
+    bar = progress("laboratory", "runs", params.runtime.log_interval, len(waiting))
+    workers: dict[str, Worker] = {}
+    failed = []
+    with bar, ended(workers):
+        while waiting or workers:
+            while waiting and len(workers) < at_once:
+                name = waiting.pop(0)
+                workers[name] = Worker(name)
+            time.sleep(PAUSE)
+            for name, worker in list(workers.items()):
+                if worker.process.poll() is None:
+                    continue
+                if worker.process.returncode:
+                    failed.append(f"{name}: {worker.why()}")
+                    print(f"laboratory: {failed[-1]}", file=sys.stderr)
+                del workers[name]
+                bar.update()
+    if failed:
+        raise UserError(f"laboratory: {len(failed)} runs failed; the first, {failed[0]}")
+    repro()
+
+
+def missing() -> list[str]:
+    """The names of the runs that DVC would make, in the order of the plan."""
+    status = json.loads(dvc("status", "--json", PIPELINE.as_posix()))
+    names = {name.rpartition(":")[2] for name in status}
+    chosen = plan.load()
+    return [
+        name
+        for group, what in chosen.groups.items()
+        for seed in what.seeds
+        for variant in what.variants
+        if (name := f"{group}@{variant}-{seed}") in names
+    ]
+
+
+@contextmanager
+def ended(workers: dict[str, Worker]) -> Iterator[None]:
+    """Workers end with the block, each having saved how far it has come."""
+    try:
+        yield
+    finally:
+        for worker in workers.values():
+            worker.process.terminate()
+        for worker in workers.values():
+            worker.process.wait()
+
+
+def repro(name: str = "") -> None:
+    """With its output where the user sees it."""
+    target = f"{PIPELINE}:{name}" if name else PIPELINE.as_posix()
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
+        raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
+
+
+def dvc(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"laboratory: `dvc {' '.join(arguments)}` failed: {reason(done.stderr)}")
+    return done.stdout
+
+
+def reason(said: str) -> str:
+    """The line in which a program says why it failed, or its last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("error: ", "ERROR: "))]
+    return (errors or lines or ["it said nothing"])[0 if errors else -1]
+
+
+if __name__ == "__main__":
+    run(laboratory)

@@ -1,0 +1,55 @@
+"""Make some runs again and demand the same bytes: `python -m laboratory.check`
+
+For a change of the code that should change no number. Which runs it is follows from the commit,
+not from anyone's taste. Where they come out the same, `dvc commit laboratory/dvc.yaml` takes over
+the others, which RESULTS.md then says.
+"""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dropgpt.errors import UserError
+from dropgpt.params import Params
+from laboratory import plan
+from laboratory.run import file, make
+from stages import run
+
+RUNS = 3
+
+
+def check(params: Params) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    made = [
+        (variant, seed)
+        for variant, seeds in plan.load().seeds.items()
+        for seed in seeds
+        if file(variant, seed).exists()
+    ]
+    by_commit = sorted(made, key=lambda key: hashlib.sha256(f"{commit}{key}".encode()).digest())
+    for variant, seed in by_commit[:RUNS]:
+        before = values(file(variant, seed))
+        with TemporaryDirectory() as folder:
+            again = Path(folder) / "run.json"
+            make(params, variant, seed, again)
+            after = values(again)
+        differing = [key for key in before if before[key] != after.get(key)]
+        if differing:
+            raise UserError(
+                f"{file(variant, seed)}: made again, it differs in {', '.join(differing)}"
+            )
+        print(f"check: {file(variant, seed)}: the same")
+
+
+def values(path: Path) -> dict[str, Any]:
+    """All that a run says but which code made it."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    made_by = found.pop("made_by")
+    return {"parameters": made_by["params"], "environment": made_by["environment"]} | found
+
+
+if __name__ == "__main__":
+    run(check)

@@ -1,0 +1,423 @@
+"""What is said of dropout, what should then be found, and whether it was.
+
+The regions that decide were written down before the runs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from dropgpt.comparison.statistics import Difference, mean_difference
+from laboratory.results import Found, Results
+
+# A sum of measures: what each (variant, measure) is multiplied by. Measures are
+#   after N     the held-out loss after N readings
+#   best in N   the lowest one within N readings
+#   best at N   after how many readings it was the lowest
+#   nats …      of all held-out tokens by the weights after the last step, as in `Found.documents`
+#   ensemble    the same, if the probabilities of all seeds' models are averaged
+Terms = dict[tuple[str, str], float]
+
+NEGATIVE, POSITIVE = (-math.inf, 0.0), (0.0, math.inf)
+OFF, ON, MONTE_CARLO, ATTENTION_ON = (
+    "nats",
+    "nats_dropout_on",
+    "nats_monte_carlo",
+    "nats_attention_on",
+)
+ENSEMBLE = "ensemble"
+RATES = ("p5", "p10", "p20", "p30", "p50")
+SITES = ("embedding", "attention", "attention_output", "mlp")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A number, and the region in which it must lie if the claim holds."""
+
+    label: str
+    terms: Terms
+    expected: tuple[float, float]
+
+    @property
+    def unit(self) -> str:
+        in_readings = any(measure.startswith("best at") for _, measure in self.terms)
+        return "readings" if in_readings else "nats"
+
+
+@dataclass(frozen=True)
+class Claim:
+    text: str
+    source: str
+    expected: str
+    findings: list[Finding]
+
+
+def measured(terms: Terms, results: Results) -> Difference | None:
+    """The sum that `terms` asks for, with its 95% interval; None where runs are missing.
+
+    A measure of the documents has the chance of seeds and of documents in its interval; one of
+    the training's validations that of the seeds only, since all measure the same windows.
+    """
+    seeds = results.seeds(*(variant for variant, _ in terms))
+    if len(seeds) < 2:
+        return None
+    by_seed = [
+        sum(
+            weight * _values(results, variant, seed, measure)
+            for (variant, measure), weight in terms.items()
+        )
+        for seed in seeds
+    ]
+    if np.isnan(by_seed).any():  # shorter trainings than are asked about
+        return None
+    of_documents = any(measure.startswith(("nats", ENSEMBLE)) for _, measure in terms)
+    documents = next(iter(results.values())).documents
+    tokens = documents.tokens.to_numpy() if of_documents else np.ones(1, dtype=np.int64)
+    return mean_difference(np.stack(by_seed), tokens)
+
+
+def _values(results: Results, variant: str, seed: int, measure: str) -> npt.NDArray[np.float64]:
+    found = results[variant, seed]
+    if measure == ENSEMBLE:
+        return results.ensemble(variant)
+    if measure.startswith("nats"):
+        return found.documents[measure].to_numpy()
+    kind, _, readings = measure.rpartition(" ")
+    number: dict[str, Callable[[Found, int], float]] = {
+        "after": Found.after,
+        "best in": lambda one, n: one.best(n).loss,
+        "best at": lambda one, n: one.best(n).readings,
+    }
+    return np.array([number[kind](found, int(readings))])
+
+
+def verdict(claim: Claim, results: Results) -> str:
+    """agrees: every interval lies in its region; disagrees: one lies outside; else cannot tell.
+
+    Where nothing is expected: which of the findings is lower than each other, if one is.
+    """
+    intervals = [(measured(one.terms, results), one.expected) for one in claim.findings]
+    if any(found is None for found, _ in intervals):
+        return "not yet run"
+    if not claim.expected:
+        return lowest(claim.findings, results)
+    known = [(found, region) for found, region in intervals if found is not None]
+    if any(found.high < low or found.low > high for found, (low, high) in known):
+        return "disagrees"
+    if all(low <= found.low and found.high <= high for found, (low, high) in known):
+        return "agrees"
+    return "cannot tell"
+
+
+def lowest(findings: list[Finding], results: Results) -> str:
+    def mean(finding: Finding) -> float:
+        found = measured(finding.terms, results)
+        return math.inf if found is None else found.mean
+
+    first = min(findings, key=mean)
+    others = [
+        measured(minus(first.terms, other.terms), results)
+        for other in findings
+        if other is not first
+    ]
+    sure = all(found is not None and found.high < 0 for found in others)
+    return first.label if sure else "cannot tell"
+
+
+def against(ours: str, theirs: str, measure: str) -> Terms:
+    return {(ours, measure): 1, (theirs, measure): -1}
+
+
+def gap(variant: str, measure: str) -> Terms:
+    """Of the same weights, to the loss with dropout off."""
+    return {(variant, measure): 1, (variant, OFF): -1}
+
+
+def minus(ours: Terms, theirs: Terms, times: float = 1) -> Terms:
+    keys = dict.fromkeys([*ours, *theirs])
+    sums = {key: ours.get(key, 0) - times * theirs.get(key, 0) for key in keys}
+    return {key: weight for key, weight in sums.items() if weight}
+
+
+def growing(kind: str, rates: tuple[str, ...], terms: Callable[[str], Terms]) -> list[Finding]:
+    """The first is above 0, and each later one above the one before."""
+    first = Finding(f"{kind} at {named(rates[0])}", terms(rates[0]), POSITIVE)
+    return [first] + [
+        Finding(
+            f"{kind} at {named(after)} less that at {named(before)}",
+            minus(terms(after), terms(before)),
+            POSITIVE,
+        )
+        for before, after in pairwise(rates)
+    ]
+
+
+def named(rate: str) -> str:
+    """p20 -> p 0.2"""
+    return f"p {int(rate.removeprefix('p')) / 100:g}"
+
+
+BEST, LAST, ONCE = "best in 32", "after 32", "after 1"
+# What is compared with variants that end after 20 readings, or after 16.
+BEST_20, AFTER_20, AFTER_16 = "best in 20", "after 20", "after 16"
+AT_BEST, AT_LAST = (against("p20", "p0", measure) for measure in (BEST, LAST))
+
+CLAIMS = [
+    Claim(
+        "Read many times, little text: dropout lowers the best held-out loss, most at 0.2 or more",
+        "Srivastava et al. 2014; Xue et al. 2023 (arXiv 2305.13230)",
+        "below 0",
+        [
+            Finding("best, p 0.2 less p 0", AT_BEST, NEGATIVE),
+            Finding("best, p 0.2 less p 0.1", against("p20", "p10", BEST), NEGATIVE),
+        ],
+    ),
+    Claim(
+        "At the last step, learning rate constant, the effect is more than twice that on the best",
+        "follows from overfitting",
+        "below 0",
+        [
+            Finding("after 32 readings, p 0.2 less p 0", AT_LAST, NEGATIVE),
+            Finding("the same less twice that on the best", minus(AT_LAST, AT_BEST, 2), NEGATIVE),
+        ],
+    ),
+    Claim(
+        "Read once: dropout hurts, and more as p grows; read 32 times it helps",
+        "Liu et al. 2025 (arXiv 2505.24788)",
+        "above 0; the last below 0",
+        [
+            *growing("effect", ("p10", "p20", "p50"), lambda rate: against(rate, "p0", ONCE)),
+            Finding("after 32 readings, p 0.2 less p 0", AT_LAST, NEGATIVE),
+        ],
+    ),
+    Claim(
+        "The more often the text is read, the higher the best rate",
+        "a pilot of this laboratory at another size",
+        "above 0; below 0; below 0",
+        [
+            Finding("after 1 reading, p 0.1 less p 0", against("p10", "p0", ONCE), POSITIVE),
+            Finding("after 12, p 0.1 less p 0", against("p10", "p0", "after 12"), NEGATIVE),
+            Finding("after 32, p 0.2 less p 0.1", against("p20", "p10", LAST), NEGATIVE),
+        ],
+    ),
+    Claim(
+        "The best step moves later as p rises",
+        "slower overfitting",
+        "above 0 readings",
+        [
+            Finding("p 0.1 less p 0", against("p10", "p0", "best at 32"), POSITIVE),
+            Finding("p 0.2 less p 0.1", against("p20", "p10", "best at 32"), POSITIVE),
+        ],
+    ),
+    Claim(
+        "Dropout left on in evaluation costs loss, and more as p grows",
+        "Srivastava et al. 2014",
+        "above 0",
+        growing("cost", RATES, lambda rate: gap(rate, ON)),
+    ),
+    Claim(
+        "So does attention dropout alone, left on in evaluation: the classic mistake",
+        "scaled_dot_product_attention drops in eval mode, too",
+        "above 0",
+        growing("cost", RATES, lambda rate: gap(rate, ATTENTION_ON)),
+    ),
+    Claim(
+        "Monte-Carlo dropout beats the deterministic pass by 0.01 to 0.03 nats",
+        "Gal and Ghahramani 2016, Penn Treebank",
+        "-0.03 to -0.01",
+        [
+            Finding(
+                f"read 12 times, {named(rate)}", gap(f"d12-{rate}", MONTE_CARLO), (-0.03, -0.01)
+            )
+            for rate in ("p10", "p20")
+        ],
+    ),
+    Claim(
+        "Permuted epochs beat windows drawn with replacement by up to 0.03 nats",
+        "arithmetic: with replacement an epoch's worth misses 37% of the text",
+        "-0.03 to 0",
+        [
+            Finding(
+                "best of 20 readings, p 0.2, permuted less replaced",
+                against("p20", "with-replacement", BEST_20),
+                (-0.03, 0.0),
+            )
+        ],
+    ),
+    Claim(
+        "Weight decay and dropout both help on little data, by less together than their sum",
+        "common practice",
+        "below 0; below 0; above 0",
+        [
+            Finding("best of 20, weight decay 1", against("wd1-p0", "p0", BEST_20), NEGATIVE),
+            Finding("best of 20, p 0.2", against("p20", "p0", BEST_20), NEGATIVE),
+            Finding(
+                "joint effect less the sum",
+                minus(against("wd1-p20", "p20", BEST_20), against("wd1-p0", "p0", BEST_20)),
+                POSITIVE,
+            ),
+        ],
+    ),
+    Claim(
+        "A strong weight decay, 3, does more than dropout of 0.2",
+        "Kim et al. 2025 (arXiv 2509.14786)",
+        "below 0",
+        [
+            Finding(
+                "best of 20, weight decay 3 less p 0.2", against("wd3-p0", "p20", BEST_20), NEGATIVE
+            ),
+        ],
+    ),
+    Claim(
+        "A rate that rises linearly is about equal to a constant one",
+        "Liu et al. 2023 (arXiv 2303.01500), for vision",
+        "-0.02 to 0.02",
+        [
+            Finding(
+                "best of 20, linear up less constant",
+                against("linear-up", "p20", BEST_20),
+                (-0.02, 0.02),
+            )
+        ],
+    ),
+    Claim(
+        "Dropout in the first half only is worse where the model overfits",
+        "Liu et al. 2023 (arXiv 2303.01500), for vision",
+        "above 0",
+        [
+            Finding(
+                "after 20, early only less constant", against("early", "p20", AFTER_20), POSITIVE
+            )
+        ],
+    ),
+    Claim(
+        "Dropout in the second half only is as good as all the time, where the model overfits",
+        "follows from the map: it costs at first",
+        "below 0.02",
+        [
+            Finding(
+                "best of 20, late only less constant",
+                against("late", "p20", BEST_20),
+                (-math.inf, 0.02),
+            )
+        ],
+    ),
+    Claim(
+        "One site at a time at p 0.2: which lowers the best loss most?",
+        "no published answer",
+        "",
+        [
+            Finding(site, against(f"only-{site}", "p0", BEST_20), (-math.inf, math.inf))
+            for site in SITES
+        ],
+    ),
+    Claim(
+        "All sites but one at p 0.2: which may be left out?",
+        "no published answer",
+        "",
+        [
+            Finding(
+                f"all but {site}", against(f"not-{site}", "p20", BEST_20), (-math.inf, math.inf)
+            )
+            for site in SITES
+        ],
+    ),
+    Claim(
+        "Dropping keys is about as good as dropping attention weights",
+        "Li et al. 2023 (DropKey), for vision, find it better",
+        "-0.02 to 0.02",
+        [Finding("best of 20, keys less weights", against("keys", "p20", BEST_20), (-0.02, 0.02))],
+    ),
+    Claim(
+        "Dropping whole blocks at 0.1 lowers the best loss",
+        "Huang et al. 2016, for vision",
+        "below 0",
+        [
+            Finding(
+                "best of 20, block dropout 0.1 less none",
+                against("blocks", "p0", BEST_20),
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
+        "With the learning rate decayed to the end, as in practice, the map holds",
+        "no published answer",
+        "above 0; below 0; below 0",
+        [
+            Finding("4 readings, p 0.1 less p 0", against("d4-p10", "d4-p0", OFF), POSITIVE),
+            Finding("12 readings, p 0.1 less p 0", against("d12-p10", "d12-p0", OFF), NEGATIVE),
+            Finding("32 readings, p 0.2 less p 0", against("d32-p20", "d32-p0", OFF), NEGATIVE),
+        ],
+    ),
+    Claim(
+        "Less text, read as often: dropout helps more",
+        "Xue et al. 2023 (arXiv 2305.13230)",
+        "above 0",
+        [
+            Finding(
+                "after 16, effect of p 0.2 with four times the text less that with half of it",
+                minus(
+                    against("fourfold-p20", "fourfold-p0", AFTER_16),
+                    against("half-p20", "half-p0", AFTER_16),
+                ),
+                POSITIVE,
+            )
+        ],
+    ),
+    Claim(
+        "A wider model, the same text: dropout helps more",
+        "Xue et al. 2023 (arXiv 2305.13230)",
+        "below 0",
+        [
+            Finding(
+                "after 16, effect of p 0.2 at width 256 less that at 64",
+                minus(
+                    against("w256-p20", "w256-p0", AFTER_16),
+                    against("w64-p20", "w64-p0", AFTER_16),
+                ),
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
+        "With Muon dropout helps as it does with AdamW",
+        "no published answer",
+        "below 0",
+        [
+            Finding(
+                "best of 20, Muon, p 0.2 less p 0",
+                against("muon-p20", "muon-p0", BEST_20),
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
+        "An ensemble of the seeds without dropout beats one model with it",
+        "Kim et al. 2025 (arXiv 2509.14786)",
+        "below 0",
+        [
+            Finding(
+                "12 readings, ensemble of p 0 less one of p 0.2",
+                {("d12-p0", ENSEMBLE): 1, ("d12-p20", OFF): -1},
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
+        "Loss on the last token only, 0.16 targets a training token: dropout does not help",
+        "the reference recipe's loss",
+        "above -0.01",
+        [
+            Finding(
+                "after 20, p 0.2 less p 0",
+                against("last-token-p20", "last-token-p0", AFTER_20),
+                (-0.01, math.inf),
+            )
+        ],
+    ),
+]

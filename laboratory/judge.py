@@ -1,0 +1,318 @@
+"""RESULTS.md and its pictures, from what the runs have found: `python -m laboratory.judge`"""
+
+import json
+import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from dropgpt.comparison.report import drawing, markdown
+from dropgpt.comparison.statistics import Difference
+from dropgpt.machine.files import sha256
+from dropgpt.params import Params
+from laboratory import plan, rates
+from laboratory.claims import CLAIMS, Claim, Finding, measured, verdict
+from laboratory.plan import SETTING, Plan
+from laboratory.rates import Best, Rates, over_seeds
+from laboratory.results import Found, Results, read
+from stages import run
+
+TEMPLATE = Path("laboratory/template.md")
+REPORT = Path("RESULTS.md")
+MAP, EFFECTS = Path("docs/map.svg"), Path("docs/effects.svg")
+ORDER = ("agrees", "disagrees", "cannot tell", "not yet run")  # besides, what is best of some
+SHOWN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of readings in the tables
+BY_CHANCE = 0.025  # of a finding without effect, to lie wholly on one side of 0
+
+
+def judge(params: Params) -> None:
+    chosen = plan.load()
+    results = read(chosen)
+    known = rates.rates(results, chosen.groups["map"].variants)
+    table = rates.curves(results, known)
+    draw_map(table)
+    draw_effects(table, rates.cells(table))
+    REPORT.write_text(report(chosen, results, known, table, params), encoding="utf-8")
+    print(f"judge: {REPORT}, {MAP} and {EFFECTS} from {len(results)} runs")
+
+
+def report(
+    chosen: Plan, results: Results, known: Rates, table: pd.DataFrame, params: Params
+) -> str:
+    bests = rates.best(table)
+    cells = rates.cells(table)
+    first = next(iter(results.values()))
+    seeds = results.seeds(*known)
+    verdicts = [(claim, verdict(claim, results)) for claim in CLAIMS]
+    counts = Counter(said for _, said in verdicts)
+    judged = [claim for claim, said in verdicts if claim.expected and said != "not yet run"]
+    base = first.made_by["params"]
+    documents = first.documents
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        answer=answer(table, bests),
+        use=markdown(use_table(table, bests)),
+        map=markdown(map_table(cells, known)),
+        overtakes=markdown(overtakes_table(table)),
+        sure=f"{cells.sure.mean():.0%}",
+        cells=len(cells),
+        claims=markdown(claims_table(verdicts, results)),
+        agree=counts["agrees"],
+        disagree=counts["disagrees"],
+        cannot_tell=counts["cannot tell"],
+        by_chance=f"{sum(BY_CHANCE for _ in judged):.1f}",
+        judged=len(judged),
+        variants=markdown(variants_table(chosen, results)),
+        made=len(results),
+        planned=sum(map(len, chosen.seeds.values())),
+        taken_over=taken_over(results),
+        parameters=f"{first.parameters:,}",
+        base=base,
+        tokens=f"{base['train']['tokens'] - 1:,}",
+        readings=round(first.curve.readings.max()),
+        seeds=", ".join(map(str, seeds)),
+        source=params.data.source,
+        held_out=f"{documents.tokens.sum():,}",
+        documents=len(documents),
+        bits=f"{1 / math.log(2) * documents.tokens.sum() / documents.bytes.sum():.3f}",
+        environment=environments(results),
+    )
+
+
+def answer(table: pd.DataFrame, bests: list[Best]) -> str:
+    """The result in three sentences."""
+    last = bests[-1].readings
+    at = {one.readings: one for one in bests}
+    middle = min(at, key=lambda n: abs(n - last / 4))
+    lowest = table.groupby(["p", "seed"]).loss.min().unstack()
+    means = lowest.mean(axis=1)
+    p = float(means.idxmin())
+    gain = over_seeds((lowest.loc[p] - lowest.loc[0.0]).to_numpy())
+    ends = rates.differences(table, at[last].p, 0.0)[last]
+    return (
+        f"Read once, the best rate of dropout is **{at[1].p:g}**; read {middle} times, "
+        f"**{at[middle].p:g}**; read {last} times, **{at[last].p:g}**. Stopped at its best moment, "
+        f"a training with p = {p:g} ends {told(gain)} nats a token from one without dropout. "
+        f"After {last} readings the best rate is {told(ends)} nats from none."
+    )
+
+
+def told(found: Difference, digits: int = 3) -> str:
+    low, high = (f"{x:+.{digits}f}" for x in (found.low, found.high))
+    return f"{found.mean:+.{digits}f} ({low} to {high})"
+
+
+def use_table(table: pd.DataFrame, bests: list[Best]) -> pd.DataFrame:
+    """What to set, by how often the text is read."""
+    at = {one.readings: one for one in bests}
+    rows = []
+    for low, high, p in rates.stretches(bests):
+        inside = [at[n] for n in at if low <= n <= high]
+        everywhere = set.intersection(*(set(one.as_good) for one in inside)) - {p}
+        rows.append(
+            {
+                "the text is read": f"{low} to {high} times" if low < high else f"{low} times",
+                "best p": f"**{p:g}**",
+                "as good": ", ".join(f"{q:g}" for q in sorted(everywhere)) or "none",
+                "held-out loss there": f"{min(one.loss for one in inside):.3f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def map_table(cells: pd.DataFrame, known: Rates) -> pd.DataFrame:
+    """The loss less that without dropout, a row a number of readings."""
+    rows = []
+    for readings in SHOWN:
+        here = cells[cells.readings == readings].set_index("p")
+        if len(here):
+            row = {"readings": str(readings)}
+            for p, cell in here.iterrows():
+                mark = "" if cell.sure else " ?"
+                row[f"p {p:g}"] = f"{cell['mean']:+.3f} ± {cell.high - cell['mean']:.3f}{mark}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def overtakes_table(table: pd.DataFrame) -> pd.DataFrame:
+    """From which reading on each rate is ahead of none, and of the one below it."""
+    known = sorted(set(table.p))
+    rows = []
+    for below, p in pairwise(known):
+        cells = []
+        for other in (0.0, below):
+            found = rates.overtakes(table, p, other)
+            seeds = len(set(table.seed))
+            cells.append(
+                "not within the run"
+                if found is None
+                else f"{found[0].mean:.1f} ({found[0].low:.1f} to {found[0].high:.1f})"
+                + ("" if found[1] == seeds else f", in {found[1]} of {seeds} seeds")
+            )
+        rows.append(
+            {"p": f"{p:g}", "ahead of none from reading": cells[0]}
+            | {"ahead of the rate below from reading": cells[1]}
+        )
+    return pd.DataFrame(rows)
+
+
+def claims_table(verdicts: list[tuple[Claim, str]], results: Results) -> pd.DataFrame:
+    def place(item: tuple[Claim, str]) -> int:
+        return ORDER.index(item[1]) if item[1] in ORDER else 1
+
+    return pd.DataFrame(
+        {
+            "claim": claim.text,
+            "source": claim.source,
+            "expected": claim.expected or "which is lowest",
+            "found": "<br>".join(described(finding, results) for finding in claim.findings),
+            "verdict": f"**{said}**{could_have_been_seen(claim, said, results)}",
+        }
+        for claim, said in sorted(verdicts, key=place)
+    )
+
+
+def described(finding: Finding, results: Results) -> str:
+    found = measured(finding.terms, results)
+    if found is None:
+        return f"{finding.label}: not yet run"
+    digits, unit = (1, " readings") if finding.unit == "readings" else (3, "")
+    return f"{finding.label}: {told(found, digits)}{unit}"
+
+
+def could_have_been_seen(claim: Claim, said: str, results: Results) -> str:
+    """Of what cannot be told, the effect that its widest interval would have left no doubt of."""
+    found = [measured(finding.terms, results) for finding in claim.findings]
+    halves = [(one.high - one.low) / 2 for one in found if one is not None]
+    if said != "cannot tell" or not halves:
+        return ""
+    unit = claim.findings[0].unit
+    return f"; {max(halves):.{1 if unit == 'readings' else 3}f} {unit} would have been seen"
+
+
+def variants_table(chosen: Plan, results: Results) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds."""
+    rows = []
+    for variant in chosen.seeds:
+        of = [results[variant, seed] for seed in results.seeds(variant)]
+        if len(of) > 1:
+            bests = [one.best() for one in of]
+            rows.append(
+                {
+                    "variant": variant,
+                    "changes": ", ".join(
+                        f"`{key}={value}`" for key, value in chosen.variants[variant].items()
+                    ),
+                    "seeds": str(len(of)),
+                    "best": spread([one.loss for one in bests]),
+                    "at reading": spread([one.readings for one in bests], 1),
+                    "last": spread([one.curve.loss.iloc[-1] for one in of]),
+                    "training, last": spread([one.training[-1] for one in of]),
+                    "all held-out tokens": spread([whole(one) for one in of]),
+                    "bits per byte": spread(
+                        [whole(one) / math.log(2) * tokens_a_byte(one) for one in of]
+                    ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def whole(found: Found) -> float:
+    """The loss in nats a token on all held-out tokens, by the weights after the last step."""
+    return float(found.documents.nats.sum() / found.documents.tokens.sum())
+
+
+def tokens_a_byte(found: Found) -> float:
+    return float(found.documents.tokens.sum() / found.documents.bytes.sum())
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def taken_over(results: Results) -> str:
+    """Which runs were made by other code than is there now."""
+    now = sha256(SETTING)
+    older = [key for key, found in results.items() if found.made_by["setting"] != now]
+    if not older:
+        return "All of them were made by the code and with the parameters that stand here."
+    return (
+        f"{len(older)} of them were made by earlier code and taken over, after "
+        "`make results-check` had made some of the runs again with the same bytes."
+    )
+
+
+def environments(results: Results) -> str:
+    """On what the runs were made, and how many on each."""
+    counts = Counter(
+        json.dumps(found.made_by["environment"], sort_keys=True) for found in results.values()
+    )
+    lines = []
+    for said, count in counts.most_common():
+        e = json.loads(said)
+        packages = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
+        lines.append(
+            f"- {count} runs: {e['device']}, {e['threads']} thread a run, {e['precision']}, "
+            f"{e['system']}, Python {e['python']}, {packages}"
+        )
+    return "\n".join(lines)
+
+
+def colors(table: pd.DataFrame) -> dict[float, str]:
+    """p -> a color, the same in all pictures."""
+    shades = ("#b2182b", "#ef8a62", "#d9a400", "#4d9221", "#2166ac", "#542788", "#000000")
+    return dict(zip(sorted(set(table.p)), shades, strict=False))
+
+
+def show_readings(axes: Axes, last: int) -> None:
+    """The horizontal axis: powers of two from 1 to `last`."""
+    axes.set_xscale("log", base=2)
+    ticks = [2**n for n in range(last.bit_length())]
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.set_xlim(1, last)
+
+
+def draw_map(table: pd.DataFrame) -> None:
+    """The held-out loss by number of readings, a line a rate; below, which rate is best where."""
+    color = colors(table)
+    over = table.groupby(["p", "readings"]).loss.agg(["mean", "min", "max"])
+    floor, top = over["mean"].min(), over["mean"].xs(1, level="readings").max()
+    strip = 0.06 * (top - floor)
+    last = int(table.readings.max())
+    with drawing(MAP, "how often the text has been read", "held-out loss (nats a token)") as axes:
+        for p, line in over.groupby(level="p"):
+            line = line.droplevel("p")
+            axes.plot(line.index, line["mean"], color=color[p], linewidth=1.6, label=f"p = {p:g}")
+            axes.fill_between(line.index, line["min"], line["max"], color=color[p], alpha=0.15)
+        for low, high, p in rates.stretches(rates.best(table)):
+            # To the middle between two readings, on the logarithmic axis.
+            left, right = (
+                max(1, math.sqrt(low * (low - 1))),
+                min(last, math.sqrt(high * (high + 1))),
+            )
+            bottom, upper = floor - 3 * strip, floor - 1.5 * strip
+            axes.fill_between([left, right], bottom, upper, color=color[p], linewidth=0)
+            place = (math.sqrt(left * right), (bottom + upper) / 2)
+            axes.text(*place, f"{p:g}", color="white", ha="center", va="center", fontsize=8)
+        axes.set_title("the bar: which p is best", fontsize=9, loc="left")
+        axes.set_ylim(floor - 3 * strip, top + strip)
+        show_readings(axes, last)
+
+
+def draw_effects(table: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """The loss less that without dropout, by number of readings, with 95% intervals."""
+    color = colors(table)
+    with drawing(EFFECTS, "how often the text has been read", "loss less that at p = 0") as axes:
+        for p, line in cells.groupby("p"):
+            axes.plot(line.readings, line["mean"], color=color[p], label=f"p = {p:g}")
+            axes.fill_between(line.readings, line.low, line.high, color=color[p], alpha=0.2)
+        axes.axhline(0, color="gray", linewidth=0.7)
+        axes.set_yscale("symlog", linthresh=0.2)
+        show_readings(axes, int(cells.readings.max()))
+
+
+if __name__ == "__main__":
+    run(judge)

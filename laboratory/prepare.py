@@ -1,0 +1,75 @@
+"""What all runs share, their tokens and their setting: `python -m laboratory.prepare`
+
+Articles come in an order drawn by chance, so that what is held out is of the same kind as what
+is read, also where only the first tokens are read.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dropgpt.corpus import document
+from dropgpt.corpus.document import Document
+from dropgpt.machine.files import SUMS, sha256, write_json
+from dropgpt.params import Params, Tokenize
+from dropgpt.randomness import generator
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import gpt2_encoding
+from laboratory import plan
+from laboratory.plan import SETTING, TOKENS, Plan
+from stages import run
+
+DOCUMENTS = Path("data/documents.parquet")
+# The code that a run's numbers come from.
+CODE = [
+    "errors.py",
+    "params.py",
+    "randomness.py",
+    "evaluation.py",
+    "machine",
+    "tokens",
+    "model",
+    "training",
+]
+
+
+def prepare(params: Params) -> None:
+    chosen = plan.load()
+    settings = Tokenize.model_validate(chosen.base["tokenize"])
+    encoding = gpt2_encoding(settings.vocabulary_size)
+    pattern = re.compile(chosen.documents or "")
+    documents = shuffled([one for one in document.read(DOCUMENTS) if pattern.search(one.id)])
+    encoded = tensor.encode(documents, encoding, settings.end_of_text)
+    fraction = settings.validation_fraction
+    parted = tensor.parted(encoded, encoding, fraction)
+    tensor.write(parted, TOKENS, encoding.n_vocab, fraction)
+    write_json(SETTING, setting(chosen))
+
+
+def shuffled(documents: list[Document]) -> list[Document]:
+    """By article: those of one source stay together, in their order."""
+    sources = dict.fromkeys(one.source for one in documents)
+    places = generator(0, "data order", "articles").permutation(len(sources))
+    place = dict(zip(sources, places.tolist(), strict=True))
+    return sorted(documents, key=lambda one: place[one.source])
+
+
+def setting(chosen: Plan) -> dict[str, Any]:
+    """What every run depends on: the base's parameters, the tokens and the code, by checksum.
+
+    One file for DVC to look at, and for a person to see what has changed since the runs.
+    """
+    rooms = [Path("src/dropgpt", name) for name in CODE]
+    files = [
+        Path("laboratory/run.py"),
+        *(file for room in rooms for file in [room, *room.rglob("*")]),
+    ]
+    return {
+        "base": chosen.base,
+        "tokens": sha256(TOKENS / SUMS),
+        "code": {file.as_posix(): sha256(file) for file in sorted(files) if file.suffix == ".py"},
+    }
+
+
+if __name__ == "__main__":
+    run(prepare)

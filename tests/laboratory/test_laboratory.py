@@ -1,0 +1,128 @@
+"""The laboratory as a user runs it, on a plan that is too small to mean anything."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from clone import Clone, environment, wait_for
+from conftest import ROOT
+
+GROUPS = {
+    "map": {"seeds": [1, 2], "variants": ["p0", "p10", "p20"]},
+    "sites": {"seeds": [1, 2], "variants": ["only-mlp"]},
+}
+TINY: dict[str, dict[str, Any]] = {
+    "tokenize": {"validation_fraction": 0.2},
+    "model": {"n_layer": 1, "n_embd": 16, "n_ctx": 16},
+    "train": {
+        "tokens": 161,
+        "steps": 10,
+        "batch_size": 2,
+        "warmup_steps": 1,
+        "validation_interval": 5,
+        "validation_windows": 2,
+    },
+    "evaluate": {"stride": 16, "dropout_passes": 2},
+}
+
+
+def edit(path: Path, change: Any) -> None:
+    yaml = YAML()
+    values = yaml.load(path)
+    change(values)
+    yaml.dump(values, path)
+
+
+def make_tiny(plan: Any) -> None:
+    plan["documents"] = None
+    for section, changes in TINY.items():
+        plan["base"][section].update(changes)
+    plan["groups"] = GROUPS
+    named = [name for group in GROUPS.values() for name in group["variants"]]
+    plan["variants"] = {name: dict(plan["variants"][name]) for name in named}
+    plan["variants"]["only-mlp"]["train.steps"] = 10
+
+
+def leave_out(pipeline: Any) -> None:
+    for name in set(pipeline["stages"]) - {"prepare", "judge", *GROUPS}:
+        del pipeline["stages"][name]
+
+
+@pytest.fixture
+def clone(reproduced: Clone, tmp_path: Path) -> Clone:
+    """A clone with a laboratory of eight runs."""
+    clone = reproduced.copy(tmp_path / "clone")
+    for name in clone.git(
+        "ls-files", "--cached", "--others", "--exclude-standard", at=ROOT
+    ).stdout.split():
+        made = ("laboratory/runs/", "laboratory/setting.json", "laboratory/dvc.lock")
+        if name.startswith("laboratory/") and not name.startswith(made):
+            (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, clone.folder / name)
+    edit(clone.folder / "laboratory/plan.yaml", make_tiny)
+    edit(clone.folder / "laboratory/dvc.yaml", leave_out)
+    clone.commit()
+    return clone
+
+
+def laboratory(clone: Clone, ok: bool = True) -> str:
+    done = clone.run(sys.executable, "-m", "laboratory", ok=ok)
+    return done.stdout + done.stderr
+
+
+def made(clone: Clone) -> dict[str, bytes]:
+    files = [
+        *clone.folder.glob("laboratory/runs/*"),
+        *(clone.folder / name for name in ("RESULTS.md", "docs/map.svg", "docs/effects.svg")),
+    ]
+    return {path.relative_to(clone.folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_laboratory_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
+    laboratory(clone)
+    first = made(clone)
+    assert len(first) == 8 + 3
+    assert b"| 2 times |" in first["RESULTS.md"] or b"1 to 2 times" in first["RESULTS.md"]
+    clone.commit()
+    when = {path: path.stat().st_mtime_ns for path in clone.folder.glob("laboratory/runs/*")}
+    assert "up to date" in laboratory(clone)
+    for name in ("p0-1", "p20-2", "only-mlp-1"):
+        path = clone.folder / f"laboratory/runs/{name}.json"
+        path.unlink()
+        del when[path]
+    laboratory(clone)
+    assert made(clone) == first
+    assert all(path.stat().st_mtime_ns == before for path, before in when.items())
+    assert clone.git("status", "--porcelain").stdout == ""
+
+
+def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "laboratory"],
+        cwd=clone.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: len(list(clone.folder.glob("laboratory/runs/*.json"))) >= 2)
+    wait_for(lambda: "laboratory.run" in str(commands(process.pid)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    laboratory(clone)
+    killed = made(clone)
+    shutil.rmtree(clone.folder / "laboratory/runs")
+    laboratory(clone)
+    assert made(clone) == killed
+
+
+def commands(pid: int) -> list[list[str]]:
+    return [child.cmdline() for child in psutil.Process(pid).children(recursive=True)]
