@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro reproduce results test test-slow bench lint
+.PHONY: repro reproduce results results-check test test-slow bench lint
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro
@@ -10,9 +10,11 @@ repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 reproduce: .venv/dropgpt  ## every stage again; fails, naming the output, if a byte differs
 	python -m dropgpt.reproduce
 
-results: .venv/dropgpt  ## what dropout does here: RESULTS.md, in about an hour on two cores
-	dvc repro tokenize
-	python -m results
+results: .venv/dropgpt  ## what dropout does: the laboratory's missing runs, and RESULTS.md
+	python -m laboratory
+
+results-check: .venv/dropgpt  ## some of its runs again; fails where a number differs
+	python -m laboratory.check
 
 test: .venv/dropgpt-test  ## the tests
 	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile

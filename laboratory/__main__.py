@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryFile
 
 from dropgpt.errors import UserError
@@ -18,9 +19,9 @@ from dropgpt.machine.hardware import prepare
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.run import PIPELINE
 from stages import run
 
+PIPELINE = Path("laboratory/dvc.yaml")
 PAUSE = 0.2  # seconds between two looks at the workers
 
 

@@ -15,10 +15,11 @@ from typing import Any
 from dropgpt.errors import UserError
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.run import file, make
+from laboratory.plan import file
+from laboratory.run import make
 from stages import run
 
-RUNS = 3
+AGAIN = 3  # runs
 
 
 def check(params: Params) -> None:
@@ -30,7 +31,7 @@ def check(params: Params) -> None:
         if file(variant, seed).exists()
     ]
     by_commit = sorted(made, key=lambda key: hashlib.sha256(f"{commit}{key}".encode()).digest())
-    for variant, seed in by_commit[:RUNS]:
+    for variant, seed in by_commit[:AGAIN]:
         before = values(file(variant, seed))
         with TemporaryDirectory() as folder:
             again = Path(folder) / "run.json"

@@ -72,7 +72,7 @@ def measured(terms: Terms, results: Results) -> Difference | None:
         )
         for seed in seeds
     ]
-    if np.isnan(by_seed).any():  # shorter trainings than are asked about
+    if np.isnan(np.stack(by_seed)).any():  # shorter trainings than are asked about
         return None
     of_documents = any(measure.startswith(("nats", ENSEMBLE)) for _, measure in terms)
     documents = next(iter(results.values())).documents

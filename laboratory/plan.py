@@ -14,6 +14,7 @@ from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, explain
 FILE = Path("laboratory/plan.yaml")
 TOKENS = Path("laboratory/tokens")
 SETTING = Path("laboratory/setting.json")
+RUNS = Path("laboratory/runs")
 
 
 class Measure(Section):
@@ -70,6 +71,11 @@ class Plan(Section):
         except ValidationError as error:
             where = FILE / f"base with variants.{variant}"
             raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
+
+
+def file(variant: str, seed: int) -> Path:
+    """What a run has found."""
+    return RUNS / f"{variant}-{seed}.json"
 
 
 def load() -> Plan:

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from laboratory.plan import Plan
-from laboratory.run import FOLDER, file
+from laboratory.plan import RUNS, Plan, file
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Found:
     curve      one row a validation: readings, loss (held-out, dropout off)
     training   the mean loss between two validations, dropout on
     documents  one row a held-out document: tokens, and sums over them of the losses of the
-               weights after the last step; see `run.found`
+               weights after the last step; see `laboratory.run.found`
     tokens     what each held-out token takes, if that was kept
     """
 
@@ -82,7 +81,7 @@ class Results(Mapping[tuple[str, int], Found]):
         return self._ensembles[variant]
 
 
-def read(plan: Plan, folder: Path = FOLDER) -> Results:
+def read(plan: Plan, folder: Path = RUNS) -> Results:
     """All of the plan's runs that are there."""
     paths = {
         (variant, seed): folder / file(variant, seed).name

@@ -22,13 +22,6 @@ from laboratory import plan
 from laboratory.plan import SETTING, TOKENS, RunParams
 from stages import run
 
-FOLDER = Path("laboratory/runs")
-PIPELINE = Path("laboratory/dvc.yaml")
-
-
-def file(variant: str, seed: int) -> Path:
-    return FOLDER / f"{variant}-{seed}.json"
-
 
 def make(params: Params, variant: str, seed: int, output: Path) -> None:
     """Write to `output` what the run finds; see `found`. Goes on where it was stopped."""
@@ -140,7 +133,7 @@ def text(values: dict[str, Any]) -> str:
 
 def main(variant: str, seed: int) -> None:
     def laboratory(params: Params) -> None:
-        make(params, variant, seed, file(variant, seed))
+        make(params, variant, seed, plan.file(variant, seed))
 
     run(laboratory)
 

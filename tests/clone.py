@@ -151,5 +151,11 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return value
 
 
+STAGES = ("download_fineweb", "tokenize", "train", "evaluate", "sample")
+
+
 def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    """Which stages DVC has run, in the order of dvc.yaml; of the last two it takes either first."""
+    lines = output.splitlines()
+    found = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    return sorted(found, key=STAGES.index)

@@ -172,9 +172,10 @@ def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
     """
     nats, tokens = documents.nats, documents.tokens
     bits = math.log(2) * documents.bytes.sum()
-    return perplexity(nats, tokens, params) | {
+    return {
         "bits_per_byte": float(nats.sum() / bits),
         "bits_per_byte_of_text": float(documents.nats_of_text.sum() / bits),
+        **perplexity(nats, tokens, params),
         "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
         "monte_carlo": perplexity(documents.nats_monte_carlo, tokens, params),
         "tokens": int(tokens.sum()),
