@@ -85,7 +85,7 @@ def load() -> Plan:
     except ValidationError as error:
         raise UserError("; ".join(explain(FILE, e) for e in error.errors())) from None
     named = [name for group in plan.groups.values() for name in group.variants]
-    for name in {*named, *plan.variants}:
+    for name in dict.fromkeys([*named, *plan.variants]):
         if named.count(name) != 1:
             raise UserError(f"{FILE}: {name} stands in {named.count(name)} groups, not in one")
         plan.params(name, plan.seeds[name][0])

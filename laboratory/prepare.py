@@ -59,16 +59,22 @@ def setting(chosen: Plan) -> dict[str, Any]:
 
     One file for DVC to look at, and for a person to see what has changed since the runs.
     """
-    rooms = [Path("src/dropgpt", name) for name in CODE]
-    files = [
-        Path("laboratory/run.py"),
-        *(file for room in rooms for file in [room, *room.rglob("*")]),
-    ]
     return {
         "base": chosen.base,
         "tokens": sha256(TOKENS / SUMS),
-        "code": {file.as_posix(): sha256(file) for file in sorted(files) if file.suffix == ".py"},
+        "code": {file.as_posix(): sha256(file) for file in code_files()},
     }
+
+
+def code_files() -> list[Path]:
+    """Of what a run's numbers come from, the Python files."""
+    rooms = [Path("src/dropgpt", name) for name in CODE]
+    files = {
+        Path("laboratory/run.py"),
+        *rooms,
+        *(file for room in rooms for file in room.rglob("*")),
+    }
+    return sorted(file for file in files if file.suffix == ".py")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from laboratory.prepare import code_files
+
 ROOT = Path(__file__).parent.parent
+LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/dvc.yaml")[
+    "stages"
+]
 STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
 
@@ -34,8 +39,24 @@ def test_a_stage_names_each_section_of_the_params_that_it_reads(stage: str) -> N
     assert set(STAGES[stage]["params"]) == {*read} - {"runtime"}
 
 
+@pytest.mark.parametrize("stage", ["prepare", "judge"])
+def test_the_laboratorys_stages_name_each_file_that_they_import(stage: str) -> None:
+    deps = LABORATORY[stage]["deps"]
+    # Whose code makes the runs is a dependency of `prepare`, which writes it down for them.
+    modules = ["prepare", "run"] if stage == "prepare" else ["judge"]
+    files = set().union(*(imported(ROOT / f"laboratory/{module}.py") for module in modules))
+    assert {file for file in files if not any(Path(file).is_relative_to(d) for d in deps)} == set()
+
+
+def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
+    parts = {"stages/__init__.py", "laboratory/__init__.py", "laboratory/plan.py"}
+    parts |= {"src/dropgpt/__init__.py"}
+    files = imported(ROOT / "laboratory/run.py") - parts
+    assert files <= {file.as_posix() for file in code_files()}
+
+
 def test_every_stage_says_what_it_does() -> None:
-    assert all(stage["desc"] for stage in STAGES.values())
+    assert all(stage["desc"] for stage in [*STAGES.values(), *LABORATORY.values()])
 
 
 def imported(path: Path) -> set[str]:
