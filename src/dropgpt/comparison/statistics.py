@@ -22,11 +22,8 @@ from dropgpt.randomness import generator
 RESAMPLES = 2000  # of the documents
 CONFIDENCE = 0.95
 SEED = "train.seed"
-SAME = (
-    "evaluate.stride",
-    "evaluate.across_documents",
-    "tokenize.end_of_text",
-)  # or the numbers mean something else
+# Or the numbers mean something else.
+SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 # Of what the stage evaluate reads, only its model has an effect on the loss beyond SAME.
 WITHOUT_EFFECT = ("evaluate.",)
 WITH_EFFECT = ("evaluate.model",)
