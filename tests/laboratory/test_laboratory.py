@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -56,25 +57,34 @@ def leave_out(pipeline: Any) -> None:
         del pipeline["stages"][name]
 
 
-@pytest.fixture
-def clone(reproduced: Clone, tmp_path: Path) -> Clone:
-    """A clone with a laboratory of eight runs."""
-    clone = reproduced.copy(tmp_path / "clone")
-    for name in clone.git(
-        "ls-files", "--cached", "--others", "--exclude-standard", at=ROOT
-    ).stdout.split():
-        made = ("laboratory/runs/", "laboratory/setting.json", "laboratory/dvc.lock")
+@pytest.fixture(scope="module")
+def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with a laboratory whose eight runs have been made and committed."""
+    clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
+    tracked = clone.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT).stdout
+    made = ("laboratory/runs/", "laboratory/setting.json", "laboratory/dvc.lock")
+    for name in tracked.split():
         if name.startswith("laboratory/") and not name.startswith(made):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, clone.folder / name)
     edit(clone.folder / "laboratory/plan.yaml", make_tiny)
     edit(clone.folder / "laboratory/dvc.yaml", leave_out)
+    laboratory(clone)
     clone.commit()
     return clone
 
 
-def laboratory(clone: Clone, ok: bool = True) -> str:
-    done = clone.run(sys.executable, "-m", "laboratory", ok=ok)
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Clone:
+    """A clone of it, without what git does not know of."""
+    clone = copy(finished)
+    clone.folder = tmp_path / "clone"
+    finished.git("clone", "--quiet", str(finished.folder), str(clone.folder))
+    return clone
+
+
+def laboratory(clone: Clone, module: str = "laboratory", ok: bool = True) -> str:
+    done = clone.run(sys.executable, "-m", module, ok=ok)
     return done.stdout + done.stderr
 
 
@@ -86,12 +96,9 @@ def made(clone: Clone) -> dict[str, bytes]:
     return {path.relative_to(clone.folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_the_laboratory_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
-    laboratory(clone)
+def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
     first = made(clone)
     assert len(first) == 8 + 3
-    assert b"| 2 times |" in first["RESULTS.md"] or b"1 to 2 times" in first["RESULTS.md"]
-    clone.commit()
     when = {path: path.stat().st_mtime_ns for path in clone.folder.glob("laboratory/runs/*")}
     assert "up to date" in laboratory(clone)
     for name in ("p0-1", "p20-2", "only-mlp-1"):
@@ -105,6 +112,8 @@ def test_the_laboratory_makes_what_is_missing_and_nothing_else(clone: Clone) -> 
 
 
 def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
+    first = made(clone)
+    shutil.rmtree(clone.folder / "laboratory/runs")
     process = subprocess.Popen(
         [sys.executable, "-m", "laboratory"],
         cwd=clone.folder,
@@ -118,10 +127,42 @@ def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     laboratory(clone)
-    killed = made(clone)
-    shutil.rmtree(clone.folder / "laboratory/runs")
+    assert made(clone) == first
+
+
+def test_a_run_that_fails_is_told_in_a_line_and_the_others_are_made(clone: Clone) -> None:
+    plan = clone.folder / "laboratory/plan.yaml"
+    edit(plan, lambda p: p["variants"]["p20"].update({"train.tokens": 10**9}))
+    output = laboratory(clone, ok=False)
+    assert "Traceback" not in output
+    assert "laboratory: map@p20-1: error: params.yaml: train.tokens is 1000000000" in output
+    assert output.splitlines()[-1].startswith(
+        "error: laboratory: 2 runs failed; the first, map@p20"
+    )
+
+
+def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone) -> None:
+    """Where some runs come out the same; RESULTS.md then says so."""
+    first = made(clone)
+    with (clone.folder / "src/dropgpt/model/gpt.py").open("a") as file:
+        file.write("# The same, by another word.\n")
+    clone.dvc("repro", "laboratory/dvc.yaml:prepare")
+    assert "map@p0-1" in clone.dvc("status", "laboratory/dvc.yaml")
+    assert laboratory(clone, "laboratory.check").count(": the same") == 3
+    clone.dvc("commit", "--force", "laboratory/dvc.yaml")
     laboratory(clone)
-    assert made(clone) == killed
+    found = made(clone)
+    assert b"8 of them were made by earlier code and taken over" in found.pop("RESULTS.md")
+    assert found == {name: content for name, content in first.items() if name in found}
+
+
+def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
+    code = clone.folder / "src/dropgpt/model/gpt.py"
+    code.write_text(code.read_text().replace("approximate=self.gelu", 'approximate="tanh"'))
+    clone.dvc("repro", "laboratory/dvc.yaml:prepare")
+    assert "made again, it differs in validations" in laboratory(
+        clone, "laboratory.check", ok=False
+    )
 
 
 def commands(pid: int) -> list[list[str]]:
