@@ -1,8 +1,8 @@
 """Make some runs again and demand the same bytes: `python -m laboratory.check`
 
 For a change of the code that should change no number. Which runs it is follows from the commit,
-not from anyone's taste. Where they come out the same, `dvc commit laboratory/dvc.yaml` takes over
-the others, which RESULTS.md then says.
+not from anyone's taste. Where they come out the same, the others may be taken over, as README.md
+says, and RESULTS.md then tells how many were.
 """
 
 import hashlib

@@ -92,11 +92,11 @@ def answer(table: pd.DataFrame, bests: list[Best]) -> str:
     p = float(means.idxmin())
     gain = over_seeds((lowest.loc[p] - lowest.loc[0.0]).to_numpy())
     ends = rates.differences(table, at[last].p, 0.0)[last]
+    often = [f"read {n} times, **{at[n].p:g}**" for n in sorted({middle, last}) if n > 1]
     return (
-        f"Read once, the best rate of dropout is **{at[1].p:g}**; read {middle} times, "
-        f"**{at[middle].p:g}**; read {last} times, **{at[last].p:g}**. Stopped at its best moment, "
-        f"a training with p = {p:g} ends {told(gain)} nats a token from one without dropout. "
-        f"After {last} readings the best rate is {told(ends)} nats from none."
+        f"Read once, the best rate of dropout is **{at[1].p:g}**; {'; '.join(often)}. "
+        f"Stopped at its best moment, a training with p = {p:g} ends {told(gain)} nats a token from "
+        f"one without dropout. After {last} readings the best rate is {told(ends)} nats from none."
     )
 
 
