@@ -95,8 +95,8 @@ def answer(table: pd.DataFrame, bests: list[Best]) -> str:
     often = [f"read {n} times, **{at[n].p:g}**" for n in sorted({middle, last}) if n > 1]
     return (
         f"Read once, the best rate of dropout is **{at[1].p:g}**; {'; '.join(often)}. "
-        f"Stopped at its best moment, a training with p = {p:g} ends {told(gain)} nats a token from "
-        f"one without dropout. After {last} readings the best rate is {told(ends)} nats from none."
+        f"Stopped at its best moment, a training with p = {p:g} ends {told(gain)} nats a token "
+        f"from one without. After {last} readings the best rate is {told(ends)} nats from none."
     )
 
 
