@@ -65,6 +65,7 @@ def report(
         cannot_tell=counts["cannot tell"],
         by_chance=f"{sum(BY_CHANCE for _ in judged):.1f}",
         judged=len(judged),
+        families=markdown(families_table(chosen, results)),
         variants=markdown(variants_table(chosen, results)),
         made=len(results),
         planned=sum(map(len, chosen.seeds.values())),
@@ -191,6 +192,45 @@ def could_have_been_seen(claim: Claim, said: str, results: Results) -> str:
         return ""
     unit = claim.findings[0].unit
     return f"; {max(halves):.{1 if unit == 'readings' else 3}f} {unit} would have been seen"
+
+
+def families_table(chosen: Plan, results: Results) -> pd.DataFrame:
+    """Other sizes of the text and of the model: the best rate after as many readings in all.
+
+    A family are variants that differ in the rate only, as half-p0, half-p10 and so on.
+    """
+    families: dict[str, list[str]] = {"as in the map": chosen.groups["map"].variants}
+    others = [chosen.groups[name] for name in ("sizes", "widths") if name in chosen.groups]
+    for variant in (variant for group in others for variant in group.variants):
+        families.setdefault(variant.rpartition("-")[0], []).append(variant)
+    known = {name: rates.rates(results, variants) for name, variants in families.items()}
+    tables = {
+        name: rates.curves(results, variants)
+        for name, variants in known.items()
+        if 0.0 in variants.values() and len(results.seeds(*variants)) > 1
+    }
+    shared = min((int(table.readings.max()) for table in tables.values()), default=0)
+    rows = []
+    for name, table in tables.items():
+        here = table[table.readings == shared]
+        best = next(one for one in rates.best(table) if one.readings == shared)
+        found = results[next(iter(known[name])), int(here.seed.iloc[0])]
+        params = found.made_by["params"]
+        embedded = params["tokenize"]["vocabulary_size"] + params["model"]["n_ctx"]
+        in_blocks = found.parameters - embedded * params["model"]["n_embd"]
+        row = {
+            "": name,
+            "tokens": f"{params['train']['tokens'] - 1:,}",
+            "width": str(params["model"]["n_embd"]),
+            "parameters in the blocks a token": f"{in_blocks / params['train']['tokens']:.1f}",
+            f"best p after {shared}": f"**{best.p:g}**",
+            "as good": ", ".join(f"{p:g}" for p in best.as_good if p != best.p) or "none",
+        }
+        for p in (0.1, 0.2, 0.3):
+            effect = rates.differences(table, p, 0.0).get(shared) if p in set(table.p) else None
+            row[f"p {p:g} less p 0"] = told(effect) if effect else "not run"
+        rows.append((in_blocks / params["train"]["tokens"], row))
+    return pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
 
 
 def variants_table(chosen: Plan, results: Results) -> pd.DataFrame:
