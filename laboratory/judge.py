@@ -337,7 +337,7 @@ def draw_map(table: pd.DataFrame) -> None:
             axes.fill_between([left, right], bottom, upper, color=color[p], linewidth=0)
             place = (math.sqrt(left * right), (bottom + upper) / 2)
             axes.text(*place, f"{p:g}", color="white", ha="center", va="center", fontsize=8)
-        axes.set_title("the bar: which p is best", fontsize=9, loc="left")
+        axes.set_title("the bar at the bottom: which p is best", fontsize=9, loc="left")
         axes.set_ylim(floor - 3 * strip, top + strip)
         show_readings(axes, last)
 
@@ -351,6 +351,8 @@ def draw_effects(table: pd.DataFrame, cells: pd.DataFrame) -> None:
             axes.fill_between(line.readings, line.low, line.high, color=color[p], alpha=0.2)
         axes.axhline(0, color="gray", linewidth=0.7)
         axes.set_yscale("symlog", linthresh=0.2)
+        ticks = [y for y in (-2, -1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1) if y > cells.low.min()]
+        axes.set_yticks(ticks, [f"{y:+g}" for y in ticks])
         show_readings(axes, int(cells.readings.max()))
 
 
