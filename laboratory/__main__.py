@@ -5,7 +5,6 @@ a laboratory that was stopped goes on from there.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from tempfile import TemporaryFile
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.progress import progress
+from dropgpt.machine.threads import CORES
 from dropgpt.params import Params
 from laboratory import plan
 from stages import run
@@ -47,7 +47,7 @@ def laboratory(params: Params) -> None:
     plan.load()  # a mistake in it is told here, and not by each run
     repro("prepare")
     waiting = missing()
-    at_once = (os.cpu_count() or 1) if prepare(params.runtime).type == "cpu" else 1
+    at_once = CORES if prepare(params.runtime).type == "cpu" else 1
     bar = progress("laboratory", "runs", params.runtime.log_interval, len(waiting))
     workers: dict[str, Worker] = {}
     failed = []
