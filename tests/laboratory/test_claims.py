@@ -54,6 +54,15 @@ def test_a_verdict_is_where_the_interval_lies(
     assert verdict(Claim("", "", "above 0", findings), planted(effect, noise)) == expected
 
 
+@pytest.mark.parametrize("expected", [POSITIVE, (0.2, 0.3), (0.0, 0.05)])
+def test_a_claim_with_an_interval_on_either_side_of_its_region_disagrees(
+    expected: tuple[float, float],
+) -> None:
+    effect = -0.1 if expected is POSITIVE else 0.1
+    claim = Claim("", "", "a region", [Finding("", DIFFERENCE[BEST], expected)])
+    assert verdict(claim, planted(effect, 0.01)) == "disagrees"
+
+
 def test_the_lowest_is_named_if_it_is_surely_lower() -> None:
     findings = [Finding(name, {(name, BEST): 1.0}, POSITIVE) for name in "ab"]
     assert verdict(Claim("", "", "", findings), planted(0.1, 0.01)) == "a"

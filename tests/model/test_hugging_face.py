@@ -241,6 +241,19 @@ def test_another_tokenizer_is_refused(make: Make, file: str, content: Any) -> No
     assert refusal().startswith(f"{FOLDER / file}: not GPT-2's tokenizer")
 
 
+def test_a_smaller_vocabulary_must_say_that_it_is_gpt2s_first_entries(
+    make: Make, make_gpt: Callable[..., GPT]
+) -> None:
+    make(vocab_size=1025)
+    assert "vocab_size is 1025 in config.json, and no vocab.json says that" in refusal()
+    artifact.save(make_gpt(n_vocab=1025), Path("ours"))
+    AutoTokenizer.from_pretrained("ours").save_pretrained(FOLDER)
+    load()
+    artifact.save(make_gpt(n_vocab=1026), Path("other"))
+    AutoTokenizer.from_pretrained("other").save_pretrained(FOLDER)
+    assert "not the first 1024 entries of GPT-2's tokenizer and <|endoftext|>" in refusal()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
