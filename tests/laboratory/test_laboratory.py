@@ -111,6 +111,22 @@ def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> N
     assert clone.git("status", "--porcelain").stdout == ""
 
 
+def test_a_variant_more_is_its_runs_more(clone: Clone) -> None:
+    before = made(clone)
+
+    def add(plan: Any) -> None:
+        plan["variants"]["p30"] = {"model.dropout": 0.3}
+        plan["groups"]["map"]["variants"].append("p30")
+
+    edit(clone.folder / "laboratory/plan.yaml", add)
+    laboratory(clone)
+    after = made(clone)
+    new = {f"laboratory/runs/p30-{seed}.json" for seed in (1, 2)}
+    assert set(after) - set(before) == new
+    assert all(after[name] == content for name, content in before.items() if "runs/" in name)
+    assert b"p 0.3" in after["RESULTS.md"]
+
+
 def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
     first = made(clone)
     shutil.rmtree(clone.folder / "laboratory/runs")
