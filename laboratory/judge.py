@@ -76,6 +76,9 @@ def report(
         readings=round(first.curve.readings.max()),
         seeds=", ".join(map(str, seeds)),
         source=params.data.source,
+        which=f"the documents whose id matches `{chosen.documents}`"
+        if chosen.documents
+        else "all documents",
         held_out=f"{documents.tokens.sum():,}",
         documents=len(documents),
         bits=f"{1 / math.log(2) * documents.tokens.sum() / documents.bytes.sum():.3f}",
