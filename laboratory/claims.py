@@ -72,7 +72,7 @@ def measured(terms: Terms, results: Results) -> Difference | None:
         )
         for seed in seeds
     ]
-    if np.isnan(np.stack(by_seed)).any():  # shorter trainings than are asked about
+    if np.isnan(np.stack(by_seed)).any():  # a shorter training, or not measured
         return None
     of_documents = any(measure.startswith(("nats", ENSEMBLE)) for _, measure in terms)
     documents = next(iter(results.values())).documents
@@ -85,6 +85,8 @@ def _values(results: Results, variant: str, seed: int, measure: str) -> npt.NDAr
     if measure == ENSEMBLE:
         return results.ensemble(variant)
     if measure.startswith("nats"):
+        if measure not in found.documents:  # the plan did not ask for it
+            return np.full(len(found.documents), np.nan)
         return found.documents[measure].to_numpy()
     kind, _, readings = measure.rpartition(" ")
     number: dict[str, Callable[[Found, int], float]] = {

@@ -112,7 +112,7 @@ def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     assert found.bits_per_byte["0.1"] == pytest.approx((1.1 + 2.1 + 9) / 3)
     assert found.difference["0.1"] == pytest.approx(0.1)
     assert found.spread["0.2"] == pytest.approx(0.5**0.5)
-    assert found.perplexity["0.2"] == pytest.approx(np.exp(1.7))
+    assert found.perplexity["0.2"] == pytest.approx(2 ** (4 * 1.7))  # four bytes a token
     assert found.verdict["0.0"] == "baseline"
     assert found.verdict["0.4"].startswith("cannot tell: no run of the baseline")
 

@@ -75,6 +75,8 @@ def test_what_was_not_run_is_not_judged() -> None:
     assert verdict(claim, planted(0.1, 0.01)) == "not yet run"
     too_long = Claim("", "", "below 0", [Finding("", {("a", "after 8"): 1.0}, NEGATIVE)])
     assert verdict(too_long, planted(0.1, 0.01)) == "not yet run"
+    unmeasured = Claim("", "", "below 0", [Finding("", {("a", "nats_dropout_on"): 1.0}, NEGATIVE)])
+    assert verdict(unmeasured, planted(0.1, 0.01)) == "not yet run"
 
 
 def test_without_any_effect_as_many_claims_agree_as_chance_lets() -> None:
