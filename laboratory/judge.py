@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from dropgpt.comparison.report import drawing, markdown
 from dropgpt.comparison.statistics import Difference
+from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import plan, rates
@@ -33,7 +34,14 @@ def judge(params: Params) -> None:
     chosen = plan.load()
     results = read(chosen)
     known = rates.rates(results, chosen.groups["map"].variants)
-    table = rates.curves(results, known)
+    seeds = results.seeds(*known)
+    table = rates.curves(results, known) if known else pd.DataFrame()
+    if 0.0 not in known.values() or len(known) < 2 or len(seeds) < 2 or table.empty:
+        there = f"{', '.join(known) or 'none'}, with {len(seeds)} seeds in common"
+        raise UserError(
+            "laboratory: the map takes runs of p 0 and another rate, with two seeds at least, that "
+            f"read the text once at least; in laboratory/runs there are {there}"
+        )
     draw_map(table)
     draw_effects(table, rates.cells(table))
     REPORT.write_text(report(chosen, results, known, table, params), encoding="utf-8")
