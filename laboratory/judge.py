@@ -63,7 +63,7 @@ def report(
     return TEMPLATE.read_text(encoding="utf-8").format(
         answer=answer(table, bests),
         use=markdown(use_table(table, bests)),
-        map=markdown(map_table(cells, known)),
+        map=markdown(map_table(cells)),
         overtakes=markdown(overtakes_table(table)),
         sure=f"{cells.sure.mean():.0%}",
         cells=len(cells),
@@ -71,7 +71,7 @@ def report(
         agree=counts["agrees"],
         disagree=counts["disagrees"],
         cannot_tell=counts["cannot tell"],
-        by_chance=f"{sum(BY_CHANCE for _ in judged):.1f}",
+        by_chance=f"{BY_CHANCE * len(judged):.1f}",
         judged=len(judged),
         families=markdown(families_table(chosen, results)),
         variants=markdown(variants_table(chosen, results)),
@@ -135,7 +135,7 @@ def use_table(table: pd.DataFrame, bests: list[Best]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def map_table(cells: pd.DataFrame, known: Rates) -> pd.DataFrame:
+def map_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The loss less that without dropout, a row a number of readings."""
     rows = []
     for readings in SHOWN:

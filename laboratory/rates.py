@@ -45,9 +45,14 @@ def curves(results: Results, variants: Rates) -> pd.DataFrame:
 
 def differences(table: pd.DataFrame, p: float, other: float) -> dict[int, Difference]:
     """By number of readings, how the loss at `p` differs from that at `other`, over the seeds."""
+    rows = by_seed(table, p, other).iterrows()
+    return {int(readings): over_seeds(row.to_numpy()) for readings, row in rows}
+
+
+def by_seed(table: pd.DataFrame, p: float, other: float) -> pd.DataFrame:
+    """The loss at `p` less that at `other`, a row a number of readings and a column a seed."""
     wide = table.pivot_table(index="readings", columns=["p", "seed"], values="loss")
-    by_seed = wide[p] - wide[other]
-    return {int(readings): over_seeds(row.to_numpy()) for readings, row in by_seed.iterrows()}
+    return wide[p] - wide[other]
 
 
 def over_seeds(values: npt.NDArray[np.float64]) -> Difference:
@@ -105,9 +110,8 @@ def overtakes(table: pd.DataFrame, p: float, other: float) -> tuple[Difference, 
     Between two validations along a straight line. The number of seeds in which it does is told,
     too; None where it does in fewer than two.
     """
-    wide = table.pivot_table(index="readings", columns=["p", "seed"], values="loss")
     found = []
-    for _, gap in (wide[p] - wide[other]).items():
+    for _, gap in by_seed(table, p, other).items():
         above = np.flatnonzero(gap.to_numpy() >= 0)
         if not len(above):
             found.append(float(gap.index[0]))

@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ class Results(Mapping[tuple[str, int], Found]):
 
     def __init__(self, found: dict[tuple[str, int], Found]) -> None:
         self.found = found
+        self.ensembles: dict[str, npt.NDArray[np.float64]] = {}  # those asked for so far
 
     def __getitem__(self, key: tuple[str, int]) -> Found:
         return self.found[key]
@@ -66,19 +66,15 @@ class Results(Mapping[tuple[str, int], Found]):
         of_each = [{seed for name, seed in self.found if name == variant} for variant in variants]
         return sorted(set.intersection(*of_each)) if of_each else []
 
-    @cached_property
-    def _ensembles(self) -> dict[str, npt.NDArray[np.float64]]:
-        return {}
-
     def ensemble(self, variant: str) -> npt.NDArray[np.float64]:
         """What each document takes if the probabilities of all seeds' models are averaged."""
-        if variant not in self._ensembles:
+        if variant not in self.ensembles:
             runs = [self[variant, seed] for seed in self.seeds(variant)]
             each = np.stack([one.tokens for one in runs if one.tokens is not None])
             mean = math.log(len(each)) - np.logaddexp.reduce(-each)
             begins = np.cumsum(runs[0].documents.tokens) - runs[0].documents.tokens
-            self._ensembles[variant] = np.add.reduceat(mean, begins)
-        return self._ensembles[variant]
+            self.ensembles[variant] = np.add.reduceat(mean, begins)
+        return self.ensembles[variant]
 
 
 def read(plan: Plan, folder: Path = RUNS) -> Results:
