@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from dropgpt.evaluation import by_document
 from laboratory.plan import RUNS, Plan, file
 
 
@@ -72,8 +73,7 @@ class Results(Mapping[tuple[str, int], Found]):
             runs = [self[variant, seed] for seed in self.seeds(variant)]
             each = np.stack([one.tokens for one in runs if one.tokens is not None])
             mean = math.log(len(each)) - np.logaddexp.reduce(-each)
-            begins = np.cumsum(runs[0].documents.tokens) - runs[0].documents.tokens
-            self.ensembles[variant] = np.add.reduceat(mean, begins)
+            self.ensembles[variant] = by_document(mean, runs[0].documents)
         return self.ensembles[variant]
 
 
