@@ -1,0 +1,1 @@
+"""What the command `dropgpt` can do, a module each; `dropgpt.__main__` has their arguments."""

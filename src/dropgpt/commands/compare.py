@@ -1,0 +1,148 @@
+"""`dropgpt compare`: whether runs differ by more than chance."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.report import drawing, markdown
+from dropgpt.comparison.statistics import SEED
+from dropgpt.errors import UserError
+
+NOTE = """The spread over the runs and the difference to the baseline are in bits per byte, too.
+The interval takes in the chance of seeds and of documents; better and worse are said where it
+leaves out 0. With one seed it knows of the documents only, and nothing is said. Perplexities
+compare within one vocabulary only.
+"""
+SHOWN = 5  # documents at either end
+
+
+def run(
+    revisions: list[str],
+    by: list[str] | None,
+    baseline: str | None,
+    plot: Path | None,
+    format: str | None,
+) -> None:
+    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
+        raise UserError(f"compare: {twice} is named twice")
+    runs, notes = _runs(revisions)
+    if revisions and not by:
+        title, groups = "run", {run.name: {"": run} for run in runs}
+    else:
+        runs, lines = statistics.distinct(runs)
+        notes += lines
+        keys = by or statistics.varied(runs)
+        title, groups = ", ".join(keys), statistics.groups(runs, keys)
+    if baseline is not None and baseline not in groups:
+        raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
+    table = statistics.table(groups, baseline or next(iter(groups)))
+    documents = statistics.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
+    if plot:
+        _draw(table, title, plot)
+    differing = {
+        run.name: {key: run.made_by.get(key) for key in [SEED, *statistics.varied(runs)]}
+        for run in runs
+    }
+    match format:
+        case "csv":
+            print(table.to_csv(index=False), end="")
+        case "json":
+            found = {"by": title, "groups": _records(table), "notes": notes, "runs": differing}
+            found |= {} if documents is None else {"documents": _records(documents)}
+            print(json.dumps(found, indent=2))
+        case "md":
+            print(markdown(_rounded(table, title)))
+        case None:
+            print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
+            if documents is not None:
+                for key in differing[revisions[0]]:
+                    values = [str(differing[name][key]) for name in revisions]
+                    print(f"{key}: {' -> '.join(dict.fromkeys(values))}")
+                _print_documents(documents, *revisions)
+    if format != "json":
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+
+
+def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
+    """What is to be compared, and what to know of it.
+
+    What was named must be there and comparable; of all experiments, what is not is left out.
+    """
+    runs, notes = [], []
+    for name in revisions or experiments.since_head():
+        try:
+            runs.append(experiments.read(name))
+        except UserError as error:
+            if revisions:
+                raise
+            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+    if revisions:
+        statistics.check_comparable(runs)
+    else:
+        runs, lines = statistics.comparable(runs)
+        notes += lines
+    notes += [line for run in runs for line in run.notes]
+    if len(runs) < 2:
+        raise UserError(
+            "; ".join(["compare: it takes two runs or more", *notes])
+            + ": name them, or run experiments from this commit, as "
+            "`dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
+        )
+    return runs, notes
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    return json.loads(table.to_json(orient="records"))
+
+
+def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """The table as people read it, under the title of its groups."""
+
+    def signed(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:+.4f}"
+
+    return pd.DataFrame(
+        {
+            title: table.group,
+            "runs": table.runs.map(str),
+            "seeds": table.seeds.map(str),
+            "bits per byte": table.bits_per_byte.map("{:.4f}".format),
+            "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
+            "perplexity": table.perplexity.map("{:,.1f}".format),
+            "difference": table.difference.map(signed),
+            "95% interval": [
+                f"{signed(low)} to {signed(high)}" if signed(low) else ""
+                for low, high in zip(table.low, table.high, strict=True)
+            ],
+            "verdict": table.verdict,
+        }
+    )
+
+
+def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
+    better = int((documents.difference < 0).sum())
+    worse = int((documents.difference > 0).sum())
+    print(
+        f"Of {len(documents)} documents {better} are better in {name} than in {baseline}, the "
+        f"baseline, and {worse} worse. Those at the ends:\n"
+    )
+    ends = (
+        documents
+        if len(documents) <= 2 * SHOWN
+        else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
+    )
+    print(ends.to_string(index=False, float_format="{:.4f}".format))
+
+
+def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
+    """Each group's difference to the baseline, with its interval."""
+    known = table.fillna({"difference": 0.0, "low": 0.0, "high": 0.0})
+    reach = [known.difference - known.low, known.high - known.difference]
+    with drawing(file, title, "difference (bits per byte)") as axes:
+        axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
+        axes.axhline(0, color="gray", linewidth=0.7)
