@@ -1,7 +1,7 @@
 """Make some runs again and demand the same bytes: `python -m laboratory.check`
 
 For a change of the code that should change no number. Which runs it is follows from the commit,
-not from anyone's taste. Where they come out the same, the others may be taken over, as README.md
+not from anyone's taste, of those that were made in an environment like this one. Where they come out the same, the others may be taken over, as README.md
 says, and RESULTS.md then tells how many were.
 """
 
@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dropgpt.errors import UserError
+from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.plan import file
+from laboratory.plan import Plan, file
 from laboratory.run import make
 from stages import run
 
@@ -24,14 +25,22 @@ AGAIN = 3  # runs
 
 def check(params: Params) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    chosen = plan.load()
     made = [
         (variant, seed)
-        for variant, seeds in plan.load().seeds.items()
+        for variant, seeds in chosen.seeds.items()
         for seed in seeds
         if file(variant, seed).exists()
     ]
-    by_commit = sorted(made, key=lambda key: hashlib.sha256(f"{commit}{key}".encode()).digest())
-    for variant, seed in by_commit[:AGAIN]:
+    here = [key for key in made if values(file(*key))["environment"] == now(params, chosen, *key)]
+    if not here:
+        raise UserError(
+            f"laboratory: of {len(made)} runs none was made on a machine and with packages like "
+            "these, so that none would have the same bytes here: check on a machine that RESULTS.md "
+            "lists, or remove a run from laboratory/runs, and `make results` makes it here"
+        )
+    here.sort(key=lambda key: hashlib.sha256(f"{commit}{key}".encode()).digest())
+    for variant, seed in here[:AGAIN]:
         before = values(file(variant, seed))
         with TemporaryDirectory() as folder:
             again = Path(folder) / "run.json"
@@ -43,6 +52,13 @@ def check(params: Params) -> None:
                 f"{file(variant, seed)}: made again, it differs in {', '.join(differing)}"
             )
         print(f"check: {file(variant, seed)}: the same")
+
+
+def now(params: Params, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
+    """The environment in which `make` would make the run here."""
+    device = prepare(params.runtime.model_copy(update={"threads": 1}))
+    precision = chosen.params(variant, seed).train.precision
+    return environment(device, compute_dtype(precision, device))
 
 
 def values(path: Path) -> dict[str, Any]:

@@ -1,133 +1,22 @@
-"""What is said of dropout, what should then be found, and whether it was.
+"""What is said of dropout, and what should then be found.
 
 The regions that decide were written down before the runs.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
+from laboratory.verdicts import ENSEMBLE, NEGATIVE, POSITIVE, Claim, Finding, Terms, minus
 
-from dropgpt.comparison.statistics import Difference, mean_difference
-from laboratory.results import Found, Results
-
-# A sum of measures: what each (variant, measure) is multiplied by. Measures are
-#   after N     the held-out loss after N readings
-#   best in N   the lowest one within N readings
-#   best at N   after how many readings it was the lowest
-#   nats …      of all held-out tokens by the weights after the last step, as in `Found.documents`
-#   ensemble    the same, if the probabilities of all seeds' models are averaged
-Terms = dict[tuple[str, str], float]
-
-NEGATIVE, POSITIVE = (-math.inf, 0.0), (0.0, math.inf)
 OFF, ON, MONTE_CARLO, ATTENTION_ON = (
     "nats",
     "nats_dropout_on",
     "nats_monte_carlo",
     "nats_attention_on",
 )
-ENSEMBLE = "ensemble"
 RATES = ("p5", "p10", "p20", "p30", "p50")
 SITES = ("embedding", "attention", "attention_output", "mlp")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A number, and the region in which it must lie if the claim holds."""
-
-    label: str
-    terms: Terms
-    expected: tuple[float, float]
-
-    @property
-    def unit(self) -> str:
-        in_readings = any(measure.startswith("best at") for _, measure in self.terms)
-        return "readings" if in_readings else "nats"
-
-
-@dataclass(frozen=True)
-class Claim:
-    text: str
-    source: str
-    expected: str
-    findings: list[Finding]
-
-
-def measured(terms: Terms, results: Results) -> Difference | None:
-    """The sum that `terms` asks for, with its 95% interval; None where runs are missing.
-
-    A measure of the documents has the chance of seeds and of documents in its interval; one of
-    the training's validations that of the seeds only, since all measure the same windows.
-    """
-    seeds = results.seeds(*(variant for variant, _ in terms))
-    if len(seeds) < 2:
-        return None
-    by_seed = [
-        sum(
-            weight * _values(results, variant, seed, measure)
-            for (variant, measure), weight in terms.items()
-        )
-        for seed in seeds
-    ]
-    if np.isnan(np.stack(by_seed)).any():  # a shorter training, or not measured
-        return None
-    of_documents = any(measure.startswith(("nats", ENSEMBLE)) for _, measure in terms)
-    documents = next(iter(results.values())).documents
-    tokens = documents.tokens.to_numpy() if of_documents else np.ones(1, dtype=np.int64)
-    return mean_difference(np.stack(by_seed), tokens)
-
-
-def _values(results: Results, variant: str, seed: int, measure: str) -> npt.NDArray[np.float64]:
-    found = results[variant, seed]
-    if measure == ENSEMBLE:
-        return results.ensemble(variant)
-    if measure.startswith("nats"):
-        if measure not in found.documents:  # the plan did not ask for it
-            return np.full(len(found.documents), np.nan)
-        return found.documents[measure].to_numpy()
-    kind, _, readings = measure.rpartition(" ")
-    number: dict[str, Callable[[Found, int], float]] = {
-        "after": Found.after,
-        "best in": lambda one, n: one.best(n).loss,
-        "best at": lambda one, n: one.best(n).readings,
-    }
-    return np.array([number[kind](found, int(readings))])
-
-
-def verdict(claim: Claim, results: Results) -> str:
-    """agrees: every interval lies in its region; disagrees: one lies outside; else cannot tell.
-
-    Where nothing is expected: which of the findings is lower than each other, if one is.
-    """
-    intervals = [(measured(one.terms, results), one.expected) for one in claim.findings]
-    if any(found is None for found, _ in intervals):
-        return "not yet run"
-    if not claim.expected:
-        return lowest(claim.findings, results)
-    known = [(found, region) for found, region in intervals if found is not None]
-    if any(found.high < low or found.low > high for found, (low, high) in known):
-        return "disagrees"
-    if all(low <= found.low and found.high <= high for found, (low, high) in known):
-        return "agrees"
-    return "cannot tell"
-
-
-def lowest(findings: list[Finding], results: Results) -> str:
-    def mean(finding: Finding) -> float:
-        found = measured(finding.terms, results)
-        return math.inf if found is None else found.mean
-
-    first = min(findings, key=mean)
-    others = [
-        measured(minus(first.terms, other.terms), results)
-        for other in findings
-        if other is not first
-    ]
-    sure = all(found is not None and found.high < 0 for found in others)
-    return first.label if sure else "cannot tell"
 
 
 def against(ours: str, theirs: str, measure: str) -> Terms:
@@ -137,12 +26,6 @@ def against(ours: str, theirs: str, measure: str) -> Terms:
 def gap(variant: str, measure: str) -> Terms:
     """Of the same weights, to the loss with dropout off."""
     return {(variant, measure): 1, (variant, OFF): -1}
-
-
-def minus(ours: Terms, theirs: Terms, times: float = 1) -> Terms:
-    keys = dict.fromkeys([*ours, *theirs])
-    sums = {key: ours.get(key, 0) - times * theirs.get(key, 0) for key in keys}
-    return {key: weight for key, weight in sums.items() if weight}
 
 
 def growing(kind: str, rates: tuple[str, ...], terms: Callable[[str], Terms]) -> list[Finding]:

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
-from dropgpt.comparison.report import drawing, markdown
+from dropgpt.comparison.report import markdown
 from dropgpt.comparison.statistics import Difference
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import plan, rates
-from laboratory.claims import CLAIMS, Claim, Finding, measured, verdict
+from laboratory.claims import CLAIMS
+from laboratory.pictures import EFFECTS, MAP, draw_effects, draw_map
 from laboratory.plan import SETTING, Plan
 from laboratory.rates import Best, Rates, over_seeds
 from laboratory.results import Found, Results, read
+from laboratory.verdicts import NOT_YET_RUN, Claim, Finding, Verdict, measured, verdict
 from stages import run
 
 TEMPLATE = Path("laboratory/template.md")
 REPORT = Path("RESULTS.md")
-MAP, EFFECTS = Path("docs/map.svg"), Path("docs/effects.svg")
-ORDER = ("agrees", "disagrees", "cannot tell", "not yet run")  # besides, what is best of some
+ORDER = ("agrees", "disagrees", "cannot tell", NOT_YET_RUN)  # besides, what is best of some
 SHOWN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of readings in the tables
 BY_CHANCE = 0.025  # of a finding without effect, to lie wholly on one side of 0
 
@@ -56,8 +56,9 @@ def report(
     first = next(iter(results.values()))
     seeds = results.seeds(*known)
     verdicts = [(claim, verdict(claim, results)) for claim in CLAIMS]
-    counts = Counter(said for _, said in verdicts)
-    judged = [claim for claim, said in verdicts if claim.expected and said != "not yet run"]
+    verdicts.sort(key=lambda pair: rank(pair[1]))
+    counts = Counter(found.said for _, found in verdicts)
+    judged = [claim for claim, found in verdicts if claim.expected and found.deciding]
     base = first.made_by["params"]
     documents = first.documents
     return TEMPLATE.read_text(encoding="utf-8").format(
@@ -67,7 +68,8 @@ def report(
         overtakes=markdown(overtakes_table(table)),
         sure=f"{cells.sure.mean():.0%}",
         cells=len(cells),
-        claims=markdown(claims_table(verdicts, results)),
+        claims=markdown(claims_table(verdicts)),
+        details=markdown(details_table(verdicts, results)),
         agree=counts["agrees"],
         disagree=counts["disagrees"],
         cannot_tell=counts["cannot tell"],
@@ -107,9 +109,18 @@ def answer(table: pd.DataFrame, bests: list[Best]) -> str:
     often = [f"read {n} times, **{at[n].p:g}**" for n in sorted({middle, last}) if n > 1]
     return (
         f"Read once, the best rate of dropout is **{at[1].p:g}**; {'; '.join(often)}. "
-        f"Stopped at its best moment, a training with p = {p:g} ends {told(gain)} nats a token "
-        f"from one without. After {last} readings the best rate is {told(ends)} nats from none."
+        f"Stopped at its best moment, a training with p = {p:g} ends {apart(gain)} one without. "
+        f"After {last} readings a training with p = {at[last].p:g} is {apart(ends)} one without."
     )
+
+
+def apart(found: Difference) -> str:
+    """A difference in words."""
+    if found.low <= 0 <= found.high:
+        return f"{told(found)} nats a token, so not surely apart, from"
+    low, high = sorted(map(abs, (found.low, found.high)))
+    side = "below" if found.mean < 0 else "above"
+    return f"{abs(found.mean):.3f} nats a token ({low:.3f} to {high:.3f}) {side}"
 
 
 def told(found: Difference, digits: int = 3) -> str:
@@ -171,38 +182,49 @@ def overtakes_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def claims_table(verdicts: list[tuple[Claim, str]], results: Results) -> pd.DataFrame:
-    def place(item: tuple[Claim, str]) -> int:
-        return ORDER.index(item[1]) if item[1] in ORDER else 1
+def rank(found: Verdict) -> int:
+    """Of what can be said; the lowest of some findings stands beside what agrees."""
+    return ORDER.index(found.said) if found.said in ORDER else 0
 
+
+def claims_table(verdicts: list[tuple[Claim, Verdict]]) -> pd.DataFrame:
+    """A claim a row, with the one number that decides."""
+    rows = []
+    for claim, found in verdicts:
+        row = {"claim": claim.text, "verdict": f"**{found.said}**"}
+        number = seen = ""
+        if found.deciding:
+            finding, measure = found.deciding
+            number = f"{finding.label}: {told(measure, digits(finding))}"
+            seen = f"{(measure.high - measure.low) / 2:.{digits(finding)}f}"
+            if finding.unit == "readings":
+                number, seen = (f"{text} readings" for text in (number, seen))
+        rows.append(row | {"the number that decides": number, "would have been seen": seen})
+    return pd.DataFrame(rows)
+
+
+def details_table(verdicts: list[tuple[Claim, Verdict]], results: Results) -> pd.DataFrame:
+    """A claim a row, with its source and all its findings."""
     return pd.DataFrame(
         {
             "claim": claim.text,
             "source": claim.source,
             "expected": claim.expected or "which is lowest",
             "found": "<br>".join(described(finding, results) for finding in claim.findings),
-            "verdict": f"**{said}**{could_have_been_seen(claim, said, results)}",
         }
-        for claim, said in sorted(verdicts, key=place)
+        for claim, _ in verdicts
     )
 
 
 def described(finding: Finding, results: Results) -> str:
     found = measured(finding.terms, results)
-    if found is None:
-        return f"{finding.label}: not yet run"
-    digits, unit = (1, " readings") if finding.unit == "readings" else (3, "")
-    return f"{finding.label}: {told(found, digits)}{unit}"
+    number = told(found, digits(finding)) if found else NOT_YET_RUN
+    unit = " readings" if found and finding.unit == "readings" else ""
+    return f"{finding.label}: {number}{unit}"
 
 
-def could_have_been_seen(claim: Claim, said: str, results: Results) -> str:
-    """Of what cannot be told, the effect that its widest interval would have left no doubt of."""
-    found = [measured(finding.terms, results) for finding in claim.findings]
-    halves = [(one.high - one.low) / 2 for one in found if one is not None]
-    if said != "cannot tell" or not halves:
-        return ""
-    unit = claim.findings[0].unit
-    return f"; {max(halves):.{1 if unit == 'readings' else 3}f} {unit} would have been seen"
+def digits(finding: Finding) -> int:
+    return 1 if finding.unit == "readings" else 3
 
 
 def families_table(chosen: Plan, results: Results) -> pd.DataFrame:
@@ -310,61 +332,6 @@ def environments(results: Results) -> str:
             f"{e['system']}, Python {e['python']}, {packages}"
         )
     return "\n".join(lines)
-
-
-def colors(table: pd.DataFrame) -> dict[float, str]:
-    """p -> a color, the same in all pictures."""
-    shades = ("#b2182b", "#ef8a62", "#d9a400", "#4d9221", "#2166ac", "#542788", "#000000")
-    return dict(zip(sorted(set(table.p)), shades, strict=False))
-
-
-def show_readings(axes: Axes, last: int) -> None:
-    """The horizontal axis: powers of two from 1 to `last`."""
-    axes.set_xscale("log", base=2)
-    ticks = [2**n for n in range(last.bit_length())]
-    axes.set_xticks(ticks, [str(n) for n in ticks])
-    axes.set_xlim(1, last)
-
-
-def draw_map(table: pd.DataFrame) -> None:
-    """The held-out loss by number of readings, a line a rate; below, which rate is best where."""
-    color = colors(table)
-    over = table.groupby(["p", "readings"]).loss.agg(["mean", "min", "max"])
-    floor, top = over["mean"].min(), over["mean"].xs(1, level="readings").max()
-    strip = 0.06 * (top - floor)
-    last = int(table.readings.max())
-    with drawing(MAP, "how often the text has been read", "held-out loss (nats a token)") as axes:
-        for p, line in over.groupby(level="p"):
-            line = line.droplevel("p")
-            axes.plot(line.index, line["mean"], color=color[p], linewidth=1.6, label=f"p = {p:g}")
-            axes.fill_between(line.index, line["min"], line["max"], color=color[p], alpha=0.15)
-        for low, high, p in rates.stretches(rates.best(table)):
-            # To the middle between two readings, on the logarithmic axis.
-            left, right = (
-                max(1, math.sqrt(low * (low - 1))),
-                min(last, math.sqrt(high * (high + 1))),
-            )
-            bottom, upper = floor - 3 * strip, floor - 1.5 * strip
-            axes.fill_between([left, right], bottom, upper, color=color[p], linewidth=0)
-            place = (math.sqrt(left * right), (bottom + upper) / 2)
-            axes.text(*place, f"{p:g}", color="white", ha="center", va="center", fontsize=8)
-        axes.set_title("the bar at the bottom: which p is best", fontsize=9, loc="left")
-        axes.set_ylim(floor - 3 * strip, top + strip)
-        show_readings(axes, last)
-
-
-def draw_effects(table: pd.DataFrame, cells: pd.DataFrame) -> None:
-    """The loss less that without dropout, by number of readings, with 95% intervals."""
-    color = colors(table)
-    with drawing(EFFECTS, "how often the text has been read", "loss less that at p = 0") as axes:
-        for p, line in cells.groupby("p"):
-            axes.plot(line.readings, line["mean"], color=color[p], label=f"p = {p:g}")
-            axes.fill_between(line.readings, line.low, line.high, color=color[p], alpha=0.2)
-        axes.axhline(0, color="gray", linewidth=0.7)
-        axes.set_yscale("symlog", linthresh=0.2)
-        ticks = [y for y in (-2, -1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1) if y > cells.low.min()]
-        axes.set_yticks(ticks, [f"{y:+g}" for y in ticks])
-        show_readings(axes, int(cells.readings.max()))
 
 
 if __name__ == "__main__":

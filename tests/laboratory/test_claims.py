@@ -4,19 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from laboratory.claims import (
-    CLAIMS,
-    NEGATIVE,
-    OFF,
-    POSITIVE,
-    Claim,
-    Finding,
-    Terms,
-    measured,
-    verdict,
-)
+from laboratory.claims import CLAIMS, OFF
 from laboratory.plan import load
 from laboratory.results import Found, Results
+from laboratory.verdicts import NEGATIVE, POSITIVE, Claim, Finding, Terms, measured, verdict
 
 SEEDS = (1, 2, 3, 4, 5)
 BEST = "best in 4"
@@ -51,7 +42,7 @@ def test_a_verdict_is_where_the_interval_lies(
 ) -> None:
     opposite = {key: -weight for key, weight in DIFFERENCE[measure].items()}
     findings = [Finding("", DIFFERENCE[measure], POSITIVE), Finding("", opposite, NEGATIVE)]
-    assert verdict(Claim("", "", "above 0", findings), planted(effect, noise)) == expected
+    assert verdict(Claim("", "", "above 0", findings), planted(effect, noise)).said == expected
 
 
 @pytest.mark.parametrize("expected", [POSITIVE, (0.2, 0.3), (0.0, 0.05)])
@@ -60,23 +51,23 @@ def test_a_claim_with_an_interval_on_either_side_of_its_region_disagrees(
 ) -> None:
     effect = -0.1 if expected is POSITIVE else 0.1
     claim = Claim("", "", "a region", [Finding("", DIFFERENCE[BEST], expected)])
-    assert verdict(claim, planted(effect, 0.01)) == "disagrees"
+    assert verdict(claim, planted(effect, 0.01)).said == "disagrees"
 
 
 def test_the_lowest_is_named_if_it_is_surely_lower() -> None:
     findings = [Finding(name, {(name, BEST): 1.0}, POSITIVE) for name in "ab"]
-    assert verdict(Claim("", "", "", findings), planted(0.1, 0.01)) == "a"
-    assert verdict(Claim("", "", "", findings), planted(-0.1, 0.01)) == "b"
-    assert verdict(Claim("", "", "", findings), planted(0.1, 0.5)) == "cannot tell"
+    assert verdict(Claim("", "", "", findings), planted(0.1, 0.01)).said == "a"
+    assert verdict(Claim("", "", "", findings), planted(-0.1, 0.01)).said == "b"
+    assert verdict(Claim("", "", "", findings), planted(0.1, 0.5)).said == "cannot tell"
 
 
 def test_what_was_not_run_is_not_judged() -> None:
     claim = Claim("", "", "below 0", [Finding("", {("c", BEST): 1.0}, NEGATIVE)])
-    assert verdict(claim, planted(0.1, 0.01)) == "not yet run"
+    assert verdict(claim, planted(0.1, 0.01)).said == "not yet run"
     too_long = Claim("", "", "below 0", [Finding("", {("a", "after 8"): 1.0}, NEGATIVE)])
-    assert verdict(too_long, planted(0.1, 0.01)) == "not yet run"
+    assert verdict(too_long, planted(0.1, 0.01)).said == "not yet run"
     unmeasured = Claim("", "", "below 0", [Finding("", {("a", "nats_dropout_on"): 1.0}, NEGATIVE)])
-    assert verdict(unmeasured, planted(0.1, 0.01)) == "not yet run"
+    assert verdict(unmeasured, planted(0.1, 0.01)).said == "not yet run"
 
 
 def test_without_any_effect_as_many_claims_agree_as_chance_lets() -> None:
@@ -92,7 +83,7 @@ def test_without_any_effect_as_many_claims_agree_as_chance_lets() -> None:
         for number in range(20):
             terms = {(f"b{number}", BEST): 1.0, ("a", BEST): -1.0}
             claim = Claim("", "", "below 0", [Finding("", terms, NEGATIVE)])
-            agreeing += verdict(claim, results) == "agrees"
+            agreeing += verdict(claim, results).said == "agrees"
     assert 13 <= agreeing <= 38  # of 1,000; 25 expected
 
 
