@@ -1,8 +1,8 @@
 """Make some runs again and demand the same bytes: `python -m laboratory.check`
 
-For a change of the code that should change no number. Which runs it is follows from the commit,
-not from anyone's taste, of those that were made in an environment like this one. Where they come out the same, the others may be taken over, as README.md
-says, and RESULTS.md then tells how many were.
+For a change of the code that should change no number. Of the runs that were made in an environment
+like this one, the commit says which are made again, not anyone's taste. Where they come out the
+same, the others may be taken over, as README.md says, and RESULTS.md then tells how many were.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ def check(params: Params) -> None:
     if not here:
         raise UserError(
             f"laboratory: of {len(made)} runs none was made on a machine and with packages like "
-            "these, so that none would have the same bytes here: check on a machine that RESULTS.md "
-            "lists, or remove a run from laboratory/runs, and `make results` makes it here"
+            "these, so that none would have the same bytes here: check on a machine that "
+            "RESULTS.md lists, or remove a run from laboratory/runs, and `make results` makes it"
         )
     here.sort(key=lambda key: hashlib.sha256(f"{commit}{key}".encode()).digest())
     for variant, seed in here[:AGAIN]:

@@ -180,5 +180,17 @@ def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
     assert "made again, it differs in " in laboratory(clone, "laboratory.check", ok=False)
 
 
+def test_runs_of_other_machines_are_not_made_again(clone: Clone) -> None:
+    """They would have other bytes here, which would say nothing of the code."""
+    runs = sorted(clone.folder.glob("laboratory/runs/*.json"))
+    for path in runs[1:]:
+        path.write_text(path.read_text().replace('"device": "cpu: ', '"device": "cpu: Another '))
+    found = laboratory(clone, "laboratory.check")
+    assert found.count(": the same") == 1
+    assert runs[0].name in found
+    runs[0].write_text(runs[1].read_text())
+    assert "of 8 runs none was made on" in laboratory(clone, "laboratory.check", ok=False)
+
+
 def commands(pid: int) -> list[list[str]]:
     return [child.cmdline() for child in psutil.Process(pid).children(recursive=True)]
