@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryFile
 
 from dropgpt.errors import UserError
@@ -19,9 +18,9 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import CORES
 from dropgpt.params import Params
 from laboratory import plan
+from laboratory.pipeline import PIPELINE, dvc, reason, stage
 from stages import run
 
-PIPELINE = Path("laboratory/dvc.yaml")
 PAUSE = 0.2  # seconds between two looks at the workers
 
 
@@ -77,10 +76,10 @@ def missing() -> list[str]:
     chosen = plan.load()
     return [
         name
-        for group, what in chosen.groups.items()
-        for seed in what.seeds
-        for variant in what.variants
-        if (name := f"{group}@{variant}-{seed}") in names
+        for group in chosen.groups.values()
+        for seed in group.seeds
+        for variant in group.variants
+        if (name := stage(chosen, variant, seed)) in names
     ]
 
 
@@ -101,20 +100,6 @@ def repro(name: str = "") -> None:
     target = f"{PIPELINE}:{name}" if name else PIPELINE.as_posix()
     if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
         raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
-
-
-def dvc(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"laboratory: `dvc {' '.join(arguments)}` failed: {reason(done.stderr)}")
-    return done.stdout
-
-
-def reason(said: str) -> str:
-    """The line in which a program says why it failed, or its last one."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith(("error: ", "ERROR: "))]
-    return (errors or lines or ["it said nothing"])[0 if errors else -1]
 
 
 if __name__ == "__main__":

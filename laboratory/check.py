@@ -2,12 +2,14 @@
 
 For a change of the code that should change no number. Of the runs that were made in an environment
 like this one, the commit says which are made again, not anyone's taste. Where they come out the
-same, the others may be taken over, as README.md says, and RESULTS.md then tells how many were.
+same, `--take-over` has DVC take all for runs of the code that is there now; RESULTS.md then tells
+how many were made by earlier code.
 """
 
 import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +18,13 @@ from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params
 from laboratory import plan
+from laboratory.pipeline import PIPELINE, dvc, stage
 from laboratory.plan import Plan, file
 from laboratory.run import make
 from stages import run
 
 AGAIN = 3  # runs
+TAKE_OVER = "--take-over"
 
 
 def check(params: Params) -> None:
@@ -30,7 +34,9 @@ def check(params: Params) -> None:
         (variant, seed)
         for variant, seeds in chosen.seeds.items()
         for seed in seeds
-        if file(variant, seed).exists()
+        if (path := file(variant, seed)).exists()
+        # Else the plan has changed, and it will be made anew.
+        and values(path)["parameters"] == chosen.params(variant, seed).model_dump()
     ]
     here = [key for key in made if values(file(*key))["environment"] == now(params, chosen, *key)]
     if not here:
@@ -52,6 +58,10 @@ def check(params: Params) -> None:
                 f"{file(variant, seed)}: made again, it differs in {', '.join(differing)}"
             )
         print(f"check: {file(variant, seed)}: the same")
+    if TAKE_OVER in sys.argv:
+        stages = [f"{PIPELINE}:{stage(chosen, *key)}" for key in made]
+        dvc("commit", "--force", *stages)
+        print(f"check: {len(made)} runs taken over; `make results` goes on from there")
 
 
 def now(params: Params, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
