@@ -36,7 +36,7 @@ def check(params: Params) -> None:
         for seed in seeds
         if (path := file(variant, seed)).exists()
         # Else the plan has changed, and it will be made anew.
-        and values(path)["parameters"] == chosen.params(variant, seed).model_dump()
+        and values(path)["params"] == chosen.params(variant, seed).model_dump()
     ]
     here = [key for key in made if values(file(*key))["environment"] == now(params, chosen, *key)]
     if not here:
@@ -75,7 +75,7 @@ def values(path: Path) -> dict[str, Any]:
     """All that a run says but which code made it."""
     found = json.loads(path.read_text(encoding="utf-8"))
     made_by = found.pop("made_by")
-    return {"parameters": made_by["params"], "environment": made_by["environment"]} | found
+    return {"params": made_by["params"], "environment": made_by["environment"]} | found
 
 
 if __name__ == "__main__":
