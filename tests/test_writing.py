@@ -78,9 +78,17 @@ def test_only_whole_characters_are_written(text: str, others: list[int]) -> None
     assert others or "".join(pieces) == text
 
 
-def test_what_is_done_between_two_pieces_may_use_gradients(model: GPT) -> None:
+def test_the_model_computes_without_gradients_and_who_reads_may_have_them(model: GPT) -> None:
+    computing: list[bool] = []
+
+    def hook(*_: object) -> None:
+        computing.append(torch.is_inference_mode_enabled())
+
+    model.ln_f.register_forward_hook(hook)
     params = writing.settings("A", 1.0, 3, None, None, 1)
-    assert [torch.is_inference_mode_enabled() for _ in writing.pieces(model, params)] == [False] * 5
+    reading = [torch.is_inference_mode_enabled() for _ in writing.pieces(model, params)]
+    assert computing == [True] * 3
+    assert reading == [False] * 5
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ With some: these experiments, branches, tags or commits, the first of which is t
 two, document by document. "workspace" is what lies in this folder, which is not touched.
 """
 
-
 WRITE = """Let a model write.
 
 Without a PROMPT it begins a document. It writes until it ends its text, or --tokens are written.

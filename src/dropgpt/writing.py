@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from dropgpt.errors import UserError
 from dropgpt.generation import new_tokens
-from dropgpt.machine.files import SUMS, check_seal
-from dropgpt.model import hugging_face
+from dropgpt.machine.files import SUMS
+from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample, explain
 from dropgpt.tokens.vocabulary import END_OF_TEXT, encode_prompt, gpt2_encoding
@@ -26,9 +26,8 @@ def load(folder: str | Path) -> GPT:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `dvc repro train` makes a model in models/gpt")
-    if (folder / SUMS).exists():
-        check_seal(folder, "train", "check it out or copy it there again")
-    return hugging_face.read(folder)
+    sealed = (folder / SUMS).exists()  # as what is made here, wherever it was copied to
+    return artifact.load(folder) if sealed else hugging_face.read(folder)
 
 
 def write(
