@@ -50,6 +50,7 @@ def test_ctrl_c_ends_it_quietly(clone: Clone) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored here
     )
     assert process.stdout is not None
     begun = process.stdout.read(len(BEGINNING) + 1)
