@@ -2,10 +2,15 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro reproduce results results-check test test-slow bench lint
+.PHONY: help repro reproduce results results-check test test-slow bench lint
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro
+	@test "$$VIRTUAL_ENV" = "$(CURDIR)/.venv" || \
+		echo 'Now `source .venv/bin/activate`: it gives you `dvc` and `dropgpt`.'
 
 reproduce: .venv/dropgpt  ## every stage again; fails, naming the output, if a byte differs
 	python -m dropgpt.reproduce

@@ -78,13 +78,17 @@ from dropgpt.machine import interruption
 from dropgpt.params import Params, load
 
 
-def run(stage: Callable[[Params], None]) -> None:
-    """Run a stage as a program: a user's mistake becomes one line and exit status 1."""
+def run(stage: Callable[[Params], list[str] | None]) -> None:
+    """Run a stage as a program: a user's mistake becomes one line and exit status 1.
+
+    What the stage returns is told on standard error: what came out, in a line or two.
+    """
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         interruption.listen()
-        stage(load(Path("params.yaml")))
+        for line in stage(load(Path("params.yaml"))) or []:
+            print(f"{stage.__name__}: {line}", file=sys.stderr)
     except BaseException as error:
         interruption.listen_no_more()
         _restore_outputs()

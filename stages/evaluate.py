@@ -1,8 +1,8 @@
 """A model and data/tokens -> held-out perplexity, and the loss of each document"""
 
 import math
-import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,7 +26,7 @@ from stages import run
 TOKENS = Path("data/tokens")
 
 
-def evaluate(params: Params) -> None:
+def evaluate(params: Params) -> list[str]:
     device = prepare(params.runtime)
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
@@ -85,24 +85,37 @@ def evaluate(params: Params) -> None:
         provenance.write(made_from, partial)
         seal(partial)
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
-    if summaries["held-out"]["perplexity"] is None:
-        loss = summaries["held-out"]["loss"]
-        print(f"evaluate: the loss is {loss:.3g} nats: its perplexity is null", file=sys.stderr)
-    yardsticks: dict[str, float] = {}
+    summary = summaries.pop("held-out")
     tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
         loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
-        yardsticks |= {
+        summary |= {
             f"{name}_loss": loss,
             f"{name}_perplexity": math.exp(loss),
             f"{name}_bits_per_byte": loss / math.log(2) * tokens_per_byte,
         }
     write_json(
         Path("metrics/evaluate.json"),
-        summaries.pop("held-out")
-        | yardsticks
-        | ({"extra_corpora": summaries} if summaries else {}),
+        summary | ({"extra_corpora": summaries} if summaries else {}),
     )
+    return told(folder, summary)
+
+
+def told(folder: Path, summary: dict[str, Any]) -> list[str]:
+    """What was measured, beside the yardsticks."""
+    perplexity, low, high = (
+        "null" if summary[name] is None else f"{summary[name]:,.0f}"
+        for name in ("perplexity", "perplexity_95_low", "perplexity_95_high")
+    )
+    trigram, unigram = (
+        f"{summary[f'{name}_bits_per_byte']:.3f} and {summary[f'{name}_perplexity']:,.0f}"
+        for name in ("trigram", "unigram")
+    )
+    return [
+        f"{folder}: {summary['loss']:.3f} nats a token, {summary['bits_per_byte']:.3f} bits per "
+        f"byte, perplexity {perplexity} (95% interval {low} to {high})",
+        f"a trigram has {trigram}, the unigram {unigram}: metrics/evaluate.json",
+    ]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from stages import run
 
 
-def sample(params: Params) -> None:
+def sample(params: Params) -> list[str]:
     device = prepare(params.runtime)
     folder = artifact.chosen(params.sample.model, "sample.model")
     model = artifact.load(folder)
@@ -75,6 +75,11 @@ def sample(params: Params) -> None:
             for temperature in params.sample.temperatures
         },
     )
+    model_option = "" if folder == artifact.TRAINED else f" --model {folder}"
+    return [
+        f"{len(generations)} generations: samples/samples.md",
+        f'try one of your own: dropgpt write "Once upon a time"{model_option}',
+    ]
 
 
 if __name__ == "__main__":

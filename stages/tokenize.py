@@ -1,6 +1,5 @@
 """data/documents.parquet -> the token tensor in data/tokens, and the vocabulary's statistics"""
 
-import sys
 from pathlib import Path
 
 from dropgpt.corpus import document
@@ -12,7 +11,7 @@ from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
 
-def tokenize(params: Params) -> None:
+def tokenize(params: Params) -> list[str]:
     encoding = gpt2_encoding(params.tokenize.vocabulary_size)
     documents = progress(
         "tokenize",
@@ -32,12 +31,15 @@ def tokenize(params: Params) -> None:
     )
 
     tokens = tensor.read(Path("data/tokens"))
-    for line in tensor.held_out_lines(tokens, fraction):
-        print(f"tokenize: {line}", file=sys.stderr)
     counts = tensor.count(tokens.tokens, tokens.n_vocab)
-    write_json(Path("metrics/tokens.json"), tensor.statistics(tokens, counts))
+    statistics = tensor.statistics(tokens, counts)
+    write_json(Path("metrics/tokens.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
+    return [
+        f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
+        *tensor.held_out_lines(tokens, fraction),
+    ]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from stages import run
 TOKENS = Path("data/tokens")
 
 
-def train(params: Params) -> None:
+def train(params: Params) -> list[str]:
     device = prepare(params.runtime)
     dtype = compute_dtype(params.train.precision, device)
     tokens = tensor.read(TOKENS)
@@ -39,12 +39,18 @@ def train(params: Params) -> None:
             log_interval=params.runtime.log_interval,
             checkpoint=saved,
         )
-        artifact.save(result.model, Path("models/gpt"), made_from)
+        artifact.save(result.model, artifact.TRAINED, made_from)
         for name, table in (("training", result.steps), ("validation", result.validations)):
             with replacing(Path(f"metrics/{name}.csv")) as partial:
                 table.to_csv(partial, index=False)
-        write_json(Path("metrics/train.json"), loop.outcome(result))
+        outcome = loop.outcome(result)
+        write_json(Path("metrics/train.json"), outcome)
         saved.end(bound_to_steps(params.train))
+    held_out = result.validations.validation_loss.iloc[-1]
+    return [
+        f"loss {outcome['loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
+        f"{artifact.TRAINED}"
+    ]
 
 
 if __name__ == "__main__":

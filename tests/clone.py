@@ -32,10 +32,9 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tracked = self.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT)
         left_out = ("metrics/", "laboratory/", "dvc.lock")
-        for name in tracked.stdout.splitlines():
-            if (ROOT / name).is_file() and not name.startswith(left_out):
+        for name in project_files():
+            if not name.startswith(left_out):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, folder / name)
         for number in range(3):
@@ -134,6 +133,18 @@ class Clone:
         roots = [self.folder / output for output in OUTPUTS]
         files = [file for root in roots for file in [root, *root.rglob("*")]]
         return {str(f.relative_to(self.folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def project_files() -> list[str]:
+    """What git knows of the project; in an unpacked sdist, what that has come with."""
+    listed = ROOT / "src/dropgpt.egg-info/SOURCES.txt"
+    if (ROOT / ".git").exists():
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        names = done.stdout
+    else:
+        names = listed.read_text()
+    return [name for name in names.splitlines() if (ROOT / name).is_file()]
 
 
 def environment() -> dict[str, str]:

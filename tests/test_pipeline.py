@@ -48,6 +48,34 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert len(clone.metrics("sample")) == 4
 
 
+def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
+    said = clone.dvc("repro", "--force").splitlines()
+    tokens, evaluate = clone.metrics("tokens"), clone.metrics("evaluate")
+    texts = [found.text for found in document.read(clone.folder / "data/documents.parquet")]
+    characters = sum(map(len, texts))
+    validation = pd.read_csv(clone.folder / "metrics/validation.csv").validation_loss.iloc[-1]
+    training = pd.read_csv(clone.folder / "metrics/training.csv").loss[2:].mean()
+    low, high = evaluate["perplexity_95_low"], evaluate["perplexity_95_high"]
+    trigram, unigram = (
+        f"{evaluate[f'{name}_bits_per_byte']:.3f} and {evaluate[f'{name}_perplexity']:,.0f}"
+        for name in ("trigram", "unigram")
+    )
+    for line in (
+        f"download_fineweb: {len(texts)} documents of {characters:,} characters: "
+        "data/documents.parquet",
+        f"tokenize: {tokens['tokens']:,} tokens, {tokens['unique_tokens']:,} unique: data/tokens",
+        f"train: loss {training:.3f} in training, {validation:.3f} held out, in nats a token: "
+        "models/gpt",
+        f"evaluate: models/gpt: {evaluate['loss']:.3f} nats a token, "
+        f"{evaluate['bits_per_byte']:.3f} bits per byte, perplexity {evaluate['perplexity']:,.0f} "
+        f"(95% interval {low:,.0f} to {high:,.0f})",
+        f"evaluate: a trigram has {trigram}, the unigram {unigram}: metrics/evaluate.json",
+        "sample: 12 generations: samples/samples.md",
+        'sample: try one of your own: dropgpt write "Once upon a time"',
+    ):
+        assert line in said
+
+
 def test_a_result_says_what_it_is_the_result_of(clone: Clone) -> None:
     def chain(folder: str) -> Any:
         return json.loads((clone.folder / folder / "provenance.json").read_text())

@@ -9,6 +9,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import cast
 
+import shtab
+
 from dropgpt.errors import UserError
 
 COMPARE = """Compare runs on the held-out tokens.
@@ -18,28 +20,57 @@ With some: these experiments, branches, tags or commits, the first of which is t
 two, document by document. "workspace" is what lies in this folder, which is not touched.
 """
 
+WRITE = """Let a model write.
+
+Without a PROMPT it begins a document. It writes until it ends its text, or --tokens are written.
+"""
+
+EXAMPLES = """examples:
+  dropgpt write "Once upon a time"             the model in models/gpt goes on from there
+  dropgpt compare --by model.dropout           all experiments since HEAD, by their dropout
+"""
+
 
 def main() -> None:
-    """The command `dropgpt`: a user's mistake becomes one line and exit status 1."""
+    """The command `dropgpt`: its exit status is 0, or 1 where a user's mistake becomes one line.
+
+    2 where the command itself is wrong, 130 after Ctrl-C, as shells have it.
+    """
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
-    arguments = vars(parser().parse_args())
     try:
+        arguments = vars(parser().parse_args())
         # Only what is asked for is imported: torch and DVC take seconds.
         import_module(f"dropgpt.commands.{arguments.pop('command')}").run(**arguments)
         sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # by `| head`, say; Python would flush once more on its way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line; each command has a module of its name in `dropgpt.commands`."""
-    whole = argparse.ArgumentParser(prog="dropgpt", description=__doc__)
+    whole = argparse.ArgumentParser(
+        prog="dropgpt",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     whole.add_argument("--version", action="version", version=f"dropgpt {version('dropgpt')}")
+    whole.add_argument(
+        "--print-completion",
+        action=shtab.completion_action(),
+        choices=shtab.SUPPORTED_SHELLS,
+        default=argparse.SUPPRESS,
+        metavar="SHELL",
+        help=f"print what completes `dropgpt` on Tab, for {', '.join(shtab.SUPPORTED_SHELLS)}",
+    )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_compare(commands)
+    add_write(commands)
     return whole
 
 
@@ -50,7 +81,12 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description=COMPARE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("revisions", nargs="*", metavar="REVISION")
+    command.add_argument(
+        "revisions",
+        nargs="*",
+        metavar="REVISION",
+        help="experiment, branch, tag, commit, workspace",
+    )
     command.add_argument("--by", action="append", metavar="KEY", help="group by this parameter")
     command.add_argument("--baseline", metavar="VALUE", help="the group to compare with: the first")
     command.add_argument("--plot", type=Path, metavar="FILE", help="differences as .svg or .png")
@@ -63,6 +99,25 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"print {what}"
         )
+
+
+def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "write",
+        help="let a model write",
+        description=WRITE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
+    add = command.add_argument
+    model = add("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
+    model.help = "a GPT-2, made here or elsewhere (default: %(default)s)"
+    model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    add("--temperature", type=float, default=0.8, metavar="T", help="0: greedy (default: 0.8)")
+    add("--tokens", type=int, default=200, metavar="N", help="at most N (default: 200)")
+    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
+    add("--top-p", type=float, metavar="P", help="from the likeliest, which make up P, 0 to 1")
+    add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -21,6 +22,18 @@ def generate(
     params: Sample,
     use_cache: bool = True,
 ) -> list[int]:
+    """Up to `params.tokens` new tokens after `prompt`; see `new_tokens`."""
+    return list(new_tokens(model, prompt, temperature, params, use_cache))
+
+
+@torch.inference_mode()  # around each token, and not around what is done with it
+def new_tokens(
+    model: GPT,
+    prompt: list[int],
+    temperature: float,
+    params: Sample,
+    use_cache: bool = True,
+) -> Iterator[int]:
     """Up to `params.tokens` new tokens after `prompt`; <|endoftext|> ends them and is left out.
 
     What is drawn depends on the seed, the prompt and the temperature alone, not on what else is
@@ -31,20 +44,19 @@ def generate(
     device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
-    with torch.inference_mode():
-        cache = Cache(model) if use_cache else None
-        for u in uniform:
-            if cache is not None and cache.length < len(text) <= n_ctx:
-                unread = text[cache.length :]
-                features = model.features(torch.tensor([unread], device=device), cache)
-            else:
-                features = model.features(torch.tensor([text[-n_ctx:]], device=device))
-            z = model.head @ features[0, -1]
-            token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
-            if token == model.end_of_text:
-                break
-            text.append(token)
-    return text[len(prompt) :]
+    cache = Cache(model) if use_cache else None
+    for u in uniform:
+        if cache is not None and cache.length < len(text) <= n_ctx:
+            unread = text[cache.length :]
+            features = model.features(torch.tensor([unread], device=device), cache)
+        else:
+            features = model.features(torch.tensor([text[-n_ctx:]], device=device))
+        z = model.head @ features[0, -1]
+        token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
+        if token == model.end_of_text:
+            return
+        text.append(token)
+        yield token
 
 
 def probabilities(

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from clone import Clone, environment, wait_for
+from clone import Clone, environment, project_files, wait_for
 from conftest import ROOT
 
 GROUPS = {
@@ -61,9 +61,8 @@ def leave_out(pipeline: Any) -> None:
 def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone with a laboratory whose eight runs have been made and committed."""
     clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
-    tracked = clone.git("ls-files", "--cached", "--others", "--exclude-standard", at=ROOT).stdout
     made = ("laboratory/runs/", "laboratory/setting.json", "laboratory/dvc.lock")
-    for name in tracked.split():
+    for name in project_files():
         if name.startswith("laboratory/") and not name.startswith(made):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, clone.folder / name)

@@ -8,14 +8,14 @@ from dropgpt.machine.progress import progress
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert not sys.stderr.isatty()
-    with progress("train", "tokens", 1e-9, 2000) as bar:
+    with progress("train", "tokens", 1e-9, 20_000) as bar:
         for _ in range(2):
             bar.set_postfix_str("loss 7.123", refresh=False)
-            bar.update(1000)
+            bar.update(10_000)
     printed = capsys.readouterr().err
     assert "\r" not in printed
     assert re.search(
-        r"^train: 1\.00k of 2\.00k tokens, 50%, \S+ elapsed, \S+ tokens/s, \S+ left, loss 7\.123$",
+        r"^train: 10\.0k of 20\.0k tokens, 50%, \S+ elapsed, \S+ tokens/s, \S+ left, loss 7\.123$",
         printed,
         re.MULTILINE,
     )
@@ -25,8 +25,31 @@ def test_a_bar_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    list(progress("sample", "generations", 10, iterable=range(3)))
+    list(progress("sample", "generations", 10, total=3, iterable=range(3)))
     assert "\rsample: 100%|" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_few_things_are_whole_numbers_and_slow_ones_are_seconds_each(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with progress("laboratory", "runs", 1e-9, 12) as bar:
+        bar.start_t -= 2112
+        bar.update(3)
+    last = re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-1]
+    if terminal:
+        assert re.search(r"^laboratory:  25%\|.*\| 3/12 \[35:12<1:45:36, 704 s a run\]", last)
+    else:
+        assert last == "laboratory: 3 of 12 runs, 25%, 35:12 elapsed, 704 s a run, 1:45:36 left"
+
+
+def test_a_speed_that_nobody_knows_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("sample", "generations", 1e-9, 12):
+        pass
+    assert "0 of 12 generations, 0%, 00:00 elapsed, ? generations/s, ? left" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_total_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:

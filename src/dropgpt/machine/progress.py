@@ -1,11 +1,14 @@
 """How far long work is: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+MANY = 10_000  # from here on a count is shown as 361k, below as it is
 
 
 def progress(
@@ -16,27 +19,54 @@ def progress(
     iterable: Iterable[Any] | None = None,
     initial: int = 0,
 ) -> "tqdm[Any]":
-    """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds."""
+    """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
+
+    `unit` is the plural of what is counted.
+    """
     shared: dict[str, Any] = {
         "iterable": iterable,
         "desc": title,
         "total": total,
         "initial": initial,
-        "unit": f" {unit}",
-        "unit_scale": total is not None,
+        "unit": unit,
+        "unit_scale": total is not None and total >= MANY,
     }
-    if sys.stderr.isatty():
-        return tqdm(**shared, dynamic_ncols=True)
-    share = "{n_fmt}{unit}" if total is None else "{n_fmt} of {total_fmt}{unit}, {percentage:.0f}%"
+    if sys.stderr.isatty():  # as tqdm has it by default, but for the speed
+        known = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {speed}{postfix}]"
+        unknown = "{desc}: {n_fmt} {unit} [{elapsed}, {speed}{postfix}]"
+        return _Bar(**shared, bar_format=unknown if total is None else known, dynamic_ncols=True)
+    share = (
+        "{n_fmt} {unit}" if total is None else "{n_fmt} of {total_fmt} {unit}, {percentage:.0f}%"
+    )
     left = "" if total is None else ", {remaining} left"
-    return tqdm(
+    return _Bar(
         **shared,
         file=_Lines(sys.stderr),
         mininterval=log_interval,
         maxinterval=log_interval,
         miniters=1,
-        bar_format=f"{{desc}}: {share}, {{elapsed}} elapsed, {{rate_fmt}}{left}{{postfix}}",
+        bar_format=f"{{desc}}: {share}, {{elapsed}} elapsed, {{speed}}{left}{{postfix}}",
     )
+
+
+class _Bar(tqdm):  # type: ignore[misc]
+    """A tqdm that knows {speed}; to add to `format_dict` is tqdm's way to have more to show."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        known = super().format_dict
+        elapsed = known["elapsed"] or math.inf
+        rate = known["rate"] or (known["n"] - known["initial"]) / elapsed
+        return known | {"speed": _speed(rate, known["unit"])}
+
+
+def _speed(rate: float, unit: str) -> str:
+    """Of `rate` a second; where that is less than one, the seconds that each takes."""
+    if not rate:
+        return f"? {unit}/s"
+    if rate < 1:
+        return f"{tqdm.format_sizeof(1 / rate)} s a {unit.removesuffix('s')}"
+    return f"{tqdm.format_sizeof(rate)} {unit}/s"
 
 
 class _Lines:

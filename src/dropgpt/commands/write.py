@@ -1,0 +1,31 @@
+"""`dropgpt write`: a model writes to the terminal, token by token."""
+
+import sys
+from pathlib import Path
+
+from dropgpt.machine.hardware import prepare
+from dropgpt.params import Runtime
+from dropgpt.writing import load, pieces, settings
+
+
+def run(
+    prompt: str,
+    model: Path,
+    temperature: float,
+    tokens: int,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+) -> None:
+    params = settings(prompt, temperature, tokens, top_k, top_p, seed)
+    device = prepare(Runtime(device="auto", threads=None, log_interval=10, checkpoint_interval=60))
+    gpt = load(model).to(device)
+    if seed is None:
+        print(f"write: --seed {params.seed} writes this again", file=sys.stderr)
+    try:
+        for text in pieces(gpt, params):
+            print(text, end="", flush=True)
+    except KeyboardInterrupt:
+        print()  # what the shell says next begins a line
+        raise
+    print()

@@ -1,0 +1,74 @@
+"""`dropgpt write`, as it is typed."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clone import DROPGPT, Clone, environment
+from conftest import needs_fork
+
+BEGINNING = "the cat"
+
+
+def test_it_writes_what_the_stage_sampled(clone: Clone) -> None:
+    """By the same seed, temperature and tokens; the prompt stands before it."""
+    samples = json.loads((clone.folder / "samples/samples.json").read_text())
+    sampled = next(s for s in samples if s["temperature"] == 0.8)
+    arguments = ["write", sampled["prompt"], "--seed", "1", "--tokens", "5"]
+    assert clone.dropgpt(*arguments) == f"{sampled['prompt']}{sampled['text']}\n"
+
+
+def test_without_a_seed_it_tells_the_new_one(clone: Clone, tmp_path: Path) -> None:
+    model = str(clone.folder / "models/gpt")  # from any other folder
+    first = clone.run(DROPGPT, "write", BEGINNING, "--model", model, at=tmp_path)
+    assert first.stdout.startswith(BEGINNING)
+    assert first.stderr.startswith("write: --seed ")
+    seed = first.stderr.split()[1:3]
+    again = clone.run(DROPGPT, "write", BEGINNING, "--model", model, *seed, at=tmp_path)
+    assert (again.stdout, again.stderr) == (first.stdout, "")
+    other = clone.run(DROPGPT, "write", BEGINNING, "--model", model, at=tmp_path)
+    assert other.stdout != first.stdout
+
+
+def test_the_options_reach_the_model(clone: Clone) -> None:
+    greedy = clone.dropgpt("write", "--temperature", "0", "--seed", "1")
+    assert clone.dropgpt("write", "--top-k", "1", "--seed", "2") == greedy
+    assert clone.dropgpt("write", "--top-p", "1e-9", "--seed", "3") == greedy
+
+
+@needs_fork
+def test_ctrl_c_ends_it_quietly(clone: Clone) -> None:
+    """After what has been written by then, which is not held back until the end."""
+    command = [DROPGPT, "write", BEGINNING, "--tokens", "1000000", "--seed", "1"]
+    process = subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored here
+    )
+    assert process.stdout is not None
+    begun = process.stdout.read(len(BEGINNING) + 1)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert begun.startswith(BEGINNING)
+    assert rest.endswith("\n")
+    assert errors == ""
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "models/none"], "models/none: no such folder; `dvc repro train` makes"),
+        (["--model", "corpora"], "corpora/config.json: not to be read"),
+        (["--top-p", "2"], "write: top_p is 2.0: input should be less than or equal to 1"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], said: str) -> None:
+    assert clone.dropgpt("write", *arguments, ok=False).startswith(f"error: {said}")

@@ -1,0 +1,81 @@
+"""The command line as such: help, completion, exit statuses."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import iter_modules
+
+import pytest
+
+from clone import DROPGPT
+from dropgpt import commands
+from dropgpt.__main__ import parser
+
+
+def dropgpt(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([DROPGPT, *arguments], cwd=at, capture_output=True, text=True)
+
+
+def test_the_help_names_each_command_and_has_an_example_of_it() -> None:
+    done = dropgpt("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    listed, _, examples = done.stdout.partition("\nexamples:\n")
+    names = [command.name for command in iter_modules(commands.__path__)]
+    assert {"compare", "write"} <= set(names)
+    for name in names:
+        assert f"\n    {name} " in listed
+        assert f"  dropgpt {name} " in examples
+
+
+def test_each_argument_has_its_help() -> None:
+    (found,) = (a.choices for a in parser()._actions if a.dest == "command")
+    for name, command in dict(found or {}).items():
+        assert [action.dest for action in command._actions if not action.help] == [], name
+
+
+def test_the_help_is_there_at_once() -> None:
+    def seconds() -> float:  # of a processor, whatever else the machine does
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = seconds()
+    dropgpt("--help")
+    assert seconds() - before < 1
+    code = "import sys, dropgpt.__main__ as m; m.parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "pandas", "pydantic", "dvc"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell: str) -> None:
+    done = dropgpt("--print-completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("compare", "write", "--temperature", "--by"):
+        assert word.lstrip("-") in done.stdout
+
+
+def test_bash_completes_a_command(tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(dropgpt("--print-completion", "bash").stdout)
+    line = (
+        "source completion; COMP_WORDS=(dropgpt wr); COMP_CWORD=1; _shtab_dropgpt; echo $COMPREPLY"
+    )
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "write", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--version"], 0, ""),
+        (["write", "--model", "no-such"], 1, "error: no-such: no such folder; "),
+        ([], 2, "usage: dropgpt "),
+        (["wirte"], 2, "usage: dropgpt "),
+        (["write", "--tokens", "many"], 2, "usage: dropgpt write "),
+    ],
+)
+def test_exit_statuses(arguments: list[str], status: int, said: str, tmp_path: Path) -> None:
+    done = dropgpt(*arguments, at=tmp_path)
+    assert done.returncode == status
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,41 @@
+"""`make` alone, and where a new user is led."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The Makefile, with a `dvc` that does nothing and all that it installs installed."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/dvc", ".venv/dropgpt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("#!/bin/sh\n")
+    (tmp_path / ".venv/bin/dvc").chmod(0o755)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, **variables: str) -> str:
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_make_alone_shows_each_target(folder: Path) -> None:
+    (targets,) = re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    lines = make(folder, VIRTUAL_ENV="").splitlines()
+    assert [re.match(r"make (\S+) +\S", line)[1] for line in lines] == targets.split()  # type: ignore[index]
+
+
+def test_after_make_repro_a_new_user_learns_where_the_commands_are(folder: Path) -> None:
+    assert "source .venv/bin/activate" in make(folder, "repro", VIRTUAL_ENV="")
+    active = make(folder, "repro", VIRTUAL_ENV=str(folder / ".venv"))
+    assert "activate" not in active
