@@ -78,30 +78,34 @@ def evaluate(params: Params) -> None:
             environment(device, torch.float32),
         )
     )
-    with replacing(Path("data/evaluation")) as partial:
-        partial.mkdir()
-        table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
-        table.to_parquet(partial / "documents.parquet", index=False)
-        provenance.write(made_from, partial)
-        seal(partial)
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
-    if summaries["held-out"]["perplexity"] is None:
-        loss = summaries["held-out"]["loss"]
+    summary = summaries.pop("held-out")
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    if summary["perplexity"] is None:
+        loss = summary["loss"]
         print(f"evaluate: the loss is {loss:.3g} nats: its perplexity is null", file=sys.stderr)
-    yardsticks: dict[str, float] = {}
     tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
         loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
-        yardsticks |= {
+        summary |= {
             f"{name}_loss": loss,
             f"{name}_perplexity": math.exp(loss),
             f"{name}_bits_per_byte": loss / math.log(2) * tokens_per_byte,
         }
+    if summaries:
+        summary["extra_corpora"] = summaries
+    with replacing(Path("data/evaluation")) as partial:
+        partial.mkdir()
+        table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
+        table.to_parquet(partial / "documents.parquet", index=False)
+        write_json(partial / "summary.json", summary)
+        provenance.write(made_from, partial)
+        seal(partial)
+    # What DVC's tables show; more columns would not fit into a terminal.
+    headline = ("bits_per_byte", "perplexity", "loss", "loss_dropout_on")
     write_json(
         Path("metrics/evaluate.json"),
-        summaries.pop("held-out")
-        | yardsticks
-        | ({"extra_corpora": summaries} if summaries else {}),
+        {name: summary[name] for name in headline} | {"trigram": summary["trigram_bits_per_byte"]},
     )
 
 

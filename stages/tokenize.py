@@ -1,4 +1,4 @@
-"""data/documents.parquet -> the token tensor in data/tokens, and the vocabulary's statistics"""
+"""data/documents.parquet -> the token tensor in data/tokens, and the corpus in numbers"""
 
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def tokenize(params: Params) -> None:
     for line in tensor.held_out_lines(tokens, fraction):
         print(f"tokenize: {line}", file=sys.stderr)
     counts = tensor.count(tokens.tokens, tokens.n_vocab)
-    write_json(Path("metrics/tokens.json"), tensor.statistics(tokens, counts))
+    write_json(Path("data/statistics.json"), tensor.statistics(tokens, counts))
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
 

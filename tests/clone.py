@@ -20,7 +20,7 @@ from dropgpt.reproduce import outputs
 
 WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
 OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation", "models/gpt"]
-OUTPUTS += ["samples", "metrics"]
+OUTPUTS += ["data/statistics.json", "samples", "metrics"]
 DROPGPT = str(Path(sys.executable).with_name("dropgpt"))  # the command that pip installs
 
 
@@ -127,7 +127,15 @@ class Clone:
         return outputs((self.folder / "dvc.lock").read_text())
 
     def metrics(self, name: str) -> Any:
-        return json.loads((self.folder / f"metrics/{name}.json").read_text())
+        """What DVC's tables show of a stage."""
+        return self.json(f"metrics/{name}.json")
+
+    def summary(self) -> Any:
+        """All that evaluate tells of the held-out part."""
+        return self.json("data/evaluation/summary.json")
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
 
     def bytes(self) -> dict[str, bytes]:
         """Every output file that there is and what it holds."""

@@ -147,20 +147,16 @@ def train(
 
 
 def outcome(result: Result) -> dict[str, float]:
-    """The training in numbers; losses in nats a token.
+    """The training in numbers.
 
-    `loss` is the mean over the steps between the last two validations, dropout on; `best_step` the
-    number of updates at the validation with the lowest held-out loss.
+    `train_loss` is the mean over the steps between the last two validations, in nats a token,
+    dropout on; `best_step` the number of updates at the validation with the lowest held-out loss.
     """
     validations = result.validations
-    best = validations.loc[validations.validation_loss.idxmin()]
     last_steps = result.steps[result.steps.step >= validations.step.iloc[-2]]
     return {
-        "loss": float(last_steps.loss.mean()),
-        "validation_loss": float(validations.validation_loss.iloc[-1]),
-        "best_validation_loss": float(best.validation_loss),
-        "best_step": int(best.step),
-        "parameters": sum(p.numel() for p in result.model.parameters()),
+        "train_loss": float(last_steps.loss.mean()),
+        "best_step": int(validations.step[validations.validation_loss.idxmin()]),
     }
 
 
