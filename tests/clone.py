@@ -106,9 +106,13 @@ class Clone:
 
     def copy(self, folder: Path) -> "Clone":
         """The same, cache and all, in another folder."""
+        shutil.copytree(self.folder, folder)
+        return self.at(folder)
+
+    def at(self, folder: Path) -> "Clone":
+        """To run commands in another folder."""
         other = copy(self)
         other.folder = folder
-        shutil.copytree(self.folder, folder)
         return other
 
     def processes(self) -> list[psutil.Process]:

@@ -36,9 +36,8 @@ AFTER = """
 
 def main() -> None:
     with replacing(PAGE) as partial:
-        partial.write_text(
-            BEFORE + vl_convert.javascript_bundle(snippet=None) + AFTER, encoding="utf-8"
-        )
+        vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        partial.write_text(BEFORE + vega + AFTER, encoding="utf-8")
     # Not in .dvc/config, which is in git: where the page is missing, DVC would draw nothing.
     setting = ["config", "--local", "plots.html_template", PAGE.name]
     sys.exit(subprocess.run([sys.executable, "-m", "dvc", *setting]).returncode)
