@@ -1,6 +1,6 @@
 """The curves of a training in TensorBoard, MLflow or Weights & Biases, for who works with those.
 
-A tracker alters no byte of a result and ends no training.
+A tracker alters no byte of a result, and one that fails on the way ends no training.
 """
 
 import os
