@@ -41,6 +41,7 @@ lint: .venv/dropgpt-test  ## format, lint and types
 
 .venv/dropgpt: pyproject.toml constraints.txt | .venv
 	python -m pip install --quiet --constraint constraints.txt --editable .
+	python -m dropgpt.plots_page
 	touch $@
 
 .venv/dropgpt-test: .venv/dropgpt

@@ -38,6 +38,11 @@ def evaluate(params: Params) -> list[str]:
         )
     tokens = tensor.read(TOKENS)
     held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
+    if not held_out.bytes.sum():
+        raise UserError(
+            "evaluate: the held-out documents have no text, so there are no bits per byte; raise "
+            "tokenize.validation_fraction, or take more documents"
+        )
     encoding = gpt2_encoding(model.n_vocab)
     corpora = {"held-out": (tokens.held_out, held_out)}
     if model.n_vocab != tokens.n_vocab:  # one from elsewhere reads the same texts in its own tokens
@@ -78,14 +83,9 @@ def evaluate(params: Params) -> list[str]:
             environment(device, torch.float32),
         )
     )
-    with replacing(Path("data/evaluation")) as partial:
-        partial.mkdir()
-        table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
-        table.to_parquet(partial / "documents.parquet", index=False)
-        provenance.write(made_from, partial)
-        seal(partial)
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
     summary = summaries.pop("held-out")
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
     tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
         loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
@@ -94,9 +94,20 @@ def evaluate(params: Params) -> list[str]:
             f"{name}_perplexity": math.exp(loss),
             f"{name}_bits_per_byte": loss / math.log(2) * tokens_per_byte,
         }
+    if summaries:
+        summary["extra_corpora"] = summaries
+    with replacing(Path("data/evaluation")) as partial:
+        partial.mkdir()
+        table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
+        table.to_parquet(partial / "documents.parquet", index=False)
+        write_json(partial / "summary.json", summary)
+        provenance.write(made_from, partial)
+        seal(partial)
+    # What DVC's tables show; more columns would not fit into a terminal.
+    headline = ("bits_per_byte", "perplexity", "loss", "loss_dropout_on")
     write_json(
         Path("metrics/evaluate.json"),
-        summary | ({"extra_corpora": summaries} if summaries else {}),
+        {name: summary[name] for name in headline} | {"trigram": summary["trigram_bits_per_byte"]},
     )
     return told(folder, summary)
 
@@ -114,7 +125,7 @@ def told(folder: Path, summary: dict[str, Any]) -> list[str]:
     return [
         f"{folder}: {summary['loss']:.3f} nats a token, {summary['bits_per_byte']:.3f} bits per "
         f"byte, perplexity {perplexity} (95% interval {low} to {high})",
-        f"a trigram has {trigram}, the unigram {unigram}: metrics/evaluate.json",
+        f"a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
     ]
 
 

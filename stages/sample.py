@@ -65,16 +65,14 @@ def sample(params: Params) -> list[str]:
         partial.mkdir()
         write_json(partial / "samples.json", generations)
         (partial / "samples.md").write_text(generation.page(generations), encoding="utf-8")
-        provenance.write(made_from, partial)
-    write_json(
-        Path("metrics/sample.json"),
-        {
+        variety = {
             f"temperature {temperature}": generation.variety(
                 [g["tokens"] for g in generations if g["temperature"] == temperature]
             )
             for temperature in params.sample.temperatures
-        },
-    )
+        }
+        write_json(partial / "variety.json", variety)
+        provenance.write(made_from, partial)
     model_option = "" if folder == artifact.TRAINED else f" --model {folder}"
     return [
         f"{len(generations)} generations: samples/samples.md",

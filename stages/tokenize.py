@@ -1,4 +1,4 @@
-"""data/documents.parquet -> the token tensor in data/tokens, and the vocabulary's statistics"""
+"""data/documents.parquet -> the token tensor in data/tokens, and the corpus in numbers"""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def tokenize(params: Params) -> list[str]:
     tokens = tensor.read(Path("data/tokens"))
     counts = tensor.count(tokens.tokens, tokens.n_vocab)
     statistics = tensor.statistics(tokens, counts)
-    write_json(Path("metrics/tokens.json"), statistics)
+    write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
     return [

@@ -9,7 +9,7 @@ from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
-from dropgpt.training import checkpoint, loop
+from dropgpt.training import checkpoint, loop, tracker
 from dropgpt.training.schedules import bound_to_steps
 from stages import run
 
@@ -28,6 +28,7 @@ def train(params: Params) -> list[str]:
     )
     with (
         checkpoint.of_training(made_from, params.runtime.checkpoint_interval) as saved,
+        tracker.of_training(params.runtime.tracker, saved.path.stem) as tell,
         slot(device),
     ):
         result = loop.train(
@@ -38,6 +39,7 @@ def train(params: Params) -> list[str]:
             dtype=dtype,
             log_interval=params.runtime.log_interval,
             checkpoint=saved,
+            tell=tell,
         )
         artifact.save(result.model, artifact.TRAINED, made_from)
         for name, table in (("training", result.steps), ("validation", result.validations)):

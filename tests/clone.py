@@ -20,7 +20,7 @@ from dropgpt.reproduce import outputs
 
 WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
 OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation", "models/gpt"]
-OUTPUTS += ["samples", "metrics"]
+OUTPUTS += ["data/statistics.json", "samples", "metrics"]
 DROPGPT = str(Path(sys.executable).with_name("dropgpt"))  # the command that pip installs
 
 
@@ -105,9 +105,13 @@ class Clone:
 
     def copy(self, folder: Path) -> "Clone":
         """The same, cache and all, in another folder."""
+        shutil.copytree(self.folder, folder)
+        return self.at(folder)
+
+    def at(self, folder: Path) -> "Clone":
+        """To run commands in another folder."""
         other = copy(self)
         other.folder = folder
-        shutil.copytree(self.folder, folder)
         return other
 
     def processes(self) -> list[psutil.Process]:
@@ -126,7 +130,15 @@ class Clone:
         return outputs((self.folder / "dvc.lock").read_text())
 
     def metrics(self, name: str) -> Any:
-        return json.loads((self.folder / f"metrics/{name}.json").read_text())
+        """What DVC's tables show of a stage."""
+        return self.json(f"metrics/{name}.json")
+
+    def summary(self) -> Any:
+        """All that evaluate tells of the held-out part."""
+        return self.json("data/evaluation/summary.json")
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
 
     def bytes(self) -> dict[str, bytes]:
         """Every output file that there is and what it holds."""

@@ -25,7 +25,7 @@ from dropgpt.corpus.document import Document
 
 
 def test_everything_is_there_and_adds_up(clone: Clone) -> None:
-    tokens, evaluate = clone.metrics("tokens"), clone.metrics("evaluate")
+    tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     assert tokens["train_tokens"] + tokens["validation_tokens"] == tokens["tokens"]
     assert evaluate["tokens"] == tokens["validation_tokens"]
     assert evaluate["perplexity"] == pytest.approx(math.exp(evaluate["loss"]))
@@ -39,13 +39,24 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert evaluate["trigram_loss"] < evaluate["unigram_loss"]
     documents = pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
     assert documents.nats.sum() / documents.tokens.sum() == pytest.approx(evaluate["loss"])
-    assert {"loss", "validation_loss", "best_validation_loss", "best_step"} <= set(
-        clone.metrics("train")
-    )
+    assert evaluate["parameters"] == 2 * 16 * (12 * 16 + 13) + 16 * (50257 + 32 + 2)
+    shown = clone.metrics("evaluate")
+    assert shown.pop("trigram") == evaluate["trigram_bits_per_byte"]
+    assert shown.items() <= evaluate.items()
     assert len(pd.read_csv(clone.folder / "metrics/training.csv")) == TINY["train"]["steps"]
     samples = json.loads((clone.folder / "samples/samples.json").read_text())
     assert len(samples) == 3 * 4
-    assert len(clone.metrics("sample")) == 4
+    assert len(clone.json("samples/variety.json")) == 4
+
+
+def test_tables_fit_into_a_terminal(clone: Clone) -> None:
+    for name in ("evaluate", "train"):  # of the default run, since untrained losses are wider
+        shutil.copy(ROOT / f"metrics/{name}.json", clone.folder / "metrics")
+    tables = [clone.dvc("metrics", "show"), clone.dvc("metrics", "diff", "--all")]
+    kept = "Experiment|bits_per_byte|perplexity|model.dropout$|train.seed"
+    tables.append(clone.dvc("exp", "show", "--drop", ".*", "--keep", kept))
+    assert all("bits_per_byte" in table and "perplexity" in table for table in tables)
+    assert max(len(line) for table in tables for line in table.splitlines()) <= 120
 
 
 def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
@@ -118,7 +129,7 @@ def test_every_output_is_reproduced(clone: Clone) -> None:
     before = clone.bytes()
     output = clone.run(sys.executable, "-m", "dropgpt.reproduce").stdout
     assert len(stages_run(output)) == 5
-    assert "All 12 outputs have the same bytes" in output
+    assert "All 11 outputs have the same bytes" in output
     assert clone.git("diff", "--exit-code", "dvc.lock").stdout == ""
     assert clone.bytes() == before
 
@@ -146,7 +157,7 @@ def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
 def test_new_temperatures_only_sample_again(clone: Clone) -> None:
     output = clone.dvc("exp", "run", "-S", "sample.temperatures=[0.7]")
     assert stages_run(output) == ["sample"]
-    assert list(clone.metrics("sample")) == ["temperature 0.7"]
+    assert list(clone.json("samples/variety.json")) == ["temperature 0.7"]
 
 
 def test_runtime_changes_run_nothing(clone: Clone) -> None:
@@ -155,7 +166,7 @@ def test_runtime_changes_run_nothing(clone: Clone) -> None:
 
 def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
     clone.dvc("exp", "run", "-S", "evaluate.extra_corpora=[corpora/1.txt]")
-    extra = clone.metrics("evaluate")["extra_corpora"]["corpora/1.txt"]
+    extra = clone.summary()["extra_corpora"]["corpora/1.txt"]
     assert extra["documents"] == 9
     assert extra["perplexity"] == pytest.approx(math.exp(extra["loss"]))
     documents = pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
@@ -169,7 +180,7 @@ def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
     names = ["corpora/extra.jsonl", "corpora/extra.md"]
     clone.set(evaluate={"extra_corpora": names}, data={"text_column": "body"})
     clone.dvc("exp", "run", "-S", r'data.separator="\n\n"')  # as a README says it, from a shell
-    extra = clone.metrics("evaluate")["extra_corpora"]
+    extra = clone.summary()["extra_corpora"]
     assert [extra[name]["documents"] for name in names] == [3, 2]
     clone.set(data={"text_column": "text"})
     output = clone.dvc("repro", ok=False)
@@ -197,7 +208,7 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     output = clone.dvc("repro")
     assert "warning: data.separator is '<|endoftext|>', which occurs nowhere in 1 text" in output
     assert re.search(r"held out: .*\(10\.\d%\), the end of corpora/one\.txt:1, the only", output)
-    tokens, evaluate = clone.metrics("tokens"), clone.metrics("evaluate")
+    tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     assert (tokens["documents"], tokens["validation_documents"]) == (2, 1)
     assert evaluate["tokens"] == tokens["validation_tokens"]
     samples = json.loads((clone.folder / "samples/samples.json").read_text())

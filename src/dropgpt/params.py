@@ -157,6 +157,7 @@ class Runtime(Section):
     threads: PositiveInt | None
     log_interval: PositiveFloat
     checkpoint_interval: NonNegativeFloat
+    tracker: Literal["tensorboard", "mlflow", "wandb"] | None
 
 
 class Params(Section):

@@ -24,6 +24,7 @@ from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, 
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import Row, restore, state_of
+from dropgpt.training.tracker import Tell
 
 RUN_AWAY = 10  # times the loss of a uniform guess
 # Steps at most whose loss and norm are not read yet: to read them is to wait for a GPU.
@@ -53,13 +54,15 @@ def train(
     dtype: torch.dtype,
     log_interval: float,
     checkpoint: Checkpoint,
+    tell: Tell = lambda steps, validations: None,
 ) -> Result:
     """Train a GPT from (seed) on the first `params.tokens` of the training part of `tokens`.
 
-    Measures windows of the held-out part now and then. Goes on from `checkpoint` where it holds a
-    state, and ends in the same bits as if it had never stopped. Asked to leave, it saves its state
-    and raises Interrupted. Raises UserError where a part is shorter than a window or than asked
-    for, where memory does not suffice, and at a step whose loss or gradient is not finite.
+    Measures windows of the held-out part now and then; `tell` is handed the curves so far, whole,
+    the rows as in `Result`. Goes on from `checkpoint` where it holds a state, and ends in the same
+    bits as if it had never stopped. Asked to leave, it saves its state and raises Interrupted.
+    Raises UserError where a part is shorter than a window or than asked for, where memory does
+    not suffice, and at a step whose loss or gradient is not finite.
     """
     n_ctx = model_params.n_ctx
     training, held_out = tokens.train[: params.tokens], tokens.held_out
@@ -120,6 +123,7 @@ def train(
                 if save or len(unread) == UNREAD[device.type] or step + 1 == params.steps:
                     steps += _read(unread)
                     unread = []
+                    tell(steps, validations)
                     bar.set_postfix_str(
                         f"step {step + 1}, loss {steps[-1][1]:.3f}, "
                         f"held-out {validations[-1][1]:.3f}",
@@ -135,6 +139,7 @@ def train(
             last = _validate(model, held_out_windows, a_share, params.steps)
             validations.append((params.steps, last))
             _check_not_run_away(validations, model.n_vocab)
+            tell(steps, validations)
         # So that what fails from here on, on a full disk say, costs no training.
         checkpoint.save(state_of(model, optimizers, steps, validations), params.steps)
         if reason := asked_to_leave():
@@ -147,20 +152,16 @@ def train(
 
 
 def outcome(result: Result) -> dict[str, float]:
-    """The training in numbers; losses in nats a token.
+    """The training in numbers.
 
-    `loss` is the mean over the steps between the last two validations, dropout on; `best_step` the
-    number of updates at the validation with the lowest held-out loss.
+    `train_loss` is the mean over the steps between the last two validations, in nats a token,
+    dropout on; `best_step` the number of updates at the validation with the lowest held-out loss.
     """
     validations = result.validations
-    best = validations.loc[validations.validation_loss.idxmin()]
     last_steps = result.steps[result.steps.step >= validations.step.iloc[-2]]
     return {
-        "loss": float(last_steps.loss.mean()),
-        "validation_loss": float(validations.validation_loss.iloc[-1]),
-        "best_validation_loss": float(best.validation_loss),
-        "best_step": int(best.step),
-        "parameters": sum(p.numel() for p in result.model.parameters()),
+        "train_loss": float(last_steps.loss.mean()),
+        "best_step": int(validations.step[validations.validation_loss.idxmin()]),
     }
 
 
