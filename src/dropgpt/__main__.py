@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"dropgpt {version('dropgpt')}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_compare(commands)
+    add_export(commands)
     return whole
 
 
@@ -63,6 +64,22 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"print {what}"
         )
+
+
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "export",
+        help="a model with a model card, for `hf upload`",
+        description="Write a folder for the Hugging Face hub: a model and its model card.",
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or is empty")
+    command.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models/gpt"),
+        metavar="FOLDER",
+        help="a model that was trained here (default: %(default)s)",
+    )
 
 
 if __name__ == "__main__":
