@@ -17,6 +17,7 @@ from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
+from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
@@ -79,7 +80,7 @@ def evaluate(params: Params) -> list[str]:
         | provenance.record(
             "evaluate",
             {"evaluate": params.evaluate},
-            {"tokens": [TOKENS / SUMS], "weights": artifact.weights(folder)},
+            {"tokens": [TOKENS / SUMS], "weights": weight_files(folder)},
             environment(device, torch.float32),
         )
     )

@@ -15,6 +15,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.machine.threads import in_threads
 from dropgpt.model import artifact
+from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Params
 from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from stages import run
@@ -58,7 +59,7 @@ def sample(params: Params) -> list[str]:
     made_from = provenance.read(folder) | provenance.record(
         "sample",
         {"sample": params.sample},
-        {"weights": artifact.weights(folder)},
+        {"weights": weight_files(folder)},
         environment(device, torch.float32),
     )
     with replacing(Path("samples")) as partial:

@@ -27,7 +27,15 @@ def tokenize(params: Params) -> list[str]:
         encoding.n_vocab,
         fraction,
         # Not of which code: a change that leaves the tokens as they are shall train nothing again.
-        {"tokenize": {"params": {"tokenize": params.tokenize.model_dump()}}},
+        # The source is there for the sake of its licence.
+        {
+            "tokenize": {
+                "params": {
+                    "data": {"source": params.data.source},
+                    "tokenize": params.tokenize.model_dump(),
+                }
+            }
+        },
     )
 
     tokens = tensor.read(Path("data/tokens"))

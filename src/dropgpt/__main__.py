@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_compare(commands)
     add_write(commands)
+    add_export(commands)
     return whole
 
 
@@ -118,6 +119,22 @@ def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
     add("--top-p", type=float, metavar="P", help="from the likeliest, which make up P, 0 to 1")
     add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
+
+
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "export",
+        help="a model with a model card, for `hf upload`",
+        description="Write a folder for the Hugging Face hub: a model and its model card.",
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or is empty")
+    command.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models/gpt"),
+        metavar="FOLDER",
+        help="a model that was trained here (default: %(default)s)",
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from conftest import killed_before, needs_fork
-from dropgpt.machine.files import replacing, write_json
+from conftest import killed_before, message, needs_fork
+from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS, check_seal, replacing, seal, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -80,3 +82,56 @@ def test_json_holds_no_number_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a", "b", ".DS_Store"):
+        (folder / name).write_text(name)
+    seal(folder)
+    return folder
+
+
+def test_a_seal_is_of_what_was_there_and_lets_the_rest_be(sealed: Path) -> None:
+    check_seal(sealed, "train", ["a", "b"])
+    (sealed / ".DS_Store").unlink()
+    (sealed / "README.md").write_text("mine")
+    (sealed / "folder").mkdir()
+    check_seal(sealed, "train", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a", b"other", "a"),
+        ("a", b"", "a"),
+        ("b", None, "b"),
+        (SUMS, b"", SUMS),
+        (SUMS, b"\n", SUMS),
+        (SUMS, b"\xff\x00" * 50, "\ufffd"),
+    ],
+)
+def test_a_seal_names_what_was_changed(
+    sealed: Path, name: str, content: bytes | None, named: str
+) -> None:
+    (sealed / name).unlink()
+    if content is not None:
+        (sealed / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        check_seal(sealed, "train", ["a", "b"])
+    assert f"{sealed} is damaged: {named}" in message(error)
+    assert message(error).endswith("; remove the folder, and `dvc checkout train` brings it back")
+
+
+def test_a_seal_that_was_cut_anywhere_is_noticed(sealed: Path) -> None:
+    whole = (sealed / SUMS).read_bytes()
+    for length in range(len(whole)):
+        (sealed / SUMS).write_bytes(whole[:length])
+        with pytest.raises(UserError, match="folder is damaged: "):
+            check_seal(sealed, "train", ["a", "b"])
+
+
+def test_the_files_of_a_seal_can_be_checked_by_sha256sum(sealed: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=sealed, check=True)

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, params_with
 from dropgpt.errors import UserError
+from dropgpt.generation import generate
+from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
+from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, encode_prompt, gpt2_encoding
 
 TOKENS = torch.arange(64).reshape(2, 32) * 700
@@ -54,6 +57,32 @@ def test_hugging_face_gives_our_tokens(
     assert peer.eos_token_id == n_vocab - 1
 
 
+@pytest.mark.parametrize("n_vocab", SIZES)
+def test_the_pipeline_of_transformers_writes_by_a_default_call(
+    make_gpt: Callable[..., GPT], tmp_path: Path, n_vocab: int
+) -> None:
+    """To the end of the context at most, one text or several; greedily, what ours writes."""
+    from transformers import pipeline
+
+    model = make_gpt(n_vocab=n_vocab).eval()
+    artifact.save(model, tmp_path / "gpt")
+    write = pipeline("text-generation", model=str(tmp_path / "gpt"))
+    prompts = ["The history of the", "I went on", END_OF_TEXT]
+    (one,) = write(prompts[0])
+    assert one["generated_text"].startswith(prompts[0])
+    (one,) = write(prompts[0], return_tensors=True)
+    assert len(one["generated_token_ids"]) <= model.config.n_ctx
+    greedy = write(prompts, batch_size=3, do_sample=False, return_tensors=True)
+    encoding = gpt2_encoding(n_vocab)
+    params = params_with(sample={"tokens": model.config.n_ctx}).sample
+    for prompt, [found] in zip(prompts, greedy, strict=True):
+        ids = encode_prompt(encoding, prompt)
+        written = [i for i in found["generated_token_ids"] if i != model.end_of_text]
+        expected = [*ids, *generate(model, ids, 0.0, params)]
+        assert len(written) > len(ids)
+        assert written == [i for i in expected if i != model.end_of_text][: len(written)]
+
+
 def test_the_rates_travel_with_the_model(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
     artifact.save(make_gpt(dropout=0.2, mlp=0.4), tmp_path / "gpt")
     sites = artifact.load(tmp_path / "gpt").config.dropout_sites
@@ -70,7 +99,10 @@ def test_saving_twice_writes_the_same_bytes(make_gpt: Callable[..., GPT], tmp_pa
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "flipped", "config", "unknown", "sums"])
+DAMAGES = ["absent", "cut", "flipped", "config", "sums", "sums cut", "no sums"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_folder_that_is_not_whole_is_named(
     make_gpt: Callable[..., GPT], tmp_path: Path, damage: str
 ) -> None:
@@ -89,15 +121,38 @@ def test_a_folder_that_is_not_whole_is_named(
         case "config":
             config = json.loads((folder / "config.json").read_text())
             (folder / "config.json").write_text(json.dumps(config | {"n_head": 1}))
-        case "unknown":
-            (folder / "pytorch_model.bin").touch()
         case "sums":
-            (folder / "SHA256SUMS").write_text("")
+            (folder / SUMS).write_text("")
+        case "sums cut":
+            lines = (folder / SUMS).read_text().splitlines(keepends=True)
+            (folder / SUMS).write_text("".join(lines[:-1]))
+        case "no sums":
+            (folder / SUMS).unlink()
     with pytest.raises(UserError, match=r"gpt is damaged: .*`dvc checkout train` brings it back"):
         artifact.load(folder)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match="gpt: no such folder; `dvc repro train` makes it"):
         artifact.load(folder)
+
+
+def test_what_others_put_beside_the_model_is_let_be(
+    make_gpt: Callable[..., GPT], tmp_path: Path
+) -> None:
+    model = make_gpt().eval()
+    artifact.save(model, tmp_path / "gpt")
+    whole = artifact.load(tmp_path / "gpt")
+    for name in ("README.md", "pytorch_model.bin", "model-int8.safetensors", ".DS_Store"):
+        (tmp_path / "gpt" / name).write_text("not ours")
+    (tmp_path / "gpt/runs").mkdir()
+    torch.testing.assert_close(artifact.load(tmp_path / "gpt")(TOKENS), whole(TOKENS))
+    assert [f.name for f in weight_files(tmp_path / "gpt")] == [artifact.WEIGHTS]
+
+
+def test_the_seal_covers_all_that_is_written(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
+    artifact.save(make_gpt(), tmp_path / "gpt")
+    assert {f.name for f in (tmp_path / "gpt").iterdir()} == {*artifact.FILES, SUMS}
+    sealed = [line.split("  ")[1] for line in (tmp_path / "gpt" / SUMS).read_text().splitlines()]
+    assert sealed == [*artifact.FILES]
 
 
 def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:

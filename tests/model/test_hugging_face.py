@@ -341,7 +341,7 @@ def test_weights_that_could_run_code_are_not_opened(make: Make) -> None:
         ("model.safetensors", b"cut", "model.safetensors: not to be read"),
         ("merges.txt", b"\xff", "merges.txt: not to be read"),
         ("tokenizer.json", b"", "tokenizer.json: not JSON"),
-        ("SHA256SUMS", b"", "theirs is damaged: config.json is not what train wrote there; copy"),
+        ("SHA256SUMS", b"", "theirs is damaged: SHA256SUMS is not what train wrote there; copy"),
     ],
 )
 def test_a_damaged_file_is_named(make: Make, file: str, content: bytes | None, said: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS
 from dropgpt.tokens import tensor, vocabulary
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
@@ -159,6 +160,13 @@ def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     assert curve["rank"].iloc[-1] == found["unique_tokens"]
     cat = curve[curve.text == " cat"].iloc[0]
     assert cat["count"] == (tokens.tokens == cat.token).sum() == 3
+
+
+def test_the_seal_covers_all_that_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "tokens")
+    assert {file.name for file in (tmp_path / "tokens").iterdir()} == {*tensor.FILES, SUMS}
+    (tmp_path / "tokens/README.md").write_text("mine")
+    tensor.read(tmp_path / "tokens")
 
 
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,25 +49,37 @@ def write_json(path: Path, value: Any) -> None:
 
 def seal(folder: Path) -> None:
     """Write the checksums of the files in `folder` to SHA256SUMS beside them."""
-    (folder / SUMS).write_bytes(b"".join(_sums(folder)))
+    # Less what file managers leave (.DS_Store).
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    (folder / SUMS).write_bytes(b"".join(map(_line, files)))
 
 
-def check_seal(folder: Path, stage: str, remedy: str = "") -> None:
-    """Raise UserError, naming the file, unless `folder` is as `seal` left it.
+def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "") -> None:
+    """Raise UserError, naming the file, unless what `seal` found in `folder` is as it was.
 
-    `stage` is the one of dvc.yaml that makes the folder; `remedy` says what to do where DVC cannot
-    bring the folder back.
+    What was put there since is not looked at. `stage` is the one of dvc.yaml that makes the
+    folder, `names` are the files that it writes: by them a cut SHA256SUMS is noticed. `remedy`
+    says what to do where DVC cannot bring the folder back.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
     try:
-        sums, found = (folder / SUMS).read_bytes().splitlines(keepends=True), _sums(folder)
-        if sums != found:
-            names = {line[66:].decode(errors="replace").strip() for line in {*sums} ^ {*found}}
-            raise ValueError(f"{min(names, default='') or SUMS} is not what {stage} wrote there")
+        if name := _damaged(folder, names):
+            raise ValueError(f"{name} is not what {stage} wrote there")
     except (OSError, ValueError) as error:
         remedy = remedy or f"remove the folder, and `dvc checkout {stage}` brings it back"
         raise UserError(f"{folder} is damaged: {error}; {remedy}") from None
+
+
+def _damaged(folder: Path, names: Iterable[str]) -> str | None:
+    """The first file that is not as its line in SUMS says, or SUMS where it lacks a name."""
+    sealed = set()
+    for line in (folder / SUMS).read_bytes().splitlines(keepends=True):
+        name = line[66:].decode(errors="replace").strip()
+        if not (folder / name).is_file() or _line(folder / name) != line:
+            return name or SUMS
+        sealed.add(name)
+    return SUMS if {*names} - sealed else None
 
 
 def sha256(path: Path) -> str:
@@ -76,10 +88,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sums(folder: Path) -> list[bytes]:
-    """A line for each file of `folder`, but for SUMS and what file managers leave (.DS_Store)."""
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [f"{sha256(path)}  {path.name}\n".encode() for path in files if path.name != SUMS]
+def _line(path: Path) -> bytes:
+    """Of SUMS, with the name that `path` has there."""
+    return f"{sha256(path)}  {path.name}\n".encode()
 
 
 def _flush(path: Path) -> None:

@@ -35,7 +35,7 @@ def record(
     return {
         stage: {
             "params": {name: section.model_dump() for name, section in params.items()},
-            "inputs": {name: _checksum(paths) for name, paths in inputs.items()},
+            "inputs": {name: checksum(paths) for name, paths in inputs.items()},
             "code": _code(stage),
             "environment": environment,
         }
@@ -53,7 +53,7 @@ def read(folder: Path) -> Chain:
     return json.loads((folder / FILE).read_text(encoding="utf-8")) if sealed else {}
 
 
-def _checksum(paths: list[Path]) -> str:
+def checksum(paths: list[Path]) -> str:
     """sha256 of a file, or of the names and sha256 of several."""
     sums = {path.name: sha256(path) for path in sorted(paths)}
     if len(sums) == 1:

@@ -20,10 +20,20 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, entries, merges
 
 TRAINED = Path("models/gpt")  # from the project's root
 PRETRAINED = Path("pretrained")  # of this folder, DVC watches all
+WEIGHTS = "model.safetensors"
+FILES = (  # what `save` writes, and SHA256SUMS
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    WEIGHTS,
+    provenance.FILE,
+    "tokenizer_config.json",
+    "vocab.json",
+)
 
 
 def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
-    """Write the weights (safetensors, float32), the config, the tokenizer files and `made_from`.
+    """Write the weights (safetensors, float32), the configs, the tokenizer files and `made_from`.
 
     `model` is one that was made here: its variant is `OURS`.
     """
@@ -37,11 +47,12 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
         weights[f"transformer.{name}"] = weight.contiguous()
     config = model.config
     sites = {site: site_rate(config, site) for site in DropoutSites.model_fields}
+    ends = {f"{end}_token_id": model.end_of_text for end in ("bos", "eos", "pad")}
     with replacing(folder) as partial:
         partial.mkdir()
         # Not save_file, which hides from us that a disk is full.
         content = serialised(weights, metadata={"format": "pt"})
-        (partial / "model.safetensors").write_bytes(content)
+        (partial / WEIGHTS).write_bytes(content)
         write_json(
             partial / "config.json",
             {
@@ -52,6 +63,7 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
                 "n_head": config.n_head,
                 "n_embd": config.n_embd,
                 "n_positions": config.n_ctx,
+                "n_ctx": config.n_ctx,  # its old name, by which llama.cpp asks for it
                 "activation_function": "gelu",
                 "layer_norm_epsilon": 1e-5,
                 "tie_word_embeddings": True,
@@ -62,10 +74,14 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
                 "dropout_sites": sites,
                 "attention_dropout": config.attention_dropout,
                 "block_dropout": config.block_dropout,
-                "bos_token_id": model.end_of_text,
-                "eos_token_id": model.end_of_text,
+                **ends,
                 "dtype": "float32",
             },
+        )
+        # Without it, transformers would write 256 tokens, whatever the context.
+        write_json(
+            partial / "generation_config.json",
+            {**ends, "do_sample": True, "max_length": config.n_ctx},
         )
         write_json(
             partial / "tokenizer_config.json",
@@ -75,6 +91,8 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
                 "bos_token": END_OF_TEXT,
                 "eos_token": END_OF_TEXT,
                 "unk_token": END_OF_TEXT,
+                "pad_token": END_OF_TEXT,
+                "padding_side": "left",  # what is generated follows the text, not the padding
             },
         )
         (partial / "vocab.json").write_text(json.dumps(entries(model.n_vocab)))
@@ -92,9 +110,12 @@ def load(folder: Path) -> GPT:
     """
     from_elsewhere = PRETRAINED in folder.parents
     if not from_elsewhere:
-        check_seal(folder, "train")
+        check_seal(folder, "train", FILES)
     elif (folder / SUMS).exists():
-        check_seal(folder, "train", f"copy it there again, or remove {SUMS} if that is meant")
+        names = [name for name in FILES if (folder / name).exists()]
+        check_seal(
+            folder, "train", names, f"copy it there again, or remove {SUMS} if that is meant"
+        )
     return hugging_face.read(folder)
 
 
@@ -123,8 +144,3 @@ def chosen(value: str | None, key: str) -> Path:
             "for --temp and --queue)"
         )
     return folder
-
-
-def weights(folder: Path) -> list[Path]:
-    """The files that hold the weights, one or several shards."""
-    return sorted(folder.glob("model*.safetensors"))

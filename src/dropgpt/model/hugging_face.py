@@ -136,7 +136,7 @@ def _explain(path: Path, error: Any) -> str:
 def _weights(folder: Path) -> dict[str, Tensor]:
     """Name, as ours, -> float32 weight, transposed where theirs is."""
     weights: dict[str, Tensor] = {}
-    for file in _files(folder):
+    for file in weight_files(folder):
         try:
             found = load_file(file)
         except (OSError, SafetensorError) as error:
@@ -153,8 +153,11 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _files(folder: Path) -> list[Path]:
-    """The safetensors files of `folder`: one, or those that an index names."""
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of `folder`: one, or those that an index names.
+
+    Raises UserError, saying what to do, where there is none.
+    """
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"

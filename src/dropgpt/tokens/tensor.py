@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Tokens = npt.NDArray[np.uint16]
 
+# What `write` writes, and SHA256SUMS.
+FILES = ("documents.parquet", provenance.FILE, "tokens.npy", "vocabulary.json")
 AHEAD = 256  # documents whose text is in memory while threads encode it
 NEAR = 1000  # tokens in which to look for white space at which to part a single document
 PARTS = " [training]", " [held out]"  # what is added to its id then
@@ -173,7 +175,7 @@ def texts(ids: Tokens, documents: pd.DataFrame, encoding: tiktoken.Encoding) -> 
 
 def read(folder: Path) -> TokenTensor:
     """Map the token tensor that `write` wrote. Raises UserError where it is missing or damaged."""
-    check_seal(folder, "tokenize")
+    check_seal(folder, "tokenize", FILES)
     return TokenTensor(
         np.load(folder / "tokens.npy", mmap_mode="r"),
         pd.read_parquet(folder / "documents.parquet"),

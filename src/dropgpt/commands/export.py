@@ -1,0 +1,125 @@
+"""`dropgpt export`: a model and its model card, as a folder for the Hugging Face hub."""
+
+import json
+import math
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from dropgpt.errors import UserError
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS, check_seal
+from dropgpt.machine.provenance import Chain
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
+from dropgpt.model.hugging_face import weight_files
+
+EVALUATION = Path("data/evaluation")
+METRICS = Path("metrics/evaluate.json")
+CARD = Path(__file__).with_name("model_card.md.jinja")
+
+# By data.source: what a card's front matter says of the text, and what it is measured on.
+FRONT: dict[str, dict[str, Any]] = {
+    # Of the texts some are under 3.0, which lets what is made of them be under 4.0.
+    "wikipedia": {"license": "cc-by-sa-4.0", "language": "en"},
+    "fineweb": {"license": "odc-by", "language": "en", "datasets": ["HuggingFaceFW/fineweb"]},
+    "files": {"license": "unknown"},
+}
+TEXT = {"wikipedia": "English Wikipedia", "fineweb": "HuggingFaceFW/fineweb", "files": "own files"}
+
+
+def run(folder: Path, model: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: name a folder that is not there yet")
+    gpt = artifact.load(model)
+    chain = provenance.read(model)
+    if "source" not in chain.get("tokenize", {}).get("params", {}).get("data", {}):
+        raise UserError(
+            f"{model} does not say what it was trained on, so no card can be written; "
+            "`dvc repro train` makes models/gpt, which does"
+        )
+    card = model_card(folder.resolve().name, gpt, chain, measured(model))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*artifact.FILES, SUMS):
+            shutil.copyfile(model / name, folder / name)
+        card.save(folder / "README.md")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error}") from None
+    print(f"{folder}: the model, and its card in README.md")
+    if card.data.get("license") == "unknown":
+        print("README.md: say there under which licence your texts are, in its second line, too")
+    print(f"to the hub: hf upload YOUR_NAME/{folder.resolve().name} {folder}")
+
+
+def measured(model: Path) -> dict[str, Any] | None:
+    """What the stage evaluate found for these very weights; None where it measured others.
+
+    Raises UserError where metrics/ and data/evaluation are of different runs.
+    """
+    if not EVALUATION.exists():
+        return None
+    check_seal(EVALUATION, "evaluate", ["documents.parquet", provenance.FILE])
+    record = provenance.read(EVALUATION)["evaluate"]
+    if record["inputs"]["weights"] != provenance.checksum(weight_files(model)):
+        return None
+    table = pd.read_parquet(EVALUATION / "documents.parquet")
+    documents = table[table.corpus == "held-out"]
+    try:
+        found: dict[str, Any] = json.loads(METRICS.read_text(encoding="utf-8"))
+        same = math.isclose(found["loss"], documents.nats.sum() / documents.tokens.sum())
+    except (OSError, ValueError, KeyError):
+        same = False
+    if not same:
+        raise UserError(f"{METRICS} is not of {EVALUATION}; `dvc checkout evaluate` mends it")
+    return found | {"stride": record["params"]["evaluate"]["stride"]}
+
+
+def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) -> ModelCard:
+    """The card of a model that was made as `chain` says and measured as `found` says."""
+    params = {key: value for stage in chain.values() for key, value in stage["params"].items()}
+    source = params["data"]["source"]
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=source if source != "fineweb" else TEXT[source],
+            dataset_name=f"{TEXT[source]}, held-out part",
+            metric_type=metric,
+            metric_value=found[metric],
+        )
+        for metric in ("bits_per_byte", "perplexity")
+        if found and found[metric] is not None
+    ]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["gpt2", "dropout", "dropgpt"],
+        metrics=["bits_per_byte", "perplexity"] if found else None,
+        model_name=name,
+        eval_results=results or None,
+        **FRONT[source],
+    )
+    sites = gpt.config.dropout_sites.model_dump()
+    rates = [str(rate) for rate in sites.values()]
+    return ModelCard.from_template(
+        data,
+        template_str=CARD.read_text(encoding="utf-8"),
+        name=name,
+        source=source,
+        parameters=sum(p.numel() for p in gpt.parameters()),
+        shape=gpt.config,
+        n_vocab=gpt.n_vocab,
+        dropout=rates[0]
+        if len({*rates}) == 1
+        else ", ".join(f"{rate} ({site})" for site, rate in sites.items()),
+        train=params["train"],
+        params=json.dumps(params, indent=2),
+        environment=chain["train"]["environment"],
+        code=chain["train"]["code"],
+        version=version("dropgpt"),
+        found=found,
+    )

@@ -1,0 +1,166 @@
+"""`dropgpt export` on what the real pipeline has made."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from clone import Clone
+from dropgpt.__main__ import main
+from dropgpt.commands.export import FRONT, METRICS, model_card
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
+
+Export = Callable[..., ModelCard]
+
+
+@pytest.fixture
+def export(reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
+    """`dropgpt export FOLDER …` in the clone; gives the card, as the hub's library reads it."""
+    monkeypatch.chdir(reproduced.folder)
+
+    def export(*arguments: str, folder: Path = tmp_path / "liliput") -> ModelCard:
+        monkeypatch.setattr(sys, "argv", ["dropgpt", "export", str(folder), *arguments])
+        main()
+        return ModelCard.load(folder / "README.md")
+
+    return export
+
+
+@pytest.fixture
+def remade(reproduced: Clone, tmp_path: Path) -> Callable[..., str]:
+    """A copy of the clone's model with another chain or other weights."""
+
+    def remade(source: str | None, add: float = 0.0) -> str:
+        folder = reproduced.folder / artifact.TRAINED
+        chain = provenance.read(folder)
+        chain["tokenize"]["params"]["data"] = {"source": source} if source else {}
+        model = artifact.load(folder)
+        with torch.no_grad():
+            model.wpe.weight.add_(add)
+        artifact.save(model, tmp_path / "remade", chain)
+        return str(tmp_path / "remade")
+
+    return remade
+
+
+def test_the_folder_is_the_model_and_its_card(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = export()
+    names = {*artifact.FILES, SUMS}
+    assert {file.name for file in (tmp_path / "liliput").iterdir()} == names | {"README.md"}
+    for name in names:
+        assert (tmp_path / "liliput" / name).read_bytes() == (artifact.TRAINED / name).read_bytes()
+    artifact.load(tmp_path / "liliput")  # the card does not break the seal
+    monkeypatch.chdir(tmp_path)
+    for code in re.findall(r"```python\n(.*?)```", card.text, re.DOTALL):
+        exec(code, {})
+
+
+def test_the_card_tells_what_was_measured(export: Export) -> None:
+    card = export()
+    found = json.loads(METRICS.read_text())
+    assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
+        name: found[name] for name in ("bits_per_byte", "perplexity")
+    }
+    assert card.data.model_name == "liliput"
+    (ours,) = re.findall(r"^\| \*\*this model.*$", card.text, re.MULTILINE)
+    low, high = found["perplexity_95_low"], found["perplexity_95_high"]
+    assert f"| **{found['bits_per_byte']:.3f}** | **{found['perplexity']:,.0f}**" in ours
+    assert f"95% interval {low:,.0f} to {high:,.0f}" in ours
+    for name in ("trigram", "unigram"):
+        bits, perplexity = found[f"{name}_bits_per_byte"], found[f"{name}_perplexity"]
+        assert f"| {bits:.3f} | {perplexity:,.0f} |" in card.text
+
+
+def test_the_card_tells_what_made_the_model(export: Export) -> None:
+    text = export().text
+    record = provenance.read(artifact.TRAINED)["train"]
+    assert f"GPT-2 of {sum(p.numel() for p in load().parameters()):,} parameters" in text
+    assert "dropout of 0.1 on texts" in text
+    assert json.dumps(record["params"]["train"])[1:40] in " ".join(text.split())
+    for fact in ("device", "precision", "system", "python"):
+        assert record["environment"][fact] in text
+    assert record["code"][:12] in text
+
+
+def load() -> GPT:
+    return artifact.load(artifact.TRAINED)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("wikipedia", "CC BY-SA"),
+        ("fineweb", "Common Crawl's terms"),
+        ("files", "for their maker to say"),
+    ],
+)
+def test_the_front_matter_has_the_licence_of_the_text(
+    export: Export, remade: Callable[..., str], source: str, said: str, capsys: Any
+) -> None:
+    card = export("--model", remade(source))
+    data = card.data.to_dict()
+    assert {key: data.get(key) for key in FRONT[source]} == FRONT[source]
+    assert data["pipeline_tag"] == "text-generation"
+    assert data["library_name"] == "transformers"
+    assert ("language" in data) == (source != "files")
+    assert said in card.text
+    assert ("under which licence your texts are" in capsys.readouterr().out) == (source == "files")
+
+
+def test_what_was_measured_of_other_weights_is_not_told(
+    export: Export, remade: Callable[..., str]
+) -> None:
+    card = export("--model", remade("wikipedia", add=0.1))
+    assert "It has not been measured." in card.text
+    assert card.data.eval_results is None
+    assert "perplexity" not in card.text
+
+
+def test_a_perplexity_beyond_floating_point_is_none(export: Export) -> None:
+    export()
+    found = json.loads(METRICS.read_text()) | {"stride": 16, "perplexity": None}
+    found |= {"perplexity_95_low": None, "perplexity_95_high": None}
+    card = model_card("a", load(), provenance.read(artifact.TRAINED), found)
+    assert "| beyond floating point |" in card.text
+    assert [r.metric_type for r in card.data.eval_results] == ["bits_per_byte"]
+
+
+def test_a_mistake_is_one_line(
+    export: Export, remade: Callable[..., str], tmp_path: Path, make_gpt: Callable[..., GPT]
+) -> None:
+    def refusal(*arguments: str, **folder: Path) -> str:
+        with pytest.raises(SystemExit) as error:
+            export(*arguments, **folder)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "models is not empty: name a folder" in refusal(folder=Path("models"))
+    assert "params.yaml: cannot be written: " in refusal(folder=Path("params.yaml"))
+    line = refusal("--model", "models/none")
+    assert line == "error: models/none: no such folder; `dvc repro train` makes it"
+    assert "does not say what it was trained on" in refusal("--model", remade(None))
+    assert not (tmp_path / "liliput").exists()
+
+
+def test_metrics_of_another_run_are_not_told(
+    export: Export, reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    for name in ("models", "data/evaluation", "metrics"):
+        shutil.copytree(reproduced.folder / name, other / name)
+    monkeypatch.chdir(other)
+    METRICS.write_text(METRICS.read_text().replace('"loss": ', '"loss": 1'))
+    with pytest.raises(SystemExit, match=r"evaluate\.json is not of data/evaluation; `dvc check"):
+        export()
