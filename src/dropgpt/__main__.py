@@ -19,6 +19,13 @@ two, document by document. "workspace" is what lies in this folder, which is not
 """
 
 
+REPORT = """Write a page about a run that any browser shows, in one file without network.
+
+Without a REVISION: what lies in this folder, which is not touched. With several experiments,
+branches, tags or commits: all of them in the same pictures, compared with the first.
+"""
+
+
 def main() -> None:
     """The command `dropgpt`: a user's mistake becomes one line and exit status 1."""
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
@@ -40,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"dropgpt {version('dropgpt')}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_compare(commands)
+    add_report(commands)
     return whole
 
 
@@ -63,6 +71,23 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"print {what}"
         )
+
+
+def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "report",
+        help="a page about runs, for the browser",
+        description=REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("revisions", nargs="*", metavar="REVISION")
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("reports/index.html"),
+        help="the page: %(default)s",
+    )
 
 
 if __name__ == "__main__":
