@@ -22,7 +22,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
-    """The table of `statistics.table` in strings, as people read it, under the title of its groups."""
+    """What `statistics.table` gives, as people read it, under the title of its groups."""
 
     def signed(value: float) -> str:
         return "" if pd.isna(value) else f"{value:+.4f}"

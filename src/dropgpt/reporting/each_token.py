@@ -13,7 +13,7 @@ from dropgpt.model.gpt import GPT
 from dropgpt.params import Evaluate
 from dropgpt.tokens.tensor import TokenTensor, count
 
-ENOUGH = 1 << 14  # tokens for a picture
+ENOUGH = 1 << 15  # tokens for a picture
 
 
 def each_token(
@@ -43,15 +43,16 @@ def each_token(
             ids[0] = model.end_of_text
         measured = slice(window.score - window.first, None)
         features = model.features(torch.from_numpy(ids)[None].to(device))[0, measured]
-        logs = F.linear(features, model.head).log_softmax(1)
+        logits = F.linear(features, model.head)
         targets = tokens.held_out[window.score : window.end].astype(np.int64)
-        at_target = torch.from_numpy(targets).to(device)[:, None]
-        likeliest, guess = logs.max(1)
+        at_target = logits.gather(1, torch.from_numpy(targets).to(device)[:, None])[:, 0]
+        highest, guess = logits.max(1)
+        total = logits.sub_(highest[:, None]).exp_().sum(1)  # where the likeliest counts as 1
         return pd.DataFrame(
             {
                 "before": np.arange(window.score, window.end) - window.first,
-                "loss": -logs.gather(1, at_target)[:, 0].cpu().numpy(),
-                "likeliest": likeliest.exp().cpu().numpy(),
+                "loss": (total.log() + highest - at_target).cpu().numpy(),
+                "likeliest": (1 / total).cpu().numpy(),
                 "right": guess.cpu().numpy() == targets,
                 "token": targets,
             }

@@ -1,6 +1,7 @@
 """The page: what its template shows, in words and rounded numbers."""
 
-from collections.abc import Iterable
+import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,11 @@ from dropgpt.comparison.report import rounded
 from dropgpt.errors import UserError
 from dropgpt.evaluation import summary
 from dropgpt.reporting import figures
+from dropgpt.reporting.drawing import MARKERS, RUNS
 from dropgpt.reporting.results import Result
 
 EXTREMES = 5  # documents at either end, with their text
 MOST = 400  # documents in the table
-YARDSTICKS = {"trigram": "a trigram that only counts (Kneser-Ney)", "unigram": "the unigram"}
-MARKS = "●■▲◆▼✚✖★"  # as in the pictures
 
 
 def page(results: list[Result], default: dict[str, Any]) -> str:
@@ -37,8 +37,8 @@ def page(results: list[Result], default: dict[str, Any]) -> str:
     return environment.get_template("page.html.jinja").render(
         title=", ".join(names),
         names=names,
-        marks=[MARKS[n % len(MARKS)] for n in range(len(names))],
-        colours=[n % len(figures.RUNS) for n in range(len(names))],
+        legend=_legend(dict(enumerate(names))),
+        corpora=_legend(_sharing(results)),
         sentences=[_sentence(result) for result in results],
         notes=[note for result in results for note in result.notes],
         headline=_headline(results),
@@ -52,6 +52,25 @@ def page(results: list[Result], default: dict[str, Any]) -> str:
         prompts=_generations(results),
         provenance=_provenance(results),
     )
+
+
+def _legend(names: dict[int, str]) -> list[dict[str, Any]]:
+    """By the number of a run how it looks in the pictures, and its name there."""
+    marks = list(MARKERS.values())
+    return [
+        {"colour": number % len(RUNS), "mark": marks[number % len(marks)], "name": name}
+        for number, name in names.items()
+    ]
+
+
+def _sharing(results: list[Result]) -> dict[int, str]:
+    """The names of the runs of each corpus."""
+    return {
+        number: ", ".join(
+            r.name for r in results if r.corpus and r.corpus.checksum == corpus.checksum
+        )
+        for number, corpus in figures.corpora(results)
+    }
 
 
 def _made_by(result: Result) -> dict[str, Any]:
@@ -77,7 +96,9 @@ def _sentence(result: Result) -> str:
     readings = ""
     if result.corpus:
         unique = train["tokens"] or int(result.corpus.training.sum())
-        readings = f", {read / unique:.2g} times the training part"
+        often = read / unique
+        readings = f", {often:.0%} of" if often < 1 else f", {often:.1f} times"
+        readings += " the training part"
     return (
         f"A GPT of {model['n_layer']} blocks, width {model['n_embd']} and {result.parameters:,} "
         f"parameters, {dropout}, trained in {train['steps']:,} steps on {read:,} "
@@ -102,19 +123,19 @@ def _headline(results: list[Result]) -> dict[str, Any]:
             }
         )
     yardsticks = []
-    known: dict[str, Any] = next((r.metrics for r in results if r.metrics), {})
-    for name, words in YARDSTICKS.items():
-        if f"{name}_bits_per_byte" in known:
-            yardsticks.append(
-                {
-                    "name": words,
-                    "bits": f"{known[f'{name}_bits_per_byte']:.3f}",
-                    "perplexity": _number(known[f"{name}_perplexity"]),
-                    "interval": "",
-                    "loss": f"{known[f'{name}_loss']:.3f}",
-                    "on": "",
-                }
-            )
+    if corpus := next((result.corpus for result in results if result.corpus), None):
+        tokens_per_byte = corpus.held_out.tokens.sum() / corpus.held_out.bytes.sum()
+        yardsticks = [
+            {
+                "name": name,
+                "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
+                "perplexity": _number(math.exp(loss)),
+                "interval": "",
+                "loss": f"{loss:.3f}",
+                "on": "",
+            }
+            for name, loss in corpus.yardsticks.items()
+        ]
     return {"runs": rows, "yardsticks": yardsticks}
 
 
@@ -149,7 +170,7 @@ def _documents(results: list[Result]) -> dict[str, Any]:
     """The held-out documents by their loss in the first run, the highest first."""
     first = results[0]
     alike = [r for r in results if r.run.documents.sha256.equals(first.run.documents.sha256)]
-    bits = {r.name: r.run.documents.nats / r.run.documents.bytes / 0.6931471805599453 for r in alike}
+    bits = {r.name: r.run.documents.nats / r.run.documents.bytes / math.log(2) for r in alike}
     table = pd.DataFrame(bits).assign(place=range(len(first.run.documents)))
     table = table[first.run.documents.bytes > 0].sort_values(first.name, ascending=False)
     rows = []
@@ -200,7 +221,8 @@ def _generations(results: list[Result]) -> list[dict[str, Any]]:
 def _text(generation: dict[str, Any] | None) -> str | None:
     if generation is None:
         return None
-    return _printable(generation["text"]) + (" ∎" if generation["ended"] else " …")
+    text = re.sub(r"\n{3,}", "\n\n", _printable(generation["text"]).strip())
+    return text + (" ∎" if generation["ended"] else " …")
 
 
 def _provenance(results: list[Result]) -> list[dict[str, Any]]:
@@ -208,18 +230,18 @@ def _provenance(results: list[Result]) -> list[dict[str, Any]]:
     rows = []
     for result in results:
         for stage, record in result.chain.items():
-            environment = record.get("environment", {})
-            packages = environment.get("packages", {})
+            if "code" not in record:  # the stage tokenize, of which its tokens' checksum tells
+                continue
+            place = dict(record["environment"])
+            packages = place.pop("packages")
             rows.append(
                 {
                     "run": result.name,
                     "stage": stage,
-                    "inputs": [f"{k} {v[:16]}" for k, v in record.get("inputs", {}).items()],
-                    "code": record.get("code", "")[:16],
-                    "place": [
-                        f"{k} {v}" for k, v in environment.items() if not isinstance(v, dict)
-                    ],
-                    "packages": [f"{k} {v}" for k, v in packages.items()],
+                    "inputs": [f"{name} {value[:16]}" for name, value in record["inputs"].items()],
+                    "code": record["code"][:16],
+                    "place": [f"{name} {value}" for name, value in place.items()],
+                    "packages": [f"{name} {value}" for name, value in packages.items()],
                 }
             )
     return rows
@@ -235,7 +257,7 @@ def _number(value: float | None) -> str:
 def _value(value: Any) -> str:
     """As params.yaml has it."""
     if value is _Absent:
-        return "–"
+        return ""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
@@ -245,8 +267,4 @@ def _value(value: Any) -> str:
 
 def _printable(text: str) -> str:
     """Without the control characters that HTML does not know."""
-    return "".join(_kept(text))
-
-
-def _kept(text: str) -> Iterable[str]:
-    return (c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -7,7 +7,7 @@ was evaluated are left out, with a line that says so.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from dvc.api import DVCFileSystem
 from dvc_data.index import DataIndexDirError
 
 from dropgpt.comparison import experiments
@@ -28,6 +27,7 @@ from dropgpt.reporting.each_token import each_token
 from dropgpt.tokens import tensor
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
+from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 
 EXCERPT = 300  # characters of a document's text
 
@@ -41,22 +41,24 @@ class Corpus:
     checksum    by which two corpora are told apart
     ranks       of the tokens by how often they occur; see `tensor.rank_frequency`
     training    the tokens of each document, (documents,)
-    held_out    the same of the held-out ones
+    held_out    a row of each held-out document; see `TokenTensor`
     excerpts    how each held-out document begins
+    yardsticks  the loss that counting alone reaches, in nats a token, by name
     """
 
     checksum: str
     ranks: pd.DataFrame
     training: npt.NDArray[np.int64]
-    held_out: npt.NDArray[np.int64]
+    held_out: pd.DataFrame
     excerpts: list[str]
+    yardsticks: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Result:
     """What a revision holds; None is what it lacks.
 
-    metrics       of metrics/evaluate.json
+    evaluate      how it was measured
     steps         of metrics/training.csv
     validations   of metrics/validation.csv
     each_token    of some of the held-out tokens; see `each_token`
@@ -67,7 +69,7 @@ class Result:
     """
 
     run: Run
-    metrics: dict[str, Any] | None
+    evaluate: Evaluate
     steps: pd.DataFrame | None
     validations: pd.DataFrame | None
     corpus: Corpus | None
@@ -81,11 +83,6 @@ class Result:
     def name(self) -> str:
         return self.run.name
 
-    @property
-    def evaluate(self) -> Evaluate:
-        """How it was measured."""
-        return Evaluate.model_validate(self.run.chain["evaluate"]["params"]["evaluate"])
-
 
 def read(revision: str, device: torch.device) -> Result:
     """The run of a revision, or of the "workspace", with what a look at its model tells.
@@ -94,10 +91,9 @@ def read(revision: str, device: torch.device) -> Result:
     """
     run = experiments.read(revision)
     inputs = run.chain["evaluate"]["inputs"]
-    notes = list(run.notes)
-
-    def left_out(what: str, why: str) -> None:
-        notes.append(f"{run.name}: {what} left out: {why}")
+    evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
+    steps = validations = corpus = table = parameters = generations = None
+    chain, notes = dict(run.chain), list(run.notes)
 
     with experiments.opened(revision) as (files, root), TemporaryDirectory() as temporary:
 
@@ -108,41 +104,41 @@ def read(revision: str, device: torch.device) -> Result:
             _if_there(lambda: files.get(str(root / folder), str(there), recursive=True))
             return there if there.is_dir() else None
 
-        metrics = _if_there(lambda: json.loads(files.read_text(root / "metrics/evaluate.json")))
-        if metrics and not np.isclose(metrics["loss"], _loss(run), rtol=1e-9):
-            left_out("metrics/evaluate.json is", "it is not of data/evaluation")
-            metrics = None
+        def table_of(name: str) -> pd.DataFrame:
+            with files.open(root / "metrics" / name, "rb") as file:
+                return pd.read_csv(file)
 
-        tokens = corpus = None
+        def json_of(name: str) -> Any:
+            return json.loads(files.read_text(root / "samples" / name))
+
+        tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
             corpus = _corpus(tokens, inputs["tokens"])
         else:
-            left_out("the corpus's pictures are", "data/tokens is not at hand, or another one")
+            notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 
-        steps = validations = table = parameters = None
-        evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
         if evaluate.model is not None:
-            left_out("the curves are", f"{evaluate.model} was made elsewhere")
+            notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
         elif (folder := fetched("models/gpt")) and _weights(folder) == inputs["weights"]:
-            steps = _if_there(lambda: _csv(files, root / "metrics/training.csv"))
-            validations = _if_there(lambda: _csv(files, root / "metrics/validation.csv"))
+            steps = _if_there(lambda: table_of("training.csv"))
+            validations = _if_there(lambda: table_of("validation.csv"))
             model = artifact.load(folder).to(device)
             parameters = sum(weight.numel() for weight in model.parameters())
             if tokens:
                 table = each_token(model, tokens, evaluate)
         else:
-            left_out("the curves are", "models/gpt is not at hand, or not the one measured")
+            notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
 
-        chain: Chain = _if_there(lambda: json.loads(files.read_text(root / "samples" / FILE))) or {}
-        generations = _if_there(lambda: json.loads(files.read_text(root / "samples/samples.json")))
-        if not chain or chain["sample"]["inputs"]["weights"] != inputs["weights"]:
-            left_out("the generations are", "samples is not at hand, or of another model")
-            generations, chain = None, {}
+        made_by: Chain = _if_there(lambda: json_of(FILE)) or {}
+        if "sample" in made_by and made_by["sample"]["inputs"]["weights"] == inputs["weights"]:
+            generations = _if_there(lambda: json_of("samples.json"))
+            chain["sample"] = made_by["sample"]
+        else:
+            notes.append(f"{revision}: samples is not at hand, or of another model")
     return Result(
-        run, metrics, steps, validations, corpus, table, parameters, generations,
-        run.chain | {"sample": chain["sample"]} if chain else run.chain, notes,
-    )  # fmt: skip
+        run, evaluate, steps, validations, corpus, table, parameters, generations, chain, notes
+    )
 
 
 def _if_there(read: Callable[[], Value]) -> Value | None:
@@ -153,15 +149,6 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
         return None
 
 
-def _csv(files: DVCFileSystem, path: PurePosixPath) -> pd.DataFrame:
-    with files.open(path, "rb") as file:
-        return pd.read_csv(file)
-
-
-def _loss(run: Run) -> float:
-    return float(run.documents.nats.sum() / run.documents.tokens.sum())
-
-
 def _weights(folder: Path) -> str:
     return sha256(folder / "model.safetensors")
 
@@ -170,11 +157,20 @@ def _corpus(tokens: TokenTensor, checksum: str) -> Corpus:
     encoding = gpt2_encoding(tokens.n_vocab)
     documents = tokens.documents
     held_out = documents[documents.held_out]
-    texts = tensor.texts(tokens.held_out, held_out, encoding)
+    yardsticks = {
+        name: loss(tokens.train, tokens.held_out, tokens.n_vocab)
+        for name, loss in (("trigram", kneser_ney_loss), ("unigram", unigram_loss))
+    }
     return Corpus(
         checksum,
         tensor.rank_frequency(tensor.count(tokens.tokens, tokens.n_vocab), encoding),
         documents.tokens[~documents.held_out].to_numpy(),
-        held_out.tokens.to_numpy(),
-        [" ".join(text.split())[:EXCERPT] for text in texts],
+        held_out,
+        [_begin(text) for text in tensor.texts(tokens.held_out, held_out, encoding)],
+        yardsticks,
     )
+
+
+def _begin(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= EXCERPT else words[:EXCERPT].rsplit(" ", 1)[0] + " …"
