@@ -18,10 +18,11 @@ def run(revisions: list[str], output: Path) -> None:
         raise UserError(f"report: {output} is a folder: name a file in it")
     device = prepare(load(Path("params.yaml")).runtime)
     try:
-        found = [results.read(name, device) for name in revisions or ["workspace"]]
-        text = page(found, experiments.params("HEAD"))
+        runs = [experiments.read(name) for name in revisions or ["workspace"]]
+        default = experiments.params("HEAD")
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
+    text = page([results.read(one, device) for one in runs], default)
     try:
         with replacing(output) as partial:
             partial.write_text(text, encoding="utf-8")

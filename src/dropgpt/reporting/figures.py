@@ -162,7 +162,7 @@ def losses(results: list[Result]) -> list[Figure]:
         figure(
             "Loss by position in the context",
             "The mean over tokens that could see as many tokens before them as the axis says, "
-            "themselves counted: 1 is the first of a document.",
+            "themselves counted: 1 is the first of a document. What stands there differs, too.",
             position,
             "position",
             "loss (nats a token)",

@@ -84,12 +84,9 @@ class Result:
         return self.run.name
 
 
-def read(revision: str, device: torch.device) -> Result:
-    """The run of a revision, or of the "workspace", with what a look at its model tells.
-
-    Raises UserError as `experiments.read` does.
-    """
-    run = experiments.read(revision)
+def read(run: Run, device: torch.device) -> Result:
+    """What else there is of a run, in the revision in which it was found."""
+    revision = run.name
     inputs = run.chain["evaluate"]["inputs"]
     evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
     steps = validations = corpus = table = parameters = generations = None
