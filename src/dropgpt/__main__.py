@@ -28,6 +28,15 @@ Without a PROMPT it begins a document. It writes until it ends its text, or --to
 EXAMPLES = """examples:
   dropgpt write "Once upon a time"             the model in models/gpt goes on from there
   dropgpt compare --by model.dropout           all experiments since HEAD, by their dropout
+  dropgpt report                               reports/index.html, of what lies in this folder
+  dropgpt export for-the-hub                   a folder with a model card, for `hf upload`
+"""
+
+
+REPORT = """Write a page about a run that any browser shows, in one file without network.
+
+Without a REVISION: what lies in this folder, which is not touched. With several experiments,
+branches, tags or commits: all of them in the same pictures, compared with the first.
 """
 
 
@@ -69,10 +78,30 @@ def parser() -> argparse.ArgumentParser:
         help=f"print what completes `dropgpt` on Tab, for {', '.join(shtab.SUPPORTED_SHELLS)}",
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_compare(commands)
     add_write(commands)
+    add_compare(commands)
+    add_report(commands)
     add_export(commands)
     return whole
+
+
+def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "write",
+        help="let a model write",
+        description=WRITE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
+    add = command.add_argument
+    model = add("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
+    model.help = "a GPT-2, made here or elsewhere (default: %(default)s)"
+    model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    add("--temperature", type=float, default=0.8, metavar="T", help="0: greedy (default: 0.8)")
+    add("--tokens", type=int, default=200, metavar="N", help="at most N (default: 200)")
+    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
+    add("--top-p", type=float, metavar="P", help="from the likeliest, which make up P, 0 to 1")
+    add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
 
 
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -102,23 +131,21 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         )
 
 
-def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
-        "write",
-        help="let a model write",
-        description=WRITE,
+        "report",
+        help="a page about runs, for the browser",
+        description=REPORT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
-    add = command.add_argument
-    model = add("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
-    model.help = "a GPT-2, made here or elsewhere (default: %(default)s)"
-    model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    add("--temperature", type=float, default=0.8, metavar="T", help="0: greedy (default: 0.8)")
-    add("--tokens", type=int, default=200, metavar="N", help="at most N (default: 200)")
-    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
-    add("--top-p", type=float, metavar="P", help="from the likeliest, which make up P, 0 to 1")
-    add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
+    command.add_argument("revisions", nargs="*", metavar="REVISION")
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("reports/index.html"),
+        help="the page: %(default)s",
+    )
 
 
 def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -134,7 +161,6 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=Path("models/gpt"),
         metavar="FOLDER",
         help="a model that was trained here (default: %(default)s)",
-    )
 
 
 if __name__ == "__main__":

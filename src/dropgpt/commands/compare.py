@@ -8,7 +8,7 @@ import pandas as pd
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.report import drawing, markdown
+from dropgpt.comparison.report import drawing, markdown, rounded
 from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
 
@@ -55,9 +55,9 @@ def run(
             found |= {} if documents is None else {"documents": _records(documents)}
             print(json.dumps(found, indent=2))
         case "md":
-            print(markdown(_rounded(table, title)))
+            print(markdown(rounded(table, title)))
         case None:
-            print(_rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
+            print(rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
             if documents is not None:
                 for key in differing[revisions[0]]:
                     values = [str(differing[name][key]) for name in revisions]
@@ -98,30 +98,6 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
     return json.loads(table.to_json(orient="records"))
-
-
-def _rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
-    """The table as people read it, under the title of its groups."""
-
-    def signed(value: float) -> str:
-        return "" if pd.isna(value) else f"{value:+.4f}"
-
-    return pd.DataFrame(
-        {
-            title: table.group,
-            "runs": table.runs.map(str),
-            "seeds": table.seeds.map(str),
-            "bits per byte": table.bits_per_byte.map("{:.4f}".format),
-            "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
-            "perplexity": table.perplexity.map("{:,.1f}".format),
-            "difference": table.difference.map(signed),
-            "95% interval": [
-                f"{signed(low)} to {signed(high)}" if signed(low) else ""
-                for low, high in zip(table.low, table.high, strict=True)
-            ],
-            "verdict": table.verdict,
-        }
-    )
 
 
 def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:

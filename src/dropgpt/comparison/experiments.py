@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,12 +35,14 @@ class Run:
                from elsewhere), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
     notes      what to know before reading the number, in lines
+    chain      the whole of what the result says of itself
     """
 
     name: str
     made_by: dict[str, Any]
     documents: pd.DataFrame
     notes: tuple[str, ...] = ()
+    chain: Chain = field(default_factory=dict)
 
 
 def since_head() -> list[str]:
@@ -59,16 +62,13 @@ def read(revision: str) -> Run:
     no result in DVC's cache, or one that does not say what made it.
     """
     try:
-        # subrepos: the project may lie below the root of git.
-        files = DVCFileSystem(rev=None if revision == "workspace" else revision, subrepos=True)
-        root = _project(files)
-        said = _yaml(files, root, revision, "params.yaml")
-        lock = _yaml(files, root, revision, "dvc.lock") if files.exists(root / "dvc.lock") else {}
-        with files.open(root / RESULT / "documents.parquet", "rb") as file:
-            table = pd.read_parquet(file)
-        chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
-    except (DvcException, SCMError) as error:
-        raise UserError(f"compare: {revision}: {error}") from None
+        with opened(revision) as (files, root):
+            said = _yaml(files, root, revision, "params.yaml")
+            locked = files.exists(root / "dvc.lock")
+            lock = _yaml(files, root, revision, "dvc.lock") if locked else {}
+            with files.open(root / RESULT / "documents.parquet", "rb") as file:
+                table = pd.read_parquet(file)
+            chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
     except (OSError, DataIndexDirError):
         raise UserError(
             f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
@@ -77,7 +77,27 @@ def read(revision: str) -> Run:
         ) from None
     documents = table[table.corpus == "held-out"].reset_index(drop=True)
     found = made_by(chain)
-    return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)))
+    return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)), chain)
+
+
+@contextmanager
+def opened(revision: str) -> Iterator[tuple[DVCFileSystem, PurePosixPath]]:
+    """The files of a revision as DVC knows them, those in its cache too, and the project's root.
+
+    Raises UserError where there is no such revision.
+    """
+    try:
+        # subrepos: the project may lie below the root of git.
+        files = DVCFileSystem(rev=None if revision == "workspace" else revision, subrepos=True)
+        yield files, _project(files)
+    except (DvcException, SCMError) as error:
+        raise UserError(f"compare: {revision}: {error}") from None
+
+
+def params(revision: str) -> dict[str, Any]:
+    """What params.yaml of a revision says, by dotted keys."""
+    with opened(revision) as (files, root):
+        return flatten(_yaml(files, root, revision, "params.yaml"))
 
 
 def made_by(chain: Chain) -> dict[str, Any]:

@@ -21,6 +21,30 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """What `statistics.table` gives, as people read it, under the title of its groups."""
+
+    def signed(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:+.4f}"
+
+    return pd.DataFrame(
+        {
+            title: table.group,
+            "runs": table.runs.map(str),
+            "seeds": table.seeds.map(str),
+            "bits per byte": table.bits_per_byte.map("{:.4f}".format),
+            "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
+            "perplexity": table.perplexity.map("{:,.1f}".format),
+            "difference": table.difference.map(signed),
+            "95% interval": [
+                f"{signed(low)} to {signed(high)}" if signed(low) else ""
+                for low, high in zip(table.low, table.high, strict=True)
+            ],
+            "verdict": table.verdict,
+        }
+    )
+
+
 @contextmanager
 def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
     """Axes to draw on, saved when the block ends; the same lines give the same bytes.

@@ -1,0 +1,31 @@
+"""`dropgpt report`: all about a run or several, as a page for the browser."""
+
+from pathlib import Path
+
+from dropgpt.comparison import experiments
+from dropgpt.errors import UserError
+from dropgpt.machine.files import replacing
+from dropgpt.machine.hardware import prepare
+from dropgpt.params import load
+from dropgpt.reporting import results
+from dropgpt.reporting.page import page
+
+
+def run(revisions: list[str], output: Path) -> None:
+    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
+        raise UserError(f"report: {twice} is named twice")
+    if output.is_dir():
+        raise UserError(f"report: {output} is a folder: name a file in it")
+    device = prepare(load(Path("params.yaml")).runtime)
+    try:
+        runs = [experiments.read(name) for name in revisions or ["workspace"]]
+        default = experiments.params("HEAD")
+    except UserError as error:
+        raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
+    text = page([results.read(one, device) for one in runs], default)
+    try:
+        with replacing(output) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"report: {output} cannot be written: {error.strerror}") from None
+    print(f"{output}: open it in a browser")

@@ -1,0 +1,64 @@
+"""What the model expected at single tokens, which data/evaluation adds up by document."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from dropgpt.evaluation import Window, plan
+from dropgpt.machine.threads import in_threads
+from dropgpt.model.gpt import GPT
+from dropgpt.params import Evaluate
+from dropgpt.tokens.tensor import TokenTensor, count
+
+ENOUGH = 1 << 15  # tokens for a picture
+
+
+def each_token(
+    model: GPT, tokens: TokenTensor, params: Evaluate, enough: int = ENOUGH
+) -> pd.DataFrame:
+    """A row a held-out token, of some `enough` of them, in windows evenly spaced.
+
+    The windows are among those of the stage evaluate, so that the losses are, too.
+
+    before     how many tokens of context it had
+    loss       in nats
+    likeliest  the highest probability that the model gave to any token
+    right      whether that token came
+    seen       how often the token occurs in the training part
+    """
+    held_out = tokens.documents[tokens.documents.held_out]
+    lengths = held_out.tokens.to_numpy()
+    spans = np.array([lengths.sum()]) if params.across_documents else lengths
+    windows = plan(spans, model.config.n_ctx, params.stride)
+    windows = windows[:: math.ceil(len(tokens.held_out) / enough)]
+    inputs = np.roll(tokens.held_out, 1).astype(np.int64)  # what stands before token t is at t
+    device = model.wte.weight.device
+
+    def one(window: Window) -> pd.DataFrame:
+        ids = inputs[window.first : window.end].copy()
+        if window.opens:
+            ids[0] = model.end_of_text
+        measured = slice(window.score - window.first, None)
+        features = model.features(torch.from_numpy(ids)[None].to(device))[0, measured]
+        logits = F.linear(features, model.head)
+        targets = tokens.held_out[window.score : window.end].astype(np.int64)
+        at_target = logits.gather(1, torch.from_numpy(targets).to(device)[:, None])[:, 0]
+        highest, guess = logits.max(1)
+        total = logits.sub_(highest[:, None]).exp_().sum(1)  # where the likeliest counts as 1
+        return pd.DataFrame(
+            {
+                "before": np.arange(window.score, window.end) - window.first,
+                "loss": (total.log() + highest - at_target).cpu().numpy(),
+                "likeliest": (1 / total).cpu().numpy(),
+                "right": guess.cpu().numpy() == targets,
+                "token": targets,
+            }
+        )
+
+    with torch.no_grad():
+        table = pd.concat(in_threads(one, windows), ignore_index=True)
+    table["seen"] = count(tokens.train, tokens.n_vocab)[table.pop("token")]
+    return table

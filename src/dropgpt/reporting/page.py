@@ -1,0 +1,270 @@
+"""The page: what its template shows, in words and rounded numbers."""
+
+import math
+import re
+from typing import Any
+
+import pandas as pd
+from dvc.utils.flatten import flatten
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dropgpt.comparison import statistics
+from dropgpt.comparison.report import rounded
+from dropgpt.errors import UserError
+from dropgpt.evaluation import summary
+from dropgpt.reporting import figures
+from dropgpt.reporting.drawing import MARKERS, RUNS
+from dropgpt.reporting.results import Result
+
+EXTREMES = 5  # documents at either end, with their text
+MOST = 400  # documents in the table
+
+
+def page(results: list[Result], default: dict[str, Any]) -> str:
+    """HTML that needs nothing from elsewhere; the same results give the same bytes.
+
+    The first result is the baseline. `default` are the parameters that go without saying.
+    """
+    environment = Environment(
+        loader=PackageLoader("dropgpt.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = [result.name for result in results]
+    made_by = [_made_by(result) for result in results]
+    return environment.get_template("page.html.jinja").render(
+        title=", ".join(names),
+        names=names,
+        legend=_legend(dict(enumerate(names))),
+        corpora=_legend(_sharing(results)),
+        sentences=[_sentence(result) for result in results],
+        notes=[note for result in results for note in result.notes],
+        headline=_headline(results),
+        comparison=_comparison(results),
+        parameters=_parameters(made_by, default),
+        curves=figures.curves(results),
+        corpus=figures.corpus(results),
+        losses=figures.losses(results),
+        measured=[None if r.each_token is None else f"{len(r.each_token):,}" for r in results],
+        documents=_documents(results),
+        prompts=_generations(results),
+        provenance=_provenance(results),
+    )
+
+
+def _legend(names: dict[int, str]) -> list[dict[str, Any]]:
+    """By the number of a run how it looks in the pictures, and its name there."""
+    marks = list(MARKERS.values())
+    return [
+        {"colour": number % len(RUNS), "mark": marks[number % len(marks)], "name": name}
+        for number, name in names.items()
+    ]
+
+
+def _sharing(results: list[Result]) -> dict[int, str]:
+    """The names of the runs of each corpus."""
+    return {
+        number: ", ".join(
+            r.name for r in results if r.corpus and r.corpus.checksum == corpus.checksum
+        )
+        for number, corpus in figures.corpora(results)
+    }
+
+
+def _made_by(result: Result) -> dict[str, Any]:
+    """The parameters that made the result, by dotted keys."""
+    found: dict[str, Any] = {}
+    for record in result.chain.values():
+        found |= flatten(record["params"])
+    return found
+
+
+def _sentence(result: Result) -> str:
+    """What was run."""
+    documents = result.run.documents
+    measured = (
+        f"measured on {documents.tokens.sum():,} held-out tokens in {len(documents):,} documents."
+    )
+    if result.steps is None or "train" not in result.chain:
+        return f"A model, {measured}"
+    model, train = (result.chain["train"]["params"][name] for name in ("model", "train"))
+    rates = {model["dropout"], *(r for r in model["dropout_sites"].values() if r is not None)}
+    dropout = f"dropout {model['dropout']}" + (" (but not at all sites)" if len(rates) > 1 else "")
+    read = train["steps"] * train["batch_size"] * model["n_ctx"]
+    readings = ""
+    if result.corpus:
+        unique = train["tokens"] or int(result.corpus.training.sum())
+        often = read / unique
+        readings = f", {often:.0%} of" if often < 1 else f", {often:.1f} times"
+        readings += " the training part"
+    return (
+        f"A GPT of {model['n_layer']} blocks, width {model['n_embd']} and {result.parameters:,} "
+        f"parameters, {dropout}, trained in {train['steps']:,} steps on {read:,} "
+        f"tokens{readings}; {measured}"
+    )
+
+
+def _headline(results: list[Result]) -> dict[str, Any]:
+    """The numbers first asked for, of each run and of what counting alone reaches."""
+    rows = []
+    for result in results:
+        found = summary(result.run.documents, result.evaluate)
+        low, high = found["perplexity_95_low"], found["perplexity_95_high"]
+        rows.append(
+            {
+                "name": result.name,
+                "bits": f"{found['bits_per_byte']:.3f}",
+                "perplexity": _number(found["perplexity"]),
+                "interval": "" if low is None else f"{_number(low)} to {_number(high)}",
+                "loss": f"{found['loss']:.3f}",
+                "on": f"{found['loss_dropout_on']:.3f}",
+            }
+        )
+    yardsticks = []
+    if corpus := next((result.corpus for result in results if result.corpus), None):
+        tokens_per_byte = corpus.held_out.tokens.sum() / corpus.held_out.bytes.sum()
+        yardsticks = [
+            {
+                "name": name,
+                "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
+                "perplexity": _number(math.exp(loss)),
+                "interval": "",
+                "loss": f"{loss:.3f}",
+                "on": "",
+            }
+            for name, loss in corpus.yardsticks.items()
+        ]
+    return {"runs": rows, "yardsticks": yardsticks}
+
+
+def _comparison(results: list[Result]) -> dict[str, Any] | None:
+    """As `dropgpt compare` has it; where the runs do not compare, why."""
+    if len(results) < 2:
+        return None
+    runs = [result.run for result in results]
+    try:
+        statistics.check_comparable(runs)
+    except UserError as error:
+        return {"why_not": str(error).removeprefix("compare: ")}
+    table = rounded(statistics.table({run.name: {"": run} for run in runs}, runs[0].name), "run")
+    return {"why_not": None, "columns": list(table.columns), "rows": table.to_numpy().tolist()}
+
+
+def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[str, Any]:
+    """Those that differ from the default in a run or more; and all."""
+    rows = []
+    for key in dict.fromkeys(key for found in made_by for key in found):
+        values = [found.get(key, _Absent) for found in made_by]
+        differs = any(value != default.get(key, _Absent) for value in values)
+        shown = [_value(value) for value in [default.get(key, _Absent), *values]]
+        rows.append({"key": key, "differs": differs, "values": shown})
+    return {"all": rows, "differing": [row for row in rows if row["differs"]]}
+
+
+_Absent = object()
+
+
+def _documents(results: list[Result]) -> dict[str, Any]:
+    """The held-out documents by their loss in the first run, the highest first."""
+    first = results[0]
+    alike = [r for r in results if r.run.documents.sha256.equals(first.run.documents.sha256)]
+    bits = {r.name: r.run.documents.nats / r.run.documents.bytes / math.log(2) for r in alike}
+    table = pd.DataFrame(bits).assign(place=range(len(first.run.documents)))
+    table = table[first.run.documents.bytes > 0].sort_values(first.name, ascending=False)
+    rows = []
+    for values in table.itertuples(index=False):
+        *found, place = values
+        document = first.run.documents.loc[place]
+        rows.append(
+            {
+                "id": _printable(document.id),
+                "tokens": int(document.tokens),
+                "bytes": int(document.bytes),
+                "bits": [float(value) for value in found],
+                "difference": float(found[1] - found[0]) if len(found) == 2 else None,
+                "excerpt": _printable(first.corpus.excerpts[place]) if first.corpus else None,
+            }
+        )
+    shown = rows if len(rows) <= MOST else rows[: MOST // 2] + rows[-MOST // 2 :]
+    ends = {"The worst predicted": rows[:EXTREMES], "The best predicted": rows[::-1][:EXTREMES]}
+    return {
+        "names": [r.name for r in alike],
+        "rows": shown,
+        "number": len(rows),
+        "ends": ends if first.corpus else {},
+    }
+
+
+def _generations(results: list[Result]) -> list[dict[str, Any]]:
+    """By prompt: a column a temperature, a row a run."""
+    written = [(r.name, r.generations) for r in results if r.generations]
+    prompts = dict.fromkeys(one["prompt"] for _, all_of in written for one in all_of)
+    found = []
+    for prompt in prompts:
+        by_run = {
+            name: {one["temperature"]: one for one in all_of if one["prompt"] == prompt}
+            for name, all_of in written
+        }
+        temperatures = sorted({t for of_run in by_run.values() for t in of_run})
+        rows = [
+            (name, [_text(of_run.get(t)) for t in temperatures])
+            for name, of_run in by_run.items()
+            if of_run
+        ]
+        heads = ["greedy (0)" if not t else f"temperature {t}" for t in temperatures]
+        found.append({"prompt": _printable(prompt), "temperatures": heads, "rows": rows})
+    return found
+
+
+def _text(generation: dict[str, Any] | None) -> str | None:
+    if generation is None:
+        return None
+    text = re.sub(r"\n{3,}", "\n\n", _printable(generation["text"]).strip())
+    return text + (" ∎" if generation["ended"] else " …")
+
+
+def _provenance(results: list[Result]) -> list[dict[str, Any]]:
+    """A row a stage of a run."""
+    rows = []
+    for result in results:
+        for stage, record in result.chain.items():
+            if "code" not in record:  # the stage tokenize, of which its tokens' checksum tells
+                continue
+            place = dict(record["environment"])
+            packages = place.pop("packages")
+            rows.append(
+                {
+                    "run": result.name,
+                    "stage": stage,
+                    "inputs": [f"{name} {value[:16]}" for name, value in record["inputs"].items()],
+                    "code": record["code"][:16],
+                    "place": [f"{name} {value}" for name, value in place.items()],
+                    "packages": [f"{name} {value}" for name, value in packages.items()],
+                }
+            )
+    return rows
+
+
+def _number(value: float | None) -> str:
+    """To a whole number from 100 on; null is what is beyond floating point."""
+    if value is None:
+        return "beyond floating point"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _value(value: Any) -> str:
+    """As params.yaml has it."""
+    if value is _Absent:
+        return ""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return ", ".join(map(_value, value)) or "[]"
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that HTML does not know."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -1,0 +1,173 @@
+"""All that a revision holds of a run, read where DVC keeps it.
+
+Only what belongs together is taken: curves, samples and a model that are not of the model that
+was evaluated are left out, with a line that says so.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from dvc_data.index import DataIndexDirError
+
+from dropgpt.comparison import experiments
+from dropgpt.comparison.experiments import Run
+from dropgpt.machine.files import SUMS, sha256
+from dropgpt.machine.provenance import FILE, Chain
+from dropgpt.model import artifact
+from dropgpt.params import Evaluate
+from dropgpt.reporting.each_token import each_token
+from dropgpt.tokens import tensor
+from dropgpt.tokens.tensor import TokenTensor
+from dropgpt.tokens.vocabulary import gpt2_encoding
+from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
+
+EXCERPT = 300  # characters of a document's text
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The tokens that a run was trained and measured on.
+
+    checksum    by which two corpora are told apart
+    ranks       of the tokens by how often they occur; see `tensor.rank_frequency`
+    training    the tokens of each document, (documents,)
+    held_out    a row of each held-out document; see `TokenTensor`
+    excerpts    how each held-out document begins
+    yardsticks  the loss that counting alone reaches, in nats a token, by name
+    """
+
+    checksum: str
+    ranks: pd.DataFrame
+    training: npt.NDArray[np.int64]
+    held_out: pd.DataFrame
+    excerpts: list[str]
+    yardsticks: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a revision holds; None is what it lacks.
+
+    evaluate      how it was measured
+    steps         of metrics/training.csv
+    validations   of metrics/validation.csv
+    each_token    of some of the held-out tokens; see `each_token`
+    parameters    how many the model has
+    generations   of samples/samples.json
+    chain         what made all of this, the samples too
+    notes         what to know before reading the page, in lines
+    """
+
+    run: Run
+    evaluate: Evaluate
+    steps: pd.DataFrame | None
+    validations: pd.DataFrame | None
+    corpus: Corpus | None
+    each_token: pd.DataFrame | None
+    parameters: int | None
+    generations: list[dict[str, Any]] | None
+    chain: Chain
+    notes: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+
+def read(run: Run, device: torch.device) -> Result:
+    """What else there is of a run, in the revision in which it was found."""
+    revision = run.name
+    inputs = run.chain["evaluate"]["inputs"]
+    evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
+    steps = validations = corpus = table = parameters = generations = None
+    chain, notes = dict(run.chain), list(run.notes)
+
+    with experiments.opened(revision) as (files, root), TemporaryDirectory() as temporary:
+
+        def fetched(folder: str) -> Path | None:
+            """A copy of a folder, where it is at hand."""
+            there = Path(temporary, folder)
+            there.parent.mkdir(exist_ok=True)
+            _if_there(lambda: files.get(str(root / folder), str(there), recursive=True))
+            return there if there.is_dir() else None
+
+        def table_of(name: str) -> pd.DataFrame:
+            with files.open(root / "metrics" / name, "rb") as file:
+                return pd.read_csv(file)
+
+        def json_of(name: str) -> Any:
+            return json.loads(files.read_text(root / "samples" / name))
+
+        tokens = None
+        if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
+            tokens = tensor.read(folder)
+            corpus = _corpus(tokens, inputs["tokens"])
+        else:
+            notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
+
+        if evaluate.model is not None:
+            notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
+        elif (folder := fetched("models/gpt")) and _weights(folder) == inputs["weights"]:
+            steps = _if_there(lambda: table_of("training.csv"))
+            validations = _if_there(lambda: table_of("validation.csv"))
+            model = artifact.load(folder).to(device)
+            parameters = sum(weight.numel() for weight in model.parameters())
+            if tokens:
+                table = each_token(model, tokens, evaluate)
+        else:
+            notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
+
+        made_by: Chain = _if_there(lambda: json_of(FILE)) or {}
+        if "sample" in made_by and made_by["sample"]["inputs"]["weights"] == inputs["weights"]:
+            generations = _if_there(lambda: json_of("samples.json"))
+            chain["sample"] = made_by["sample"]
+        else:
+            notes.append(f"{revision}: samples is not at hand, or of another model")
+    return Result(
+        run, evaluate, steps, validations, corpus, table, parameters, generations, chain, notes
+    )
+
+
+def _if_there(read: Callable[[], Value]) -> Value | None:
+    """What `read` gives; None where the file is not there, nor in DVC's cache."""
+    try:
+        return read()
+    except (OSError, DataIndexDirError):
+        return None
+
+
+def _weights(folder: Path) -> str:
+    return sha256(folder / "model.safetensors")
+
+
+def _corpus(tokens: TokenTensor, checksum: str) -> Corpus:
+    encoding = gpt2_encoding(tokens.n_vocab)
+    documents = tokens.documents
+    held_out = documents[documents.held_out]
+    yardsticks = {
+        name: loss(tokens.train, tokens.held_out, tokens.n_vocab)
+        for name, loss in (("trigram", kneser_ney_loss), ("unigram", unigram_loss))
+    }
+    return Corpus(
+        checksum,
+        tensor.rank_frequency(tensor.count(tokens.tokens, tokens.n_vocab), encoding),
+        documents.tokens[~documents.held_out].to_numpy(),
+        held_out,
+        [_begin(text) for text in tensor.texts(tokens.held_out, held_out, encoding)],
+        yardsticks,
+    )
+
+
+def _begin(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= EXCERPT else words[:EXCERPT].rsplit(" ", 1)[0] + " …"

@@ -1,0 +1,177 @@
+"""`dropgpt report`, as a user runs it, on what the real DVC has made."""
+
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from clone import Clone
+
+SECTIONS = ["Result", "Parameters", "Training", "Corpus", "Where the loss is", "Documents"]
+SECTIONS += ["Generations", "What made it"]
+FIGURES = ["Loss by step", "Learning rate", "Gradient norm", "Tokens by rank"]
+FIGURES += ["Documents by length", "Loss by position in the context"]
+FIGURES += ["Loss by frequency of the token", "Dropout on and off", "Calibration"]
+HOSTILE = '</td><script>alert("x")</script> & the cat sat'
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and the texts of its headings."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[tuple[str, str]] = []
+        self.source = file.read_text()
+        self.text = html.unescape(re.sub(r"<[^>]+>", " ", self.source))
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and re.fullmatch("h[1-6]", tag := self.tags[-1][0]) and data.strip():
+            self.headings.append((tag, data))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(clone: Clone, *revisions: str, file: str = "reports/index.html") -> Page:
+    assert file in clone.dropgpt("report", *revisions, "--output", file)
+    return Page(clone.folder / file)
+
+
+def test_the_page_of_the_workspace(clone: Clone) -> None:
+    corpus = clone.folder / "corpora/2.txt"
+    corpus.write_text(f"{HOSTILE}<|endoftext|>{corpus.read_text()}")
+    clone.set(sample={"prompts": [HOSTILE], "temperatures": [0.0, 1.0]}, train={"steps": 3})
+    clone.dvc("repro")
+    before = clone.bytes()
+    assert "reports/index.html" in clone.dropgpt("report")
+    page = Page(clone.folder / "reports/index.html")
+
+    # Every part is there.
+    assert [text for tag, text in page.headings if tag == "h2"] == SECTIONS
+    assert [text for tag, text in page.headings if text in FIGURES] == [
+        *FIGURES[:7], "Dropout on and off", "Calibration"
+    ]  # fmt: skip
+    assert len(page.of("svg")) == len(FIGURES)
+    assert all(len(svg["aria-label"] or "") > 20 for svg in page.of("svg"))
+    assert all(th.get("scope") for th in page.of("th"))
+    assert page.of("html") == [{"lang": "en"}]
+    levels = [int(tag[1]) for tag, _ in page.headings]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+
+    # The numbers are those of metrics/.
+    found = clone.metrics("evaluate")
+    for name in ("bits_per_byte", "loss", "loss_dropout_on"):
+        assert f"{found[name]:.3f}" in page.text
+    assert f"{found['perplexity']:,.0f}" in page.text
+    assert "train.steps" in page.source.partition("All parameters")[0]  # differs from the default
+    assert "train.batch_size" not in page.source.partition("All parameters")[0]
+
+    # Texts are texts.
+    assert page.text.count(HOSTILE) >= 2  # as a document and as a prompt
+    assert len(page.of("script")) == 1
+    assert "alert" not in page.source.rpartition("<script>")[2]
+
+    # One file that asks for nothing else.
+    linked = [
+        v or "" for _, a in page.tags for k, v in a.items() if k in ("src", "href", "xlink:href")
+    ]
+    assert all(link.startswith(("#", "data:")) for link in linked)
+    assert not re.search(r"@import|url\((?!#)", page.source)
+    assert "default-src 'none'" in page.source
+
+    # It is a function of what it is about, which it leaves as it is.
+    again = report(clone, "workspace", file="again.html")
+    assert again.source == page.source
+    assert clone.bytes() == before
+    assert "reports" not in clone.git("status", "--porcelain").stdout
+
+
+def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clone) -> None:
+    clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5")
+    clone.git("checkout", "--quiet", "--force", "HEAD")
+    clone.dvc("checkout", "--force")
+    page = report(clone, "HEAD", "other")
+    assert ("h3", "Comparison") in page.headings
+    compared = clone.dropgpt("compare", "HEAD", "other", "--md").splitlines()
+    for cell in (cell.strip() for row in compared[2:4] for cell in row.split("|")):
+        assert cell in page.text
+    first, *_ = page.source.partition("All parameters")
+    assert "model.dropout" in first
+    drawings = page.source.split("<svg")[1:]
+    of_both = [d for d in drawings if "var(--run-0)" in d and "var(--run-1)" in d]
+    assert len(of_both) == len(FIGURES) - 2  # the corpus is the same
+    # What does not compare is shown all the same, and why.
+    clone.set(evaluate={"stride": 8})
+    clone.dvc("repro", "evaluate")
+    assert "evaluate.stride 16" in report(clone, "HEAD", "workspace").text
+
+
+def test_what_is_not_of_the_model_that_was_measured_is_left_out(clone: Clone) -> None:
+    clone.set(train={"seed": 5})
+    clone.dvc("repro", "train")
+    page = report(clone)
+    assert "the stage evaluate has not run since" in page.text
+    assert "models/gpt is not at hand, or is not what was measured" in page.text
+    assert "Loss by step" not in [text for _, text in page.headings]
+    assert "Tokens by rank" in [text for _, text in page.headings]
+    clone.dvc("repro", "--force", "--single-item", "sample")
+    assert "samples is not at hand, or of another model" in report(clone).text
+    assert "seed" not in report(clone).source.partition("All parameters")[0].partition("h2")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["HEAD", "HEAD"], "report: HEAD is named twice"),
+        (["no-such"], "report: no-such: "),
+        (["--output", "docs"], "report: docs is a folder"),
+        (["--output", "params.yaml/x.html"], "report: params.yaml/x.html cannot be written"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], why: str) -> None:
+    assert why in clone.dropgpt("report", *arguments, ok=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="takes Chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_sorts_its_tables_and_has_nothing_to_complain_of(
+    clone: Clone, tmp_path: Path, scheme: str
+) -> None:
+    page = report(clone)
+    looking = """<script>
+    const head = document.querySelectorAll("table.sortable th")[1];
+    head.firstElementChild.click();
+    const rows = [...head.closest("table").tBodies[0].rows];
+    const column = rows.map((row) => row.cells[1].textContent);
+    document.title = JSON.stringify({
+      sorted: column.map(Number).every((n, i, all) => !i || all[i - 1] <= n),
+      wide: document.documentElement.scrollWidth > window.innerWidth,
+      paper: getComputedStyle(document.body).backgroundColor,
+      text: getComputedStyle(document.querySelector("svg text")).fill,
+    });
+    </script></body>"""
+    file = tmp_path / "page.html"
+    file.write_text(page.source.replace("</body>", looking))
+    command = [str(BROWSER), "--headless", "--no-sandbox", "--enable-logging=stderr", "--dump-dom"]
+    command += ["--window-size=390,800", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"]
+    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    found = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1])  # type: ignore[index]
+    paper, text = ("rgb(21, 23, 26)", "rgb(228, 230, 233)")
+    if scheme == "light":
+        paper, text = ("rgb(253, 253, 252)", "rgb(28, 30, 33)")
+    assert f'"sorted":true,"wide":false,"paper":"{paper}","text":"{text}"' in found
