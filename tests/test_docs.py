@@ -5,6 +5,7 @@ import runpy
 import shlex
 from pathlib import Path
 
+import pdoc
 import pytest
 from dvc.cli.parser import get_main_parser
 from dvc.utils.flatten import flatten
@@ -82,6 +83,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         found = page.parent / name if name else page
         assert found.exists(), link
         assert not heading or heading in headings(found.read_text()), link
+
+
+def test_the_page_of_the_library_is_made_from_its_docstrings(tmp_path: Path) -> None:
+    pdoc.pdoc("dropgpt.model.dropout", output_directory=tmp_path)
+    page = (tmp_path / "dropgpt/model/dropout.html").read_text()
+    assert "Zeroes elements with probability" in page
 
 
 def headings(text: str) -> list[str]:
