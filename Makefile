@@ -1,8 +1,11 @@
-# Each target only wraps commands that README.md gives for those who keep their own environment.
+# All in an environment of their own, .venv; README.md says how to do without make.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro reproduce results results-check test test-slow bench lint
+.PHONY: help repro reproduce results results-check test test-slow bench lint
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
 	dvc repro

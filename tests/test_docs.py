@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import subprocess
 from pathlib import Path
 
 import pdoc
@@ -63,7 +64,7 @@ def test_the_reference_experiment_is_read_whole() -> None:
 
 @each_page
 def test_every_command_exists(page: Path) -> None:
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for program, *arguments in commands(page):
         match program:
             case "make":
@@ -72,6 +73,12 @@ def test_every_command_exists(page: Path) -> None:
                 get_main_parser().parse_args(arguments)
             case "dropgpt":
                 parser().parse_args(arguments)
+
+
+def test_make_alone_lists_the_targets() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"^make ([a-z-]+) +\w", listed, re.MULTILINE) == targets
 
 
 @each_page
