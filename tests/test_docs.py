@@ -29,6 +29,10 @@ def commands(page: Path) -> list[list[str]]:
     return [words for part in parts if (words := shlex.split(part, comments=True))]
 
 
+def test_the_readme_is_short() -> None:
+    assert len(PAGES[0].read_text().split()) < 1200
+
+
 def test_the_page_of_parameters_is_what_params_yaml_says() -> None:
     made = runpy.run_path(str(ROOT / "docs/parameters.py"))["page"]()
     assert (ROOT / "docs/parameters.md").read_text() == made, "run `python docs/parameters.py`"

@@ -41,13 +41,13 @@ def test_dropout(clone: Clone) -> None:
 
 def test_experiments(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
-    for rate, seed in [(0.0, 1), (0.0, 2), (0.5, 1), (0.5, 2)]:
-        settings = ["-S", f"model.dropout={rate}", "-S", f"train.seed={seed}"]
-        clone.dvc("exp", "run", "--name", f"p{rate}-{seed}".replace(".", ""), *settings)
+    for name, rate in [("none", 0.0), ("half", 0.5)]:
+        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}")
         clone.git("checkout", "--quiet", "--force", "HEAD")
     printed = example(clone, "experiments.py")
-    assert re.search(r"^p05-2 +0.5 +2 ", printed, re.MULTILINE)
-    assert "baseline" in printed
+    assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
+    assert re.search(r"^ *0.0 .* baseline$", printed, re.MULTILINE)
+    assert re.search(r"^ *0.5 .* cannot tell: one seed$", printed, re.MULTILINE)
     assert pictures(clone) == ["differences.png", "validation.png"]
 
 
