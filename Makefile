@@ -1,4 +1,4 @@
-# Each target only wraps commands that README.md gives for those who keep their own environment.
+# All in an environment of their own, .venv; README.md says how to do without make.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

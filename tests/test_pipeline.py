@@ -338,8 +338,8 @@ def test_a_damaged_cache_entry_is_noticed(clone: Clone) -> None:
     clone.dvc("checkout")
     output = clone.dvc("repro", "--force", "--single-item", "evaluate", ok=False)
     assert "models/gpt is damaged: model.safetensors is not what train wrote there" in output
-    # The README's command finds it in the cache itself.
-    (command,) = re.findall(r"^find \.dvc/cache.*$", (ROOT / "README.md").read_text(), re.M)
+    # The command of docs/recovery.md finds it in the cache itself.
+    (command,) = re.findall(r"^find \.dvc/cache.*$", (ROOT / "docs/recovery.md").read_text(), re.M)
     found = clone.run("sh", "-c", command, ok=False)
     assert [line for line in found.stdout.splitlines() if "FAILED" in line] == [
         f"{entry.relative_to(clone.folder)}: FAILED"

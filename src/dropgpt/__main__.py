@@ -13,18 +13,6 @@ import shtab
 
 from dropgpt.errors import UserError
 
-COMPARE = """Compare runs on the held-out tokens.
-
-Without a REVISION: all experiments since HEAD, grouped by what differs in them but the seed.
-With some: these experiments, branches, tags or commits, the first of which is the baseline; with
-two, document by document. "workspace" is what lies in this folder, which is not touched.
-"""
-
-WRITE = """Let a model write.
-
-Without a PROMPT it begins a document. It writes until it ends its text, or --tokens are written.
-"""
-
 EXAMPLES = """examples:
   dropgpt write "Once upon a time"             the model in models/gpt goes on from there
   dropgpt compare --by model.dropout           all experiments since HEAD, by their dropout
@@ -32,6 +20,17 @@ EXAMPLES = """examples:
   dropgpt export for-the-hub                   a folder with a model card, for `hf upload`
 """
 
+WRITE = """Let a model write.
+
+Without a PROMPT it begins a document. It writes until it ends its text, or --tokens are written.
+"""
+
+COMPARE = """Compare runs on the held-out tokens.
+
+Without a REVISION: all experiments since HEAD, grouped by what differs in them but the seed.
+With some: these experiments, branches, tags or commits, the first of which is the baseline; with
+two, document by document. "workspace" is what lies in this folder, which is not touched.
+"""
 
 REPORT = """Write a page about a run that any browser shows, in one file without network.
 
@@ -161,6 +160,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=Path("models/gpt"),
         metavar="FOLDER",
         help="a model that was trained here (default: %(default)s)",
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""From your own texts to a model, what it writes, and a report.
+
+Put your texts into corpora/, then `python examples/own_texts.py` in the project's root, or cell
+by cell in VS Code or Jupyter. docs/your-texts.md lists the formats.
+"""
+
+# %%
+import math
+import shlex
+import subprocess
+from pathlib import Path
+
+from dropgpt.params import load
+from dropgpt.tokens import tensor
+
+TEXTS = "corpora/*.txt"  # a name or a glob
+READINGS = 8  # how often the model reads them
+
+
+def run(command: str) -> None:
+    """As typed in a terminal; an error ends it here."""
+    print(f"\n$ {command}", flush=True)
+    subprocess.run(shlex.split(command), check=True)
+
+
+# %% [markdown]
+# ## How much text is it?
+
+# %%
+chosen = f"-S data.source=files -S 'data.files={TEXTS}'"
+run(f"dvc exp run {chosen} tokenize")
+tokens = len(tensor.read(Path("data/tokens")).train)
+print(f"{tokens:,} tokens to train on")
+
+# %% [markdown]
+# ## How long to train, and how much to drop
+# A step reads batch_size windows of n_ctx tokens. The more often a text is read, the more dropout
+# helps: the rates are those of RESULTS.md, which has found them for a small model and little text.
+
+# %%
+params = load(Path("params.yaml"))
+a_step = params.train.batch_size * params.model.n_ctx
+steps = max(2, math.ceil(READINGS * tokens / a_step))
+last = {4: 0.0, 6: 0.05, 10: 0.1, 16: 0.2, 32: 0.3}  # up to so many readings: this rate
+rate = next((rate for readings, rate in last.items() if readings >= READINGS), 0.3)
+print(f"{READINGS} readings are {steps} steps; dropout {rate}")
+
+# %%
+when = f"-S train.steps={steps} -S train.warmup_steps={steps // 20}"
+when += f" -S train.validation_interval={math.ceil(steps / 8)}"
+run(f"dvc exp run --name own-texts {chosen} {when} -S model.dropout={rate}")
+
+# %% [markdown]
+# ## Did it learn more than counting does?
+# The trigram only counts; a model with more bits per byte than it has not learned much.
+
+# %%
+run("dvc metrics show")
+
+# %% [markdown]
+# ## What it writes, and all in one page
+
+# %%
+print(Path("samples/samples.md").read_text())
+run("dropgpt report")

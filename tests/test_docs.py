@@ -1,0 +1,117 @@
+"""What README.md and docs/ tell is so: parameters, commands, links."""
+
+import re
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+
+import pdoc
+import pytest
+from dvc.cli.parser import get_main_parser
+from dvc.utils.flatten import flatten
+from ruamel.yaml import YAML
+
+from conftest import ROOT
+from dropgpt.__main__ import parser
+from dropgpt.params import Params
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command that stands in a block of the page, what follows && apart."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    text = "".join(block for language, block in blocks if not language)
+    lines = text.replace("\\\n", "").splitlines()
+    parts = [part for line in lines for part in re.split(r" && ", line)]
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES[0].read_text().split()) < 1200
+
+
+def test_the_page_of_parameters_is_what_params_yaml_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs/parameters.py"))["page"]()
+    assert (ROOT / "docs/parameters.md").read_text() == made, "run `python docs/parameters.py`"
+    rows = re.findall(r"^\| `(.+?)` \| (?:`(.+?)`)? \| .* \| (.*) \|$", made, re.MULTILINE)
+    table = {key: YAML(typ="safe").load(v.replace("\\|", "|")) for key, v, _ in rows if v}
+    assert table == flatten(YAML(typ="safe").load(ROOT / "params.yaml"))
+    assert all(meaning for _, _, meaning in rows)
+
+
+@each_page
+def test_every_experiment_sets_parameters_that_exist(page: Path) -> None:
+    for words in commands(page):
+        if words[:3] != ["dvc", "exp", "run"]:
+            continue
+        values = YAML(typ="safe").load(ROOT / "params.yaml")
+        for setting in (words[i + 1] for i, word in enumerate(words) if word == "-S"):
+            key, value = setting.split("=", 1)
+            section, *names = key.split(".")
+            place = values[section]
+            for name in names[:-1]:
+                place = place[name]
+            assert names[-1] in place, key
+            if "--queue" not in words:  # there, a list stands for one experiment each
+                place[names[-1]] = YAML(typ="safe").load(value)
+        Params.model_validate(values)
+
+
+def test_the_reference_experiment_is_read_whole() -> None:
+    (words,) = commands(ROOT / "docs/reference.md")
+    assert "model.n_embd=768" in words
+    assert "sample.tokens=100" in words
+
+
+@each_page
+def test_every_command_exists(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for program, *arguments in commands(page):
+        match program:
+            case "make":
+                assert set(arguments) <= set(targets)
+            case "dvc":
+                get_main_parser().parse_args(arguments)
+            case "dropgpt":
+                parser().parse_args(arguments)
+
+
+def test_make_alone_lists_the_targets() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"^make ([a-z-]+) +\w", listed, re.MULTILINE) == targets
+
+
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https:"):
+            continue
+        name, _, heading = link.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), link
+        assert not heading or heading in headings(found.read_text()), link
+
+
+def test_the_page_of_the_library_is_made_from_its_docstrings(tmp_path: Path) -> None:
+    pdoc.pdoc("dropgpt.model.dropout", output_directory=tmp_path)
+    page = (tmp_path / "dropgpt/model/dropout.html").read_text()
+    assert "Zeroes elements with probability" in page
+
+
+def headings(text: str) -> list[str]:
+    """As GitHub names them in links."""
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found]
+
+
+def test_every_fault_in_the_table_has_its_test() -> None:
+    named = re.findall(
+        r"`((?:\w+/)?test_\w+\.py)(?:::(\w+))?`", (ROOT / "tests/README.md").read_text()
+    )
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}" in (ROOT / "tests" / file).read_text()

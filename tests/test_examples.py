@@ -1,0 +1,63 @@
+"""The examples run, and their pictures are there."""
+
+import re
+import sys
+
+import pytest
+
+from clone import Clone
+from conftest import ROOT
+
+
+def example(clone: Clone, name: str) -> str:
+    """What examples/NAME prints in a clone."""
+    return clone.run(sys.executable, f"examples/{name}").stdout
+
+
+@pytest.fixture(autouse=True)
+def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+def test_each_is_short_and_in_cells() -> None:
+    files = sorted(ROOT.glob("examples/*.py"))
+    assert len(files) == 3
+    for file in files:
+        lines = file.read_text().splitlines()
+        assert len(lines) <= 80
+        assert sum(line.startswith("# %%") for line in lines) > 3
+
+
+def test_dropout(clone: Clone) -> None:
+    printed = example(clone, "dropout.py")
+    assert "p = 0.5: mean 1.0" in printed
+    assert "largest 2.000" in printed
+    assert "in evaluation: [[1.0, 1.0, 1.0]]" in printed
+    assert "step 5 again is the same: True" in printed
+    assert "keys dropped, p = 0.3: rows sum to 1.00 to 1.00" in printed
+    assert not re.search(r"weights dropped.* 1.00 to 1.00", printed)
+    assert pictures(clone) == ["activation.png", "attention.png", "masks.png"]
+
+
+def test_experiments(clone: Clone) -> None:
+    clone.dvc("exp", "remove", "--all-commits")
+    for name, rate in [("none", 0.0), ("half", 0.5)]:
+        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}")
+        clone.git("checkout", "--quiet", "--force", "HEAD")
+    printed = example(clone, "experiments.py")
+    assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
+    assert re.search(r"^ *0.0 .* baseline$", printed, re.MULTILINE)
+    assert re.search(r"^ *0.5 .* cannot tell: one seed$", printed, re.MULTILINE)
+    assert pictures(clone) == ["differences.png", "validation.png"]
+
+
+def test_own_texts(clone: Clone) -> None:
+    printed = example(clone, "own_texts.py")
+    assert re.search(r"8 readings are \d+ steps; dropout 0.1", printed)
+    assert "bits_per_byte" in printed
+    assert (clone.folder / "reports/index.html").is_file()
+    assert "own-texts" in clone.dvc("exp", "list")
+
+
+def pictures(clone: Clone) -> list[str]:
+    return sorted(file.name for file in clone.folder.glob("reports/*.png"))
