@@ -18,7 +18,7 @@ def stream(n_vocab: int = N_VOCAB) -> Tokens:
 
 
 def device_and_dtype(threads: int | None = None) -> tuple[torch.device, torch.dtype]:
-    device = prepare(PARAMS.runtime.model_copy(update={"threads": threads}))
+    device = prepare(PARAMS.runtime.device, threads)
     return device, compute_dtype(PARAMS.train.precision, device)
 
 

@@ -46,7 +46,7 @@ def laboratory(params: Params) -> None:
     plan.load()  # a mistake in it is told here, and not by each run
     repro("prepare")
     waiting = missing()
-    at_once = CORES if prepare(params.runtime).type == "cpu" else 1
+    at_once = CORES if prepare(params.runtime.device).type == "cpu" else 1
     bar = progress("laboratory", "runs", params.runtime.log_interval, len(waiting))
     workers: dict[str, Worker] = {}
     failed = []

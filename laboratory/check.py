@@ -66,7 +66,7 @@ def check(params: Params) -> None:
 
 def now(params: Params, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
     """The environment in which `make` would make the run here."""
-    device = prepare(params.runtime.model_copy(update={"threads": 1}))
+    device = prepare(params.runtime.device, 1)
     precision = chosen.params(variant, seed).train.precision
     return environment(device, compute_dtype(precision, device))
 

@@ -27,7 +27,7 @@ def make(params: Params, variant: str, seed: int, output: Path) -> None:
     """Write to `output` what the run finds; see `found`. Goes on where it was stopped."""
     own = plan.load().params(variant, seed)
     # A run for each core gets further than a core more for each run.
-    device = prepare(params.runtime.model_copy(update={"threads": 1}))
+    device = prepare(params.runtime.device, 1)
     dtype = compute_dtype(own.train.precision, device)
     made_by = {
         "params": own.model_dump(),

@@ -28,7 +28,7 @@ TOKENS = Path("data/tokens")
 
 
 def evaluate(params: Params) -> list[str]:
-    device = prepare(params.runtime)
+    device = prepare(params.runtime.device, params.runtime.threads)
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
     if params.evaluate.stride > model.config.n_ctx:

@@ -22,7 +22,7 @@ from stages import run
 
 
 def sample(params: Params) -> list[str]:
-    device = prepare(params.runtime)
+    device = prepare(params.runtime.device, params.runtime.threads)
     folder = artifact.chosen(params.sample.model, "sample.model")
     model = artifact.load(folder)
     encoding = gpt2_encoding(model.n_vocab)

@@ -17,7 +17,7 @@ TOKENS = Path("data/tokens")
 
 
 def train(params: Params) -> list[str]:
-    device = prepare(params.runtime)
+    device = prepare(params.runtime.device, params.runtime.threads)
     dtype = compute_dtype(params.train.precision, device)
     tokens = tensor.read(TOKENS)
     made_from = provenance.read(TOKENS) | provenance.record(

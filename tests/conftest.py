@@ -76,7 +76,7 @@ def token_tensor(training: Tokens, held_out: Tokens, n_vocab: int = N_VOCAB) -> 
 @pytest.fixture(autouse=True, scope="session")
 def prepared() -> None:
     """The tests compute as the stages do."""
-    prepare(params_with().runtime)
+    prepare()
 
 
 @pytest.fixture

@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import needs_fork, params_with
+from conftest import needs_fork
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, prepare
-from dropgpt.params import Runtime
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match=r"runtime\.device is cuda:77, and torch finds no such"):
-        prepare(params_with(runtime={"device": "cuda:77"}).runtime)
+        prepare("cuda:77")
 
 
 def test_auto_takes_what_is_there() -> None:
-    device = prepare(params_with(runtime={"device": "auto"}).runtime)
+    device = prepare()
     assert torch.zeros(1, device=device).device.type == device.type
     assert torch.are_deterministic_algorithms_enabled()
 
@@ -47,7 +46,7 @@ def new_pages() -> int:
     """
     import resource
 
-    prepare(params_with().runtime)
+    prepare()
     for _ in range(50):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(25_000_000)
@@ -75,13 +74,12 @@ def in_a_new_process(call: str) -> float:
 
 def greatest_difference() -> float:
     """Between the first call and the second, of 100 processes that torch has not worked in yet."""
-    runtime = params_with(runtime={"device": "cpu"}).runtime
     with get_context("fork").Pool(4, maxtasksperchild=1) as processes:
-        return max(processes.imap(difference, [runtime] * 100))
+        return max(processes.imap(difference, ["cpu"] * 100))
 
 
-def difference(runtime: Runtime) -> float:
-    prepare(runtime)
+def difference(device: str) -> float:
+    prepare(device)
     x = torch.linspace(0.1, 1, 1_000_000)
     return max(
         (function(x) - function(x)).abs().max().item() for function in (torch.exp, torch.log)

@@ -16,7 +16,8 @@ def run(revisions: list[str], output: Path) -> None:
         raise UserError(f"report: {twice} is named twice")
     if output.is_dir():
         raise UserError(f"report: {output} is a folder: name a file in it")
-    device = prepare(load(Path("params.yaml")).runtime)
+    runtime = load(Path("params.yaml")).runtime
+    device = prepare(runtime.device, runtime.threads)
     try:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
         default = experiments.params("HEAD")

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from dropgpt.machine.hardware import prepare
-from dropgpt.params import Runtime
 from dropgpt.writing import load, pieces, settings
 
 
@@ -18,7 +17,7 @@ def run(
     seed: int | None,
 ) -> None:
     params = settings(prompt, temperature, tokens, top_k, top_p, seed)
-    device = prepare(Runtime(device="auto", threads=None, log_interval=10, checkpoint_interval=60))
+    device = prepare()
     gpt = load(model).to(device)
     if seed is None:
         print(f"write: --seed {params.seed} writes this again", file=sys.stderr)

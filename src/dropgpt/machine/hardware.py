@@ -13,13 +13,12 @@ import torch
 
 from dropgpt.errors import UserError
 from dropgpt.machine import threads
-from dropgpt.params import Runtime
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
-def prepare(runtime: Runtime) -> torch.device:
-    """The device that `runtime` asks for, with torch set to repeat itself bit for bit on it.
+def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
+    """The device of that name, as in `runtime.device`, with torch set to repeat itself bit for bit.
 
     Raises UserError where the device is not there.
     """
@@ -36,7 +35,6 @@ def prepare(runtime: Runtime) -> torch.device:
     # of its results may have half of their digits (github.com/pytorch/pytorch/issues/188792).
     for vector_function in (torch.exp, torch.log):
         vector_function(torch.ones(1))
-    name = runtime.device
     if name == "auto":
         name = "cpu"
         if torch.backends.mps.is_available():
@@ -51,7 +49,7 @@ def prepare(runtime: Runtime) -> torch.device:
     }
     if not there[device.type]:
         raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
-    threads.set_number(runtime.threads if device.type == "cpu" else 1)
+    threads.set_number(n_threads if device.type == "cpu" else 1)
     return device
 
 
