@@ -83,6 +83,28 @@ def test_the_pipeline_of_transformers_writes_by_a_default_call(
         assert written == [i for i in expected if i != model.end_of_text][: len(written)]
 
 
+def test_a_batch_of_texts_of_other_lengths_goes_on_from_each_ones_end(
+    make_gpt: Callable[..., GPT], tmp_path: Path
+) -> None:
+    """Outside a pipeline nothing but the folder says on which side to pad."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = make_gpt()
+    with torch.no_grad():
+        for p in model.parameters():  # so that it does not write one word only
+            p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    artifact.save(model, tmp_path / "gpt")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "gpt")
+    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt")
+    prompts = ["The", "I went on holiday to Liliput and"]
+    batch = tokenizer(prompts, padding=True, return_tensors="pt")
+    found = peer.generate(**batch, max_new_tokens=5, do_sample=False)
+    for prompt, row in zip(prompts, found, strict=True):
+        alone = tokenizer(prompt, return_tensors="pt")
+        expected = peer.generate(**alone, max_new_tokens=5, do_sample=False)
+        assert row[-5:].tolist() == expected[0, -5:].tolist()
+
+
 def test_the_rates_travel_with_the_model(make_gpt: Callable[..., GPT], tmp_path: Path) -> None:
     artifact.save(make_gpt(dropout=0.2, mlp=0.4), tmp_path / "gpt")
     sites = artifact.load(tmp_path / "gpt").config.dropout_sites
