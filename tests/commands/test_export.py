@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from clone import Clone
 from dropgpt.__main__ import main
-from dropgpt.commands.export import FRONT, METRICS, model_card
+from dropgpt.commands.export import EVALUATION, FRONT, SUMMARY, model_card
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
@@ -69,7 +68,7 @@ def test_the_folder_is_the_model_and_its_card(
 
 def test_the_card_tells_what_was_measured(export: Export) -> None:
     card = export()
-    found = json.loads(METRICS.read_text())
+    found = json.loads((EVALUATION / SUMMARY).read_text())
     assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
         name: found[name] for name in ("bits_per_byte", "perplexity")
     }
@@ -130,7 +129,7 @@ def test_what_was_measured_of_other_weights_is_not_told(
 
 def test_a_perplexity_beyond_floating_point_is_none(export: Export) -> None:
     export()
-    found = json.loads(METRICS.read_text()) | {"stride": 16, "perplexity": None}
+    found = json.loads((EVALUATION / SUMMARY).read_text()) | {"stride": 16, "perplexity": None}
     found |= {"perplexity_95_low": None, "perplexity_95_high": None}
     card = model_card("a", load(), provenance.read(artifact.TRAINED), found)
     assert "| beyond floating point |" in card.text
@@ -152,15 +151,3 @@ def test_a_mistake_is_one_line(
     assert line == "error: models/none: no such folder; `dvc repro train` makes it"
     assert "does not say what it was trained on" in refusal("--model", remade(None))
     assert not (tmp_path / "liliput").exists()
-
-
-def test_metrics_of_another_run_are_not_told(
-    export: Export, reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "other"
-    for name in ("models", "data/evaluation", "metrics"):
-        shutil.copytree(reproduced.folder / name, other / name)
-    monkeypatch.chdir(other)
-    METRICS.write_text(METRICS.read_text().replace('"loss": ', '"loss": 1'))
-    with pytest.raises(SystemExit, match=r"evaluate\.json is not of data/evaluation; `dvc check"):
-        export()
