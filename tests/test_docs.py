@@ -115,3 +115,10 @@ def test_every_fault_in_the_table_has_its_test() -> None:
     assert len(named) > 15
     for file, test in named:
         assert f"def {test}" in (ROOT / "tests" / file).read_text()
+
+
+def test_the_rates_to_set_are_those_of_the_results() -> None:
+    row = r"^\| ([\d to]+ times) \| (?:\*\*)?([\d.]+)(?:\*\*)? \|"
+    found = re.findall(row, (ROOT / "RESULTS.md").read_text(), re.MULTILINE)
+    assert len(found) > 2
+    assert re.findall(row, (ROOT / "README.md").read_text(), re.MULTILINE) == found
