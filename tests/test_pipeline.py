@@ -61,7 +61,7 @@ def test_tables_fit_into_a_terminal(clone: Clone) -> None:
 
 def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
     said = clone.dvc("repro", "--force").splitlines()
-    tokens, evaluate = clone.metrics("tokens"), clone.metrics("evaluate")
+    tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     texts = [found.text for found in document.read(clone.folder / "data/documents.parquet")]
     characters = sum(map(len, texts))
     validation = pd.read_csv(clone.folder / "metrics/validation.csv").validation_loss.iloc[-1]
@@ -80,7 +80,7 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
         f"evaluate: models/gpt: {evaluate['loss']:.3f} nats a token, "
         f"{evaluate['bits_per_byte']:.3f} bits per byte, perplexity {evaluate['perplexity']:,.0f} "
         f"(95% interval {low:,.0f} to {high:,.0f})",
-        f"evaluate: a trigram has {trigram}, the unigram {unigram}: metrics/evaluate.json",
+        f"evaluate: a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
         "sample: 12 generations: samples/samples.md",
         'sample: try one of your own: dropgpt write "Once upon a time"',
     ):
