@@ -137,7 +137,12 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description=REPORT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("revisions", nargs="*", metavar="REVISION")
+    command.add_argument(
+        "revisions",
+        nargs="*",
+        metavar="REVISION",
+        help="experiment, branch, tag, commit",
+    )
     command.add_argument(
         "--output",
         type=Path,
