@@ -50,7 +50,7 @@ def train(params: Params) -> list[str]:
         saved.end(bound_to_steps(params.train))
     held_out = result.validations.validation_loss.iloc[-1]
     return [
-        f"loss {outcome['loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
+        f"loss {outcome['train_loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
         f"{artifact.TRAINED}"
     ]
 
