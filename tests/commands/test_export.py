@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -151,3 +152,15 @@ def test_a_mistake_is_one_line(
     assert line == "error: models/none: no such folder; `dvc repro train` makes it"
     assert "does not say what it was trained on" in refusal("--model", remade(None))
     assert not (tmp_path / "liliput").exists()
+
+
+def test_a_measurement_that_is_damaged_is_not_told(
+    export: Export, reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (artifact.TRAINED, EVALUATION):
+        shutil.copytree(reproduced.folder / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (EVALUATION / SUMMARY).chmod(0o644)  # DVC lets nobody write to what it keeps
+    (EVALUATION / SUMMARY).write_text("{}")
+    with pytest.raises(SystemExit, match=r"evaluation is damaged: summary\.json is not what eval"):
+        export()

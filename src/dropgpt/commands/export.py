@@ -50,7 +50,7 @@ def run(folder: Path, model: Path) -> None:
         raise UserError(f"{folder}: cannot be written: {error}") from None
     print(f"{folder}: the model, and its card in README.md")
     if card.data.get("license") == "unknown":
-        print("README.md: say there under which licence your texts are, in its second line, too")
+        print("README.md: say there under which licence your texts are, in its front matter, too")
     print(f"to the hub: hf upload YOUR_NAME/{folder.resolve().name} {folder}")
 
 
