@@ -24,7 +24,7 @@ Path("reports").mkdir(exist_ok=True)
 
 # %%
 table = pd.DataFrame(dvc.api.exp_show())
-table = table[table.Experiment.notna()].set_index("Experiment")
+table = table[table.Experiment.notna()].set_index("Experiment").convert_dtypes()
 print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 
 # %% [markdown]

@@ -28,7 +28,8 @@ def run(command: str) -> None:
 
 # %%
 chosen = f"-S data.source=files -S 'data.files={TEXTS}'"
-run(f"dvc exp run {chosen} tokenize")
+run(f"dvc exp run --name only-tokens {chosen} tokenize")
+run("dvc exp remove only-tokens")  # it has no model, so there is nothing to compare
 tokens = len(tensor.read(Path("data/tokens")).train)
 print(f"{tokens:,} tokens to train on")
 
