@@ -1,6 +1,7 @@
 """The examples run, and their pictures are there."""
 
 import re
+import shutil
 import sys
 
 import pytest
@@ -10,7 +11,8 @@ from conftest import ROOT
 
 
 def example(clone: Clone, name: str) -> str:
-    """What examples/NAME prints in a clone."""
+    """What examples/NAME prints in a clone; only its own pictures are there then."""
+    shutil.rmtree(clone.folder / "reports", ignore_errors=True)
     return clone.run(sys.executable, f"examples/{name}").stdout
 
 
