@@ -18,7 +18,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import CORES
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.pipeline import PIPELINE, dvc, reason, stage
+from laboratory.pipeline import PIPELINE, dvc, reason, repro, stage
 from stages import run
 
 PAUSE = 0.2  # seconds between two looks at the workers
@@ -93,13 +93,6 @@ def ended(workers: dict[str, Worker]) -> Iterator[None]:
             worker.process.terminate()
         for worker in workers.values():
             worker.process.wait()
-
-
-def repro(name: str = "") -> None:
-    """With its output where the user sees it."""
-    target = f"{PIPELINE}:{name}" if name else PIPELINE.as_posix()
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
-        raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,13 @@ def stage(chosen: Plan, variant: str, seed: int) -> str:
     return f"{chosen.group(variant)}@{variant}-{seed}"
 
 
+def repro(name: str = "") -> None:
+    """With its output where the user sees it."""
+    target = f"{PIPELINE}:{name}" if name else PIPELINE.as_posix()
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
+        raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
+
+
 def dvc(*arguments: str) -> str:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
     if done.returncode:
