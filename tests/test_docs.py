@@ -122,3 +122,8 @@ def test_the_rates_to_set_are_those_of_the_results() -> None:
     found = re.findall(row, (ROOT / "RESULTS.md").read_text(), re.MULTILINE)
     assert len(found) > 2
     assert re.findall(row, (ROOT / "README.md").read_text(), re.MULTILINE) == found
+    example = (ROOT / "examples/own_texts.py").read_text()
+    last = re.findall(r"(\d+): ([\d.]+)", re.findall(r"^last = \{(.*)\}", example, re.MULTILINE)[0])
+    assert [(int(n), float(p)) for n, p in last] == [
+        (int(re.findall(r"\d+", readings)[-1]), float(p)) for readings, p in found
+    ]
