@@ -83,10 +83,8 @@ def claims_table(verdicts: list[tuple[Claim, Verdict]]) -> pd.DataFrame:
         number = seen = ""
         if found.deciding:
             finding, measure = found.deciding
-            number = f"{finding.label}: {told(measure, digits(finding))}"
-            seen = f"{(measure.high - measure.low) / 2:.{digits(finding)}f}"
-            if finding.unit == "readings":
-                number, seen = (f"{text} readings" for text in (number, seen))
+            number = described(finding, measure)
+            seen = f"{(measure.high - measure.low) / 2:.{digits(finding)}f}{unit(finding)}"
         rows.append(row | {"the number that decides": number, "would have been seen": seen})
     return pd.DataFrame(rows)
 
@@ -98,21 +96,26 @@ def details_table(verdicts: list[tuple[Claim, Verdict]], results: Results) -> pd
             "claim": claim.text,
             "source": claim.source,
             "expected": claim.expected or "which is lowest",
-            "found": "<br>".join(described(finding, results) for finding in claim.findings),
+            "found": "<br>".join(
+                described(finding, measured(finding.terms, results)) for finding in claim.findings
+            ),
         }
         for claim, _ in verdicts
     )
 
 
-def described(finding: Finding, results: Results) -> str:
-    found = measured(finding.terms, results)
-    number = told(found, digits(finding)) if found else NOT_YET_RUN
-    unit = " readings" if found and finding.unit == "readings" else ""
-    return f"{finding.label}: {number}{unit}"
+def described(finding: Finding, found: Difference | None) -> str:
+    number = f"{told(found, digits(finding))}{unit(finding)}" if found else NOT_YET_RUN
+    return f"{finding.label}: {number}"
 
 
 def digits(finding: Finding) -> int:
     return 1 if finding.unit == "readings" else 3
+
+
+def unit(finding: Finding) -> str:
+    """What stands behind a number; nats go without saying."""
+    return " readings" if finding.unit == "readings" else ""
 
 
 def families_table(chosen: Plan, results: Results) -> pd.DataFrame:
