@@ -100,11 +100,17 @@ def params(revision: str) -> dict[str, Any]:
         return flatten(_yaml(files, root, revision, "params.yaml"))
 
 
-def made_by(chain: Chain) -> dict[str, Any]:
-    """What made a result, by dotted keys; see `Run`."""
+def parameters(chain: Chain) -> dict[str, Any]:
+    """Those of all stages that had a part in a result, by dotted keys."""
     found: dict[str, Any] = {}
     for record in chain.values():
         found |= flatten(record["params"])
+    return found
+
+
+def made_by(chain: Chain) -> dict[str, Any]:
+    """What made a result, by dotted keys; see `Run`."""
+    found = parameters(chain)
     records = {stage: chain[stage] for stage in ("train", "evaluate") if stage in chain}
     found |= {f"code.{stage}": record["code"][:8] for stage, record in records.items()}
     first, *_ = records.values()

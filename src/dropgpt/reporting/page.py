@@ -5,10 +5,9 @@ import re
 from typing import Any
 
 import pandas as pd
-from dvc.utils.flatten import flatten
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dropgpt.comparison import statistics
+from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.report import rounded
 from dropgpt.errors import UserError
 from dropgpt.evaluation import summary
@@ -33,7 +32,7 @@ def page(results: list[Result], default: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     names = [result.name for result in results]
-    made_by = [_made_by(result) for result in results]
+    made_by = [experiments.parameters(result.chain) for result in results]
     return environment.get_template("page.html.jinja").render(
         title=", ".join(names),
         names=names,
@@ -71,14 +70,6 @@ def _sharing(results: list[Result]) -> dict[int, str]:
         )
         for number, corpus in figures.corpora(results)
     }
-
-
-def _made_by(result: Result) -> dict[str, Any]:
-    """The parameters that made the result, by dotted keys."""
-    found: dict[str, Any] = {}
-    for record in result.chain.values():
-        found |= flatten(record["params"])
-    return found
 
 
 def _sentence(result: Result) -> str:

@@ -20,8 +20,9 @@ from dvc_data.index import DataIndexDirError
 from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import Run
 from dropgpt.machine.files import SUMS, sha256
-from dropgpt.machine.provenance import FILE, Chain
+from dropgpt.machine.provenance import FILE, Chain, checksum
 from dropgpt.model import artifact
+from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Evaluate
 from dropgpt.reporting.each_token import each_token
 from dropgpt.tokens import tensor
@@ -88,6 +89,7 @@ def read(run: Run, device: torch.device) -> Result:
     """What else there is of a run, in the revision in which it was found."""
     revision = run.name
     inputs = run.chain["evaluate"]["inputs"]
+    weights = inputs["weights"]
     evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
     steps = validations = corpus = table = parameters = generations = None
     chain, notes = dict(run.chain), list(run.notes)
@@ -117,7 +119,7 @@ def read(run: Run, device: torch.device) -> Result:
 
         if evaluate.model is not None:
             notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
-        elif (folder := fetched("models/gpt")) and _weights(folder) == inputs["weights"]:
+        elif (folder := fetched("models/gpt")) and checksum(weight_files(folder)) == weights:
             steps = _if_there(lambda: table_of("training.csv"))
             validations = _if_there(lambda: table_of("validation.csv"))
             model = artifact.load(folder).to(device)
@@ -128,7 +130,7 @@ def read(run: Run, device: torch.device) -> Result:
             notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
 
         made_by: Chain = _if_there(lambda: json_of(FILE)) or {}
-        if "sample" in made_by and made_by["sample"]["inputs"]["weights"] == inputs["weights"]:
+        if "sample" in made_by and made_by["sample"]["inputs"]["weights"] == weights:
             generations = _if_there(lambda: json_of("samples.json"))
             chain["sample"] = made_by["sample"]
         else:
@@ -144,10 +146,6 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
         return read()
     except (OSError, DataIndexDirError):
         return None
-
-
-def _weights(folder: Path) -> str:
-    return sha256(folder / "model.safetensors")
 
 
 def _corpus(tokens: TokenTensor, checksum: str) -> Corpus:
