@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -54,8 +56,8 @@ def _python_of_dvc() -> str | None:
 
 def _restore_outputs() -> None:
     """Bring back the stage's last outputs, which DVC clears away before it runs a stage."""
-    if "DVC_STAGE" not in os.environ:
-        return
+    if "DVC_STAGE" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
+        return  # a process that torchrun has started may be started again
     try:
         from dvc.repo import Repo
 
@@ -77,25 +79,53 @@ from dropgpt.errors import UserError
 from dropgpt.machine import interruption
 from dropgpt.params import Params, load
 
+# As torchrun has it: whether this process is one of several, and whether it speaks for them.
+OF_SEVERAL = "TORCHELASTIC_RUN_ID" in os.environ
+FIRST = not OF_SEVERAL or os.environ["RANK"] == "0"
 
-def run(stage: Callable[[Params], list[str] | None]) -> None:
+
+def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False) -> None:
     """Run a stage as a program: a user's mistake becomes one line and exit status 1.
 
-    What the stage returns is told on standard error: what came out, in a line or two.
+    What the stage returns is told on standard error: what came out, in a line or two. With
+    `in_processes` it may be run in several processes at once; see `machine.processes`.
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         interruption.listen()
-        for line in stage(load(Path("params.yaml"))) or []:
+        params = load(Path("params.yaml"))
+        if in_processes and params.runtime.processes > 1 and not OF_SEVERAL:
+            from dropgpt.machine.launch import launch  # slow to import
+
+            launch(f"stages.{stage.__name__}", params.runtime)
+            return
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and FIRST:
+            print(f"{stage.__name__}: a process has failed, all begin again", file=sys.stderr)
+        for line in stage(params) or []:
             print(f"{stage.__name__}: {line}", file=sys.stderr)
     except BaseException as error:
         interruption.listen_no_more()
         _restore_outputs()
         if isinstance(error, UserError):
+            if OF_SEVERAL:
+                _end_all(error)
             sys.exit(f"error: {error}")
         if isinstance(error, interruption.Interrupted):
-            sys.exit(f"error: {stage.__name__}: stopped by {error}")
+            sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"error: the disk is full: {error}; make room and run this again")
         raise
+
+
+def _end_all(error: UserError) -> NoReturn:
+    """Say what a user has to mend, and have torchrun end: to start again would change nothing.
+
+    Each process may have found it; the first one speaks, if it has.
+    """
+    if not FIRST:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(3)
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os.kill(os.getppid(), signal.SIGTERM)
+    sys.exit(1)

@@ -11,7 +11,7 @@ from dropgpt import evaluation
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.machine import provenance
+from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, seal, write_json
 from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
@@ -29,6 +29,11 @@ TOKENS = Path("data/tokens")
 
 def evaluate(params: Params) -> list[str]:
     device = prepare(params.runtime.device, params.runtime.threads)
+    with processes.together(device):
+        return _measured(params, device)
+
+
+def _measured(params: Params, device: torch.device) -> list[str]:
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
     if params.evaluate.stride > model.config.n_ctx:
@@ -68,6 +73,8 @@ def evaluate(params: Params) -> list[str]:
             name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)
             for name, (ids, documents) in corpora.items()
         }
+    if processes.rank():
+        return []
 
     made_from = (
         provenance.read(TOKENS)
@@ -126,4 +133,4 @@ def told(folder: Path, summary: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(evaluate)
+    run(evaluate, in_processes=True)

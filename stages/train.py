@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from dropgpt.machine import provenance
+import torch
+
+from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.slot import slot
@@ -18,6 +20,11 @@ TOKENS = Path("data/tokens")
 
 def train(params: Params) -> list[str]:
     device = prepare(params.runtime.device, params.runtime.threads)
+    with processes.together(device):
+        return _trained(params, device)
+
+
+def _trained(params: Params, device: torch.device) -> list[str]:
     dtype = compute_dtype(params.train.precision, device)
     tokens = tensor.read(TOKENS)
     made_from = provenance.read(TOKENS) | provenance.record(
@@ -41,6 +48,10 @@ def train(params: Params) -> list[str]:
             checkpoint=saved,
             tell=tell,
         )
+        if processes.rank():
+            return []
+        if len(saved.processes) > 1:
+            made_from["train"]["environment"]["processes"] = saved.processes
         artifact.save(result.model, artifact.TRAINED, made_from)
         for name, table in (("training", result.steps), ("validation", result.validations)):
             with replacing(Path(f"metrics/{name}.csv")) as partial:
@@ -56,4 +67,4 @@ def train(params: Params) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(train)
+    run(train, in_processes=True)

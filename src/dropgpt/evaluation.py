@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dropgpt.errors import UserError
+from dropgpt.machine import processes
 from dropgpt.machine.threads import in_threads, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
@@ -73,10 +74,11 @@ def losses(
 
     The model's mode is the caller's: eval to measure, train to leave dropout on. `advance` is
     told how many tokens a batch has measured, `before_batch` the numbers of the windows to come,
-    in the thread that will read them.
+    in the thread that will read them. Several processes share the batches; all return the same.
     """
     device = model.wte.weight.device
-    result = np.full(len(tokens), np.nan, dtype=np.float32)
+    # What several processes have measured is added up, each token in one of them.
+    result = np.full(len(tokens), 0 if processes.number() > 1 else np.nan, dtype=np.float32)
     inputs = np.roll(tokens, 1)  # what stands before target t is at t
     by_length = sorted(windows, key=lambda w: w.first - w.end)
 
@@ -102,9 +104,14 @@ def losses(
         result[targets] = found.cpu().numpy()
         return len(targets)
 
+    others = len(tokens)
     with torch.no_grad():
-        for count in in_threads(measure, pieces(len(by_length), batch_size)):
+        for count in in_threads(measure, _own(pieces(len(by_length), batch_size))):
             advance(count)
+            others -= count
+    if processes.number() > 1:
+        advance(others)
+        processes.add_up([torch.from_numpy(result)])
     return result
 
 
@@ -240,6 +247,13 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
         return float(found.cpu().double().sum())
 
     with torch.no_grad():
-        total = sum(in_threads(nats, pieces(len(inputs), batch_size)))
+        found = in_threads(nats, _own(pieces(len(inputs), batch_size)))
+        total = torch.tensor(sum(found), dtype=torch.float64)
     model.train(was_training)
-    return total / targets.numel()
+    processes.add_up([total])
+    return float(total) / targets.numel()
+
+
+def _own(batches: list[range]) -> list[range]:
+    """Those that are this process's to measure."""
+    return batches[processes.rank() :: processes.number()]

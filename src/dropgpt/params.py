@@ -155,6 +155,7 @@ class Sample(Section):
 class Runtime(Section):
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt | None
+    processes: PositiveInt
     log_interval: PositiveFloat
     checkpoint_interval: NonNegativeFloat
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None

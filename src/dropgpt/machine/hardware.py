@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from dropgpt.errors import UserError
-from dropgpt.machine import threads
+from dropgpt.machine import processes, threads
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
@@ -20,6 +20,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot 
 def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     """The device of that name, as in `runtime.device`, with torch set to repeat itself bit for bit.
 
+    Of several processes on a machine with GPUs each has one of its own.
     Raises UserError where the device is not there.
     """
     _keep_freed_memory()
@@ -41,6 +42,8 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
             name = "mps"
         if torch.cuda.is_available():
             name = "cuda"
+    if name == "cuda" and processes.started():
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     there = {
         "cpu": True,
@@ -103,7 +106,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {"torch": torch.__version__} | {name: version(name) for name in packages},
-    }
+    } | ({"processes": processes.number()} if processes.number() > 1 else {})
 
 
 @contextmanager

@@ -24,11 +24,12 @@ class Interrupted(BaseException):
 def listen() -> None:
     """From now on, being asked to leave raises Interrupted in the main thread.
 
-    DVC, when it is killed, leaves the stage that it runs behind. So its end counts as SIGTERM.
+    DVC and torchrun, when they are killed, leave behind what they run. So their end counts as
+    SIGTERM.
     """
     _set_handlers(_interrupt)
-    if "DVC_STAGE" in os.environ:
-        Thread(target=_end_with, args=(_dvc(),), daemon=True).start()
+    if {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():
+        Thread(target=_end_with, args=(_starter(),), daemon=True).start()
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> dict[int,
     return before
 
 
-def _dvc() -> psutil.Process | None:
+def _starter() -> psutil.Process | None:
     """The process that started us, through a shell or not."""
     for process in psutil.Process().parents():
         if process.name() not in SHELLS:

@@ -1,6 +1,7 @@
 """How far long work is: a bar on a terminal, plain lines elsewhere."""
 
 import math
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,7 +22,7 @@ def progress(
 ) -> "tqdm[Any]":
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
 
-    `unit` is the plural of what is counted.
+    `unit` is the plural of what is counted. Of several processes only the first one tells.
     """
     shared: dict[str, Any] = {
         "iterable": iterable,
@@ -30,6 +31,7 @@ def progress(
         "initial": initial,
         "unit": unit,
         "unit_scale": total is not None and total >= MANY,
+        "disable": os.environ.get("RANK", "0") != "0",  # as torchrun has it
     }
     if sys.stderr.isatty():  # as tqdm has it by default, but for the speed
         known = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {speed}{postfix}]"

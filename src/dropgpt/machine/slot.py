@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dropgpt.machine import threads
+from dropgpt.machine import processes, threads
 
 # One folder for all copies of the project in which DVC runs experiments; DVC and git ignore it.
 FOLDER = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", "slots")
@@ -26,8 +26,12 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
     """A turn on `device`, waited for and given back when the block, or the process, ends.
 
     A GPU is for one job at a time; a CPU is for as many as its cores have threads to give:
-    on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null.
+    on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null. The processes
+    that torchrun starts have theirs already; see `processes.launch`.
     """
+    if processes.started():
+        yield
+        return
     slots = max(1, threads.CORES // threads.number()) if device.type == "cpu" else 1
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{device.type}-{device.index or 0}"

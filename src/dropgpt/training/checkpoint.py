@@ -22,6 +22,7 @@ from safetensors.torch import load as deserialised
 from safetensors.torch import save as serialised
 
 from dropgpt.errors import UserError
+from dropgpt.machine import processes
 from dropgpt.machine.files import replacing
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
@@ -45,6 +46,9 @@ class Checkpoint:
         self.interval = interval
         self.inputs = inputs
         self.due_at = time.monotonic() + interval
+        # In how many processes the training is made; one more wherever it went on in another.
+        self.processes = [processes.number()]
+        self.taken_over: Path | None = None  # what another number of processes has saved
 
     def due(self) -> bool:
         """Whether it is time to save again.
@@ -78,19 +82,22 @@ class Checkpoint:
             remove(other, ended)
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
-        inputs = json.dumps(self.inputs, sort_keys=True)
+        facts["inputs"] = json.dumps(self.inputs, sort_keys=True)
+        facts["processes"] = json.dumps(self.processes)
         with replacing(path) as partial:
             # Not save_file, which hides from us that a disk is full.
-            partial.write_bytes(
-                serialised(state, {"sha256": _digest(state), "inputs": inputs} | facts)
-            )
+            partial.write_bytes(serialised(state, {"sha256": _digest(state)} | facts))
 
     def load(self) -> State | None:
-        """What was last saved, or else the last state of the same training with fewer steps.
+        """What was last saved, by as many processes or by others.
 
-        None where there is neither, or where it is damaged, which is said.
+        Or else the last state of the same training with fewer steps. None where there is neither,
+        or where it is damaged, which is said.
         """
-        path = self.path if self.path.exists() else self._with_fewer_steps()
+        path: Path | None = self.path
+        if not self.path.exists():
+            self.taken_over = self._by_other_processes()
+            path = self.taken_over or self._with_fewer_steps()
         if path is None:
             return None
         try:
@@ -102,7 +109,24 @@ class Checkpoint:
             reason = " ".join(str(error).split())[:200]
             print(f"{path} is damaged ({reason}): starting over", file=sys.stderr)
             return None
+        before = json.loads(metadata["processes"])
+        self.processes = before + [n for n in self.processes if n != before[-1]]
         return state
+
+    def _by_other_processes(self) -> Path | None:
+        """What the same training has saved in another number of processes, the newest.
+
+        They add up in another order, so the bits differ; the data and the batches are the same.
+        """
+        for fingerprint in reversed(stale(self.path.parent)):
+            path = self.path.with_name(f"{fingerprint}.safetensors")
+            with suppress(OSError, ValueError, KeyError, SafetensorError):
+                inputs = json.loads(_metadata(path)["inputs"])
+                pairs = [_without_processes(one) for one in (inputs, self.inputs)]
+                (number, rest), (own_number, own_rest) = pairs
+                if number != own_number and rest == own_rest:
+                    return path
+        return None
 
     def _with_fewer_steps(self) -> Path | None:
         """The last state of a training that differs from this one in fewer steps only.
@@ -130,14 +154,31 @@ class Checkpoint:
         return None if bound else path
 
 
+class Elsewhere(Checkpoint):
+    """Of a process that leaves the saving to the first one."""
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, state: State, step: int) -> None:
+        pass
+
+    def load(self) -> State | None:
+        return None
+
+
 @contextmanager
 def of_training(
     inputs: dict[str, Any], interval: float, folder: Path = FOLDER
 ) -> Iterator[Checkpoint]:
     """The checkpoint of the training that depends on `inputs`, and on nothing else.
 
-    It belongs to this process until the block ends, and is removed when the block succeeds.
+    It belongs to this process until the block ends, and is removed when the block succeeds. Of
+    several processes only the first one has it.
     """
+    if processes.rank():
+        yield Elsewhere(folder / "none", interval, inputs)
+        return
     fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{fingerprint}.lock")
@@ -150,14 +191,28 @@ def of_training(
         for other in stale(folder)[:-KEPT]:
             print(f"{folder}: {other} removed, since {KEPT} newer ones are kept", file=sys.stderr)
             remove(other, folder)
-        yield Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
+        saved = Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
+        yield saved
         remove(fingerprint, folder)
+        if saved.taken_over:
+            remove(saved.taken_over.stem, folder)
 
 
 def _apart(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """How many steps a training has, and all else that it depends on."""
     rest = json.loads(json.dumps(inputs))
     return rest["train"]["params"]["train"].pop("steps"), rest
+
+
+def _without_processes(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """In how many processes a training is made, and all that it depends on in any number.
+
+    Their threads go with them, since a machine's threads are shared out to its processes.
+    """
+    rest = json.loads(json.dumps(inputs))
+    environment = rest["train"]["environment"]
+    environment.pop("threads")
+    return environment.pop("processes", 1), rest
 
 
 def stale(folder: Path = FOLDER) -> list[str]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dropgpt.machine import processes
 from dropgpt.machine.threads import in_threads, number, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import add_gradients
@@ -22,17 +23,19 @@ def set_gradients(
     params: Train,
     step: int,
     dtype: torch.dtype,
+    first: int = 0,
 ) -> Tensor:
     """Give each parameter the gradient of the batch's mean loss, which is returned in nats.
 
     `transformed` is the model's own or the same compiled; `batch` is inputs and targets,
-    (batch, n_ctx) int64 each. The two ends of the model are done by hand: its token embedding is
-    its head, too.
+    (windows, n_ctx) int64 each: all windows of the batch, or a process's share from window `first`
+    on, and all processes add up what they find. The two ends of the model are done by hand: its
+    token embedding is its head, too.
     """
     device = model.wte.weight.device
     inputs, targets = (_sent(part, device) for part in batch)
     measured = slice(None) if params.loss == "all_tokens" else slice(-1, None)
-    weight = 1 / targets[:, measured].numel()
+    weight = 1 / (params.batch_size * targets[0, measured].numel())
     parameters = [
         p for name, p in model.named_parameters() if name not in ("wte.weight", "wpe.weight")
     ]
@@ -46,7 +49,8 @@ def set_gradients(
         with torch.no_grad():
             x = model.embedded(inputs[windows.start : windows.stop])
         x.requires_grad_()
-        seed_dropout(params.seed, "dropout", step, windows, device)
+        numbers = range(first + windows.start, first + windows.stop)
+        seed_dropout(params.seed, "dropout", step, numbers, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return x, transformed(x)[:, measured]
 
@@ -82,7 +86,9 @@ def set_gradients(
     model.wte.weight.grad, model.wpe.weight.grad = d_head, d_positions
     for parameter, *parts in zip(parameters, *filter(None, sums), strict=True):
         parameter.grad = sum(parts[1:], start=parts[0])
-    return total * weight
+    loss = total * weight
+    processes.add_up([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
+    return loss
 
 
 def compiles(params: Train, device: torch.device) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
+from dropgpt.machine import processes
 from dropgpt.machine.hardware import enough_memory
 from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.progress import progress
@@ -23,7 +24,7 @@ from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
-from dropgpt.training.state import Row, restore, state_of
+from dropgpt.training.state import Row, restore, share, state_of
 from dropgpt.training.tracker import Tell
 
 RUN_AWAY = 10  # times the loss of a uniform guess
@@ -59,8 +60,9 @@ def train(
     """Train a GPT from (seed) on the first `params.tokens` of the training part of `tokens`.
 
     Measures windows of the held-out part now and then; `tell` is handed the curves so far, whole,
-    the rows as in `Result`. Goes on from `checkpoint` where it holds a state, and ends in the same
-    bits as if it had never stopped. Asked to leave, it saves its state and raises Interrupted.
+    the rows as in `Result`. Several processes share each batch, and all return the same. Goes on
+    from `checkpoint` where it holds a state, and ends in the same bits as if it had never stopped.
+    Asked to leave, it saves its state and raises Interrupted.
     Raises UserError where a part is shorter than a window or than asked for, where memory does
     not suffice, and at a step whose loss or gradient is not finite.
     """
@@ -76,7 +78,14 @@ def train(
     held_out_windows = windows(
         held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
     )
-    micro_batch_size = len(micro_batches(params, params.batch_size, n_ctx, device)[0])
+    own = processes.share(params.batch_size)  # of the windows of a batch
+    if params.batch_size < processes.number():
+        raise UserError(
+            f"params.yaml: train.batch_size is {params.batch_size}, less than the "
+            f"{processes.number()} processes that share a batch: lower runtime.processes"
+        )
+    largest_share = math.ceil(params.batch_size / processes.number())
+    micro_batch_size = len(micro_batches(params, largest_share, n_ctx, device)[0])
     batch_tokens = params.batch_size * n_ctx
     advice = (
         f"train.batch_size is {params.batch_size}, train.micro_batch_size "
@@ -97,6 +106,8 @@ def train(
         if state := checkpoint.load():
             steps, validations = restore(state, model, optimizers)
             print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
+        steps, validations = processes.from_first((steps, validations))
+        share(model, optimizers)
         with progress(
             "train",
             "tokens",
@@ -113,13 +124,14 @@ def train(
                 starts = batch_starts(
                     len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
                 )
-                batch = windows(training, starts, n_ctx)
+                batch = windows(training, starts[own.start : own.stop], n_ctx)
                 scale_dropout(model, dropout_factor(params, step))
                 rate = learning_rate(params, step)
-                loss = set_gradients(model, transformed, batch, params, step, dtype)
+                loss = set_gradients(model, transformed, batch, params, step, dtype, own.start)
                 unread.append((step, loss, rate, clip_gradients(model, params.max_gradient_norm)))
                 reason = asked_to_leave()
-                save = reason or checkpoint.due()
+                leave, due = processes.any_of(reason is not None, checkpoint.due())
+                save = leave or due
                 if save or len(unread) == UNREAD[device.type] or step + 1 == params.steps:
                     steps += _read(unread)
                     unread = []
@@ -132,7 +144,7 @@ def train(
                 # Only here, between gradient and update, are the weights known to be good.
                 if save:
                     checkpoint.save(state_of(model, optimizers, steps[:step], validations), step)
-                if reason:
+                if leave:
                     raise _interrupted(reason, step, params.steps)
                 optimizers.step(step, rate)
                 bar.update(batch_tokens)
@@ -142,7 +154,8 @@ def train(
             tell(steps, validations)
         # So that what fails from here on, on a full disk say, costs no training.
         checkpoint.save(state_of(model, optimizers, steps, validations), params.steps)
-        if reason := asked_to_leave():
+        reason = asked_to_leave()
+        if any(processes.any_of(reason is not None)):
             raise _interrupted(reason, params.steps, params.steps)
     return Result(
         model.eval(),
@@ -183,9 +196,10 @@ def _validate(
     return loss
 
 
-def _interrupted(reason: str, step: int, steps: int) -> Interrupted:
+def _interrupted(reason: str | None, step: int, steps: int) -> Interrupted:
     return Interrupted(
-        f"{reason} after step {step} of {steps}, saved: the same command goes on from there"
+        f"{reason or 'the end of another process'} after step {step} of {steps}, saved: "
+        "the same command goes on from there"
     )
 
 

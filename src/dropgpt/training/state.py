@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dropgpt.machine import processes
 from dropgpt.model.gpt import GPT
 from dropgpt.training.optimizers import Optimizers
 
@@ -28,6 +29,11 @@ def restore(state: State, model: GPT, optimizers: Optimizers) -> tuple[list[Row]
     # The validation at the step to come is taken again.
     validations = [(int(step), *values) for step, *values in state["validations"].tolist()]
     return steps, [row for row in validations if row[0] < len(steps)]
+
+
+def share(model: GPT, optimizers: Optimizers) -> None:
+    """Have all processes go on with the weights and moments of the first one."""
+    processes.tensors_from_first(list(_tensors(model, optimizers).values()))
 
 
 def _tensors(model: GPT, optimizers: Optimizers) -> State:

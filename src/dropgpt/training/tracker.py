@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dropgpt.errors import UserError
+from dropgpt.machine import processes
 from dropgpt.training.state import Row
 
 # A folder of the project also where DVC runs an experiment in a copy that it removes.
@@ -26,9 +27,10 @@ def of_training(tracker: str | None, fingerprint: str) -> Iterator[Tell]:
     """A function that takes a training's curves so far, whole, and hands on what is new in them.
 
     `tracker` is a name in CLIENTS, or None for nobody to tell. Raises UserError where it is not
-    installed or does not start; if it fails later, a line says so and the training goes on.
+    installed or does not start; if it fails later, a line says so and the training goes on. Of
+    several processes only the first one tells it.
     """
-    if tracker is None:
+    if tracker is None or processes.rank():
         yield lambda steps, validations: None
         return
     experiment = os.environ.get("DVC_EXP_NAME")  # where DVC runs one

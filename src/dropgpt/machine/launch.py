@@ -1,0 +1,55 @@
+"""Several processes on this machine, started by torchrun.
+
+It watches them, and where one fails starts all of them again.
+"""
+
+import logging
+import os
+import sys
+from contextlib import ExitStack
+
+import torch
+
+from dropgpt.errors import UserError
+from dropgpt.machine import threads
+from dropgpt.machine.hardware import prepare
+from dropgpt.machine.slot import slot
+from dropgpt.params import Runtime
+
+STARTS_AGAIN = 3  # times at most, where a process has failed
+
+
+def launch(module: str, runtime: Runtime) -> None:
+    """Run `module` in `runtime.processes` processes; they say themselves what goes wrong.
+
+    What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so processes
+    of other machines may join. Raises UserError where there are fewer GPUs, and SystemExit where
+    the processes do not succeed.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    number = runtime.processes
+    device = prepare(
+        runtime.device, runtime.threads and min(threads.CORES, runtime.threads * number)
+    )
+    devices = [device]
+    if device.type == "cuda":
+        if number > torch.cuda.device_count():
+            raise UserError(
+                f"params.yaml: runtime.processes is {number}, and torch finds "
+                f"{torch.cuda.device_count()} GPUs"
+            )
+        devices = [torch.device("cuda", index) for index in range(number)]
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say it better
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads.CORES // number)))
+    place = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
+    options = ["--nproc-per-node", str(number), "--max-restarts", str(STARTS_AGAIN)]
+    with ExitStack() as turns:
+        for one in devices:  # in this order, so that no two jobs wait for each other
+            turns.enter_context(slot(one))
+        try:
+            run.run(run.parse_args([*place, *options, "-m", module]))
+        except (ChildFailedError, SignalException):
+            sys.exit(1)

@@ -1,0 +1,189 @@
+"""Several processes, started by torchrun: the numbers of one, and what may befall them."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from clone import Clone, environment, wait_for
+
+TRAIN = ("repro", "--force", "--single-item", "train")
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """What one process makes; float32, so that only the order of sums may differ."""
+    clone = Clone(tmp_path_factory.mktemp("one"))
+    clone.set(
+        train={"steps": 40, "batch_size": 5, "validation_interval": 15, "precision": "float32"},
+        runtime={"threads": 1, "checkpoint_interval": 0},
+    )
+    clone.dvc("repro", "evaluate")
+    clone.commit()
+    return clone
+
+
+@pytest.fixture
+def clone(one: Clone, tmp_path: Path) -> Iterator[Clone]:
+    clone = one.copy(tmp_path / "clone")
+    yield clone
+    for process in [*clone.processes(), *workers(clone)]:
+        process.kill()
+
+
+def workers(clone: Clone) -> list[psutil.Process]:
+    """The processes that torchrun has started in `clone`."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            a_stage = process.cmdline()[1:3] == ["-u", "-m"]
+            if a_stage and Path(process.cwd()).is_relative_to(clone.folder):
+                found.append(process)
+    return found
+
+
+def in_training(clone: Clone, number: int) -> list[psutil.Process]:
+    """The `number` workers, once they have saved a state."""
+    before = saved(clone)
+    return wait_for(
+        lambda: saved(clone) - before and len(found := workers(clone)) == number and found
+    )
+
+
+def saved(clone: Clone) -> set[tuple[str, int]]:
+    found = set()
+    for path in (clone.folder / "checkpoints").glob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
+def curves_agree(clone: Clone, one: Clone) -> None:
+    """Losses in nats, learning rates and gradients' norms."""
+    for name in ("training", "validation"):
+        found, expected = (pd.read_csv(c.folder / f"metrics/{name}.csv") for c in (clone, one))
+        pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5, check_exact=False)
+
+
+def made_in(clone: Clone, stage: str, folder: str) -> Any:
+    return clone.json(f"{folder}/provenance.json")[stage]["environment"].get("processes")
+
+
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=slow)])
+def test_several_processes_find_what_one_finds(clone: Clone, one: Clone, number: int) -> None:
+    """Dropout on: each window has masks of its own, whichever process reads it."""
+    clone.set(runtime={"processes": number})
+    output = clone.dvc("repro", "--force", "evaluate")
+    assert output.count("nats a token: models/gpt") == 1
+    curves_agree(clone, one)
+    assert made_in(clone, "train", "models/gpt") == number
+    ours, theirs = clone.summary(), one.summary()
+    for name in ("loss", "loss_dropout_on", "bits_per_byte_of_text"):
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-6)
+    assert not workers(clone)
+
+
+def test_evaluation_gives_the_very_same_number(clone: Clone, one: Clone) -> None:
+    clone.set(runtime={"processes": 2})
+    clone.dvc("repro", "--force", "--single-item", "evaluate")
+    assert made_in(clone, "evaluate", "data/evaluation") == 2
+    assert clone.summary() == one.summary()
+
+
+def test_a_killed_process_is_started_again(clone: Clone, tmp_path: Path) -> None:
+    clone.set(runtime={"processes": 2})
+    clone.commit()
+    whole = clone.copy(tmp_path / "whole")
+    whole.dvc(*TRAIN)
+    dvc = clone.start(*TRAIN)
+    in_training(clone, 2)[1].kill()
+    output = dvc.communicate(timeout=300)[0]
+    assert dvc.returncode == 0, output
+    assert "train: a process has failed, all begin again" in output
+    assert "going on after step" in output
+    assert "Traceback" not in output
+    assert clone.bytes() == whole.bytes()
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on(
+    clone: Clone, one: Clone, first: int, then: int
+) -> None:
+    clone.set(runtime={"processes": first})
+    dvc = clone.start(*TRAIN)
+    wait_for(lambda: saved(clone))
+    dvc.terminate()
+    output = dvc.communicate(timeout=300)[0]
+    assert output.count("saved: the same command goes on from there") == 1, output
+    wait_for(lambda: not clone.processes() + workers(clone))
+    clone.set(runtime={"processes": then})
+    assert "going on after step" in clone.dvc(*TRAIN)
+    curves_agree(clone, one)
+    assert made_in(clone, "train", "models/gpt") == [first, then]
+    assert not saved(clone)
+
+
+def test_nobody_stays_behind(clone: Clone) -> None:
+    clone.set(runtime={"processes": 2})
+    dvc = clone.start(*TRAIN)
+    in_training(clone, 2)
+    for process in clone.processes():
+        process.kill()
+    dvc.wait(timeout=300)
+    wait_for(lambda: not workers(clone))
+
+
+def test_a_mistake_is_told_once_and_not_tried_again(clone: Clone) -> None:
+    clone.set(runtime={"processes": 3}, train={"batch_size": 2})
+    output = clone.dvc(*TRAIN, ok=False)
+    errors = [line for line in output.splitlines() if line.startswith("error:")]
+    assert errors == [
+        "error: params.yaml: train.batch_size is 2, less than the 3 processes that share a batch: "
+        "lower runtime.processes"
+    ]
+    assert "Traceback" not in output
+
+
+@slow
+def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
+    """Two machines, as two torchruns: one is killed whole, and the other goes on alone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2"]
+    command += ["--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", place, "--rdzv-id", "two", "-m", "stages.train"]
+    machines = []
+    for _ in range(2):
+        machines.append(
+            subprocess.Popen(
+                command,
+                cwd=clone.folder,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        time.sleep(1)
+    try:
+        in_training(clone, 2)
+        machines[1].send_signal(signal.SIGKILL)
+        output = machines[0].communicate(timeout=300)[0]
+        assert machines[0].returncode == 0, output
+    finally:
+        for machine in machines:
+            machine.kill()
+    curves_agree(clone, one)
+    assert json.dumps(made_in(clone, "train", "models/gpt")) == "[2, 1]"
