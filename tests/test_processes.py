@@ -161,16 +161,14 @@ def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2"]
-    command += ["--nproc-per-node", "1", "--max-restarts", "3", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", place, "--rdzv-id", "two", "-m", "stages.train"]
+    meeting = {"NNODES": "1:2", "RDZV_BACKEND": "c10d", "RDZV_ENDPOINT": place, "RDZV_ID": "two"}
     machines = []
     for _ in range(2):
         machines.append(
             subprocess.Popen(
-                command,
+                [sys.executable, "-m", "stages.train"],
                 cwd=clone.folder,
-                env=environment(),
+                env=environment() | {f"PET_{name}": value for name, value in meeting.items()},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

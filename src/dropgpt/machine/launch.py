@@ -22,9 +22,9 @@ STARTS_AGAIN = 3  # times at most, where a process has failed
 def launch(module: str, runtime: Runtime) -> None:
     """Run `module` in `runtime.processes` processes; they say themselves what goes wrong.
 
-    What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so processes
-    of other machines may join. Raises UserError where there are fewer GPUs, and SystemExit where
-    the processes do not succeed.
+    What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so machines
+    work together on which the same is launched. Raises UserError where there are fewer GPUs, and
+    SystemExit where the processes do not succeed.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -43,6 +43,9 @@ def launch(module: str, runtime: Runtime) -> None:
             )
         devices = [torch.device("cuda", index) for index in range(number)]
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say it better
+    # Else those that are started again find the addresses of the dead
+    # (github.com/pytorch/pytorch/issues/135712).
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads.CORES // number)))
     place = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
     options = ["--nproc-per-node", str(number), "--max-restarts", str(STARTS_AGAIN)]
