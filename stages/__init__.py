@@ -95,8 +95,8 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
     try:
         interruption.listen()
         params = load(Path("params.yaml"))
-        several = params.runtime.processes > 1 or "PET_RDZV_ENDPOINT" in os.environ
-        if in_processes and several and not OF_SEVERAL:
+        several = params.runtime.processes > 1 or params.runtime.shard_weights
+        if in_processes and not OF_SEVERAL and (several or "PET_NNODES" in os.environ):
             from dropgpt.machine.launch import launch  # slow to import
 
             launch(f"stages.{stage.__name__}", params.runtime)

@@ -19,7 +19,9 @@ TOKENS = Path("data/tokens")
 
 
 def train(params: Params) -> list[str]:
-    device = prepare(params.runtime.device, params.runtime.threads)
+    # FSDP2 watches a module in one thread.
+    n_threads = 1 if params.runtime.shard_weights else params.runtime.threads
+    device = prepare(params.runtime.device, n_threads)
     with processes.together(device):
         return _trained(params, device)
 
@@ -47,6 +49,7 @@ def _trained(params: Params, device: torch.device) -> list[str]:
             log_interval=params.runtime.log_interval,
             checkpoint=saved,
             tell=tell,
+            shard_weights=params.runtime.shard_weights,
         )
         if processes.rank():
             return []

@@ -163,7 +163,8 @@ def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
         place = f"127.0.0.1:{free.getsockname()[1]}"
     meeting = {"NNODES": "1:2", "RDZV_BACKEND": "c10d", "RDZV_ENDPOINT": place, "RDZV_ID": "two"}
     machines = []
-    for _ in range(2):
+    for number in range(2):
+        meeting["RDZV_CONF"] = f"is_host={1 - number}"  # which of the two keeps the meeting place
         machines.append(
             subprocess.Popen(
                 [sys.executable, "-m", "stages.train"],
@@ -185,3 +186,23 @@ def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
             machine.kill()
     curves_agree(clone, one)
     assert json.dumps(made_in(clone, "train", "models/gpt")) == "[2, 1]"
+
+
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=slow)])
+def test_sharded_weights_find_what_whole_ones_find(
+    clone: Clone, tmp_path: Path, optimizer: str
+) -> None:
+    """FSDP2: killed in the middle, too, and gone on with by a process that holds them whole."""
+    clone.set(
+        train={"optimizer": optimizer, "batch_size": 6, "micro_batch_size": 2},
+        runtime={"processes": 2, "shard_weights": True},
+    )
+    whole = clone.copy(tmp_path / "whole")
+    whole.set(runtime={"processes": 1, "shard_weights": False})
+    whole.dvc(*TRAIN)
+    dvc = clone.start(*TRAIN)
+    in_training(clone, 2)[0].kill()
+    output = dvc.communicate(timeout=300)[0]
+    assert dvc.returncode == 0, output
+    assert "going on after step" in output
+    curves_agree(clone, whole)

@@ -156,6 +156,7 @@ class Runtime(Section):
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt | None
     processes: PositiveInt
+    shard_weights: bool
     log_interval: PositiveFloat
     checkpoint_interval: NonNegativeFloat
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None

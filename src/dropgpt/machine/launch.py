@@ -23,12 +23,13 @@ def launch(module: str, runtime: Runtime) -> None:
     """Run `module` in `runtime.processes` processes; they say themselves what goes wrong.
 
     What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so machines
-    work together on which the same is launched. Raises UserError where there are fewer GPUs, and
-    SystemExit where the processes do not succeed.
+    work together on which the same is launched. Raises UserError where there are fewer GPUs or
+    the machines do not find each other, and SystemExit where the processes do not succeed.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
 
     number = runtime.processes
     device = prepare(
@@ -56,3 +57,9 @@ def launch(module: str, runtime: Runtime) -> None:
             run.run(run.parse_args([*place, *options, "-m", module]))
         except (ChildFailedError, SignalException):
             sys.exit(1)
+        except RendezvousError as error:
+            raise UserError(
+                f"the machines do not find each other at {os.environ.get('PET_RDZV_ENDPOINT')} "
+                f"({' '.join(str(error).split())[:80]}): start the same on all of them again, and "
+                "it goes on from the last checkpoint"
+            ) from None

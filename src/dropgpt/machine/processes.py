@@ -89,12 +89,12 @@ def from_first(value: Any) -> Any:
     return values[0]
 
 
-def tensors_from_first(tensors: list[Tensor]) -> None:
-    """Give each of the tensors, in place, what it holds in the first process."""
+def tensor_from_first(tensor: Tensor) -> Tensor:
+    """The tensor, which now holds in each process what it holds in the first."""
     if number() > 1:
         with _others_there():
-            for tensor in tensors:
-                dist.broadcast(tensor.detach(), 0)
+            dist.broadcast(tensor, 0)
+    return tensor
 
 
 @contextmanager

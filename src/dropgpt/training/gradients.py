@@ -12,6 +12,7 @@ from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import add_gradients
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
+from dropgpt.training.sharding import EMBEDDINGS, is_sharded, local
 
 TOKENS = 1024  # of a thread at once on a CPU: more fall out of its cache, fewer wait on Python
 
@@ -36,9 +37,8 @@ def set_gradients(
     inputs, targets = (_sent(part, device) for part in batch)
     measured = slice(None) if params.loss == "all_tokens" else slice(-1, None)
     weight = 1 / (params.batch_size * targets[0, measured].numel())
-    parameters = [
-        p for name, p in model.named_parameters() if name not in ("wte.weight", "wpe.weight")
-    ]
+    parameters = [p for name, p in model.named_parameters() if name not in EMBEDDINGS]
+    sharded = any(map(is_sharded, parameters))
     total = torch.zeros((), device=device)
     d_head: Tensor | None = None
     d_positions = torch.zeros_like(model.wpe.weight)
@@ -57,6 +57,10 @@ def set_gradients(
     def backward(thread: int) -> Tensor:
         """The gradient by what the blocks were given; those by the parameters are added up."""
         x, features = passed[thread]
+        if sharded:  # FSDP2 adds up what is left in .grad, over micro-batches and processes
+            torch.autograd.backward(features, d_features[thread])
+            assert x.grad is not None
+            return x.grad
         d_x, *found = torch.autograd.grad(
             features, [x, *parameters], d_features[thread], materialize_grads=True
         )
@@ -84,10 +88,12 @@ def set_gradients(
         d_positions[: inputs.shape[1]] += d_x.sum(0)
         total += nats
     model.wte.weight.grad, model.wpe.weight.grad = d_head, d_positions
-    for parameter, *parts in zip(parameters, *filter(None, sums), strict=True):
-        parameter.grad = sum(parts[1:], start=parts[0])
+    if not sharded:
+        for parameter, *parts in zip(parameters, *filter(None, sums), strict=True):
+            parameter.grad = sum(parts[1:], start=parts[0])
     loss = total * weight
-    processes.add_up([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
+    gradients = [p.grad for p in model.parameters() if p.grad is not None and not is_sharded(p)]
+    processes.add_up([loss, *gradients])
     return loss
 
 
@@ -107,10 +113,16 @@ def _sent(part: Tensor, device: torch.device) -> Tensor:
 
 def clip_gradients(model: GPT, largest: float | None) -> Tensor:
     """Scale the gradients down to the norm `largest`, if it is above; the norm it was, a scalar."""
-    norm = torch.nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(g for g in gradients if not is_sharded(g))
+    if parts := [local(g) for g in gradients if is_sharded(g)]:
+        squared = torch.nn.utils.get_total_norm(parts).square()
+        processes.add_up([squared])
+        norm = (norm.square() + squared).sqrt()
     # To ask a GPU whether it is above would be to wait for it.
     if largest is not None and (norm.device.type != "cpu" or norm > largest):
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), largest, norm)
+        factor = (largest / (norm + 1e-6)).clamp(max=1)
+        torch._foreach_mul_([local(g) for g in gradients], factor)
     return norm
 
 

@@ -24,7 +24,8 @@ from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
-from dropgpt.training.state import Row, restore, share, state_of
+from dropgpt.training.sharding import shard, unsharded
+from dropgpt.training.state import Row, restore, state_of
 from dropgpt.training.tracker import Tell
 
 RUN_AWAY = 10  # times the loss of a uniform guess
@@ -56,13 +57,15 @@ def train(
     log_interval: float,
     checkpoint: Checkpoint,
     tell: Tell = lambda steps, validations: None,
+    shard_weights: bool = False,
 ) -> Result:
     """Train a GPT from (seed) on the first `params.tokens` of the training part of `tokens`.
 
     Measures windows of the held-out part now and then; `tell` is handed the curves so far, whole,
     the rows as in `Result`. Several processes share each batch, and all return the same. Goes on
     from `checkpoint` where it holds a state, and ends in the same bits as if it had never stopped.
-    Asked to leave, it saves its state and raises Interrupted.
+    Asked to leave, it saves its state and raises Interrupted. With `shard_weights` each process
+    holds a part of the weights; the model returned is whole in the first one.
     Raises UserError where a part is shorter than a window or than asked for, where memory does
     not suffice, and at a step whose loss or gradient is not finite.
     """
@@ -79,11 +82,7 @@ def train(
         held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
     )
     own = processes.share(params.batch_size)  # of the windows of a batch
-    if params.batch_size < processes.number():
-        raise UserError(
-            f"params.yaml: train.batch_size is {params.batch_size}, less than the "
-            f"{processes.number()} processes that share a batch: lower runtime.processes"
-        )
+    _check_shares(params, shard_weights)
     largest_share = math.ceil(params.batch_size / processes.number())
     micro_batch_size = len(micro_batches(params, largest_share, n_ctx, device)[0])
     batch_tokens = params.batch_size * n_ctx
@@ -93,21 +92,24 @@ def train(
         "lower model.n_ctx, model.n_layer or model.n_embd"
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
-        model = initialised(model_params, params.seed, tokens.n_vocab).to(device).train()
+        model = initialised(model_params, params.seed, tokens.n_vocab).train()
+        for parameter in model.parameters():
+            processes.tensor_from_first(parameter.detach())
+        if shard_weights:
+            shard(model, device)
+        model.to(device)
         transformed = model.transformed
-        if compiles(params, device):
+        if compiles(params, device) and not shard_weights:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
             leave_masks_uncompiled()
             transformed = torch.compile(transformed, dynamic=False)
         optimizers = Optimizers(model, params, dtype)
-        steps: list[Row] = []
         unread: list[Row] = []  # the loss and the norm as tensors
-        validations: list[Row] = []
-        if state := checkpoint.load():
-            steps, validations = restore(state, model, optimizers)
+        state = checkpoint.load()
+        steps, validations = restore(state, model, optimizers)
+        if state:
             print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
-        steps, validations = processes.from_first((steps, validations))
-        share(model, optimizers)
+            del state
         with progress(
             "train",
             "tokens",
@@ -158,7 +160,7 @@ def train(
         if any(processes.any_of(reason is not None)):
             raise _interrupted(reason, params.steps, params.steps)
     return Result(
-        model.eval(),
+        (unsharded(model) if shard_weights else model).eval(),
         pd.DataFrame(steps, columns=["step", "loss", "learning_rate", "gradient_norm"]),
         pd.DataFrame(validations, columns=["step", "validation_loss"]),
     )
@@ -221,6 +223,25 @@ def _check_not_run_away(validations: list[Row], n_vocab: int) -> None:
             f"train: at step {step} the held-out loss is {last:.4g} nats a token, where a uniform "
             f"guess has {guess:.1f}: the training has run away; lower train.learning_rate, or set "
             "train.max_gradient_norm; the last checkpoint is kept"
+        )
+
+
+def _check_shares(params: Train, shard_weights: bool) -> None:
+    number = processes.number()
+    if params.batch_size < number:
+        raise UserError(
+            f"params.yaml: train.batch_size is {params.batch_size}, less than the {number} "
+            "processes that share a batch: lower runtime.processes"
+        )
+    if shard_weights and params.batch_size % number:
+        raise UserError(
+            f"params.yaml: train.batch_size {params.batch_size} is not divisible by the {number} "
+            "processes, as runtime.shard_weights needs it"
+        )
+    if shard_weights and params.compile is True:
+        raise UserError(
+            "params.yaml: train.compile is true, which does not go with runtime.shard_weights: "
+            "set it to auto or false"
         )
 
 

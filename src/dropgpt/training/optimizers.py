@@ -11,6 +11,7 @@ from torch import Tensor
 from dropgpt.machine.threads import in_threads, number
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
+from dropgpt.training.sharding import gathered, local, part
 
 EPSILON = 1e-8  # of AdamW
 MOMENTUM = 0.95  # of Muon, and its quintic's coefficients, as Jordan et al. have them
@@ -55,7 +56,8 @@ class Optimizers:
                 by_shape[wide(parameter).shape].append(name)
                 continue
             rates = rate * self._factor(name), self._decay(name)
-            whole = (parameter, self._gradient(name), *self.moments[name].values())
+            of_it = (parameter, self._gradient(name), *self.moments[name].values())
+            whole = tuple(map(local, of_it))
             if number() > 1 and parameter.numel() > LARGE:
                 # An element moves by itself: a large parameter is shared out to the threads.
                 parts = zip(*(tensor.chunk(number()) for tensor in whole), strict=True)
@@ -119,13 +121,17 @@ class Optimizers:
         rate *= self.params.matrix_rate_factor
         ahead = []
         for name in names:
-            gradient = self._gradient(name)
-            momentum = self.moments[name]["momentum"].lerp_(gradient, 1 - MOMENTUM)
-            ahead.append(wide(gradient.lerp(momentum, MOMENTUM).to(self.dtype)))
+            gradient = local(self._gradient(name))
+            momentum = local(self.moments[name]["momentum"]).lerp_(gradient, 1 - MOMENTUM)
+            update = gradient.lerp(momentum, MOMENTUM).to(self.dtype)
+            ahead.append(wide(gathered(update, self.parameters[name])))
         for name, update in zip(names, orthogonal(torch.stack(ahead)), strict=True):
-            matrix = wide(self.parameters[name])
-            matrix.mul_(1 - rate * self.params.weight_decay)
-            matrix.add_(update, alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
+            matrix = self.parameters[name]
+            if wide(matrix) is not matrix:
+                update = update.T
+            held = local(matrix)
+            held.mul_(1 - rate * self.params.weight_decay)
+            held.add_(part(update, matrix), alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -8,32 +8,46 @@ from torch import Tensor
 from dropgpt.machine import processes
 from dropgpt.model.gpt import GPT
 from dropgpt.training.optimizers import Optimizers
+from dropgpt.training.sharding import gathered, local, part
 
 State = dict[str, Tensor]
 Row = tuple[Any, ...]  # of a curve: the step, then its values
 
 
 def state_of(model: GPT, optimizers: Optimizers, steps: list[Row], validations: list[Row]) -> State:
-    """All that the next step depends on, and the curves so far, as tensors on the CPU."""
-    tensors = _tensors(model, optimizers)
-    tensors["steps"] = torch.tensor(steps, dtype=torch.float64)
-    tensors["validations"] = torch.tensor(validations, dtype=torch.float64)
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    """All that the next step depends on, and the curves so far, as tensors on the CPU.
 
-
-def restore(state: State, model: GPT, optimizers: Optimizers) -> tuple[list[Row], list[Row]]:
-    """Put what `state_of` took back into the model and the optimizers; the curves so far."""
+    Of several processes only the first one is given it.
+    """
+    tensors = {
+        "steps": torch.tensor(steps, dtype=torch.float64),
+        "validations": torch.tensor(validations, dtype=torch.float64),
+    }
     for name, tensor in _tensors(model, optimizers).items():
-        tensor.detach().copy_(state[name])
-    steps = [(int(step), *values) for step, *values in state["steps"].tolist()]
+        whole = gathered(local(tensor.detach()), tensor)
+        if not processes.rank():
+            tensors[name] = whole.cpu()
+    return tensors
+
+
+def restore(state: State | None, model: GPT, optimizers: Optimizers) -> tuple[list[Row], list[Row]]:
+    """Put what `state_of` took, if there is any, back into the model and the optimizers.
+
+    Of several processes the first one has it. Gives each of them the curves so far.
+    """
+    if not processes.from_first(state is not None):
+        return [], []
+    for name, tensor in _tensors(model, optimizers).items():
+        whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        if state is not None:
+            whole.copy_(state[name])
+        local(tensor.detach()).copy_(part(processes.tensor_from_first(whole), tensor))
+    rows = state and [state[name].tolist() for name in ("steps", "validations")]
+    steps, validations = (
+        [(int(step), *values) for step, *values in curve] for curve in processes.from_first(rows)
+    )
     # The validation at the step to come is taken again.
-    validations = [(int(step), *values) for step, *values in state["validations"].tolist()]
     return steps, [row for row in validations if row[0] < len(steps)]
-
-
-def share(model: GPT, optimizers: Optimizers) -> None:
-    """Have all processes go on with the weights and moments of the first one."""
-    processes.tensors_from_first(list(_tensors(model, optimizers).values()))
 
 
 def _tensors(model: GPT, optimizers: Optimizers) -> State:
