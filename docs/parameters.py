@@ -44,7 +44,8 @@ SECTIONS = {
     "[measures.md](measures.md).",
     "sample": "What the model is asked to write.",
     "runtime": "How the stages compute, which is no part of a result. Of these, only the device "
-    "and the number of threads change its last digits, by rounding.",
+    "and the number of threads and processes change its last digits, by rounding. More processes "
+    "and machines are in [scale.md](scale.md).",
 }
 
 
