@@ -246,9 +246,12 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
         found = token_losses(features, model.head, targets[rows].to(device).flatten())
         return float(found.cpu().double().sum())
 
+    batches = pieces(len(inputs), batch_size)
+    own = _own(batches)
     with torch.no_grad():
-        found = in_threads(nats, _own(pieces(len(inputs), batch_size)))
-        total = torch.tensor(sum(found), dtype=torch.float64)
+        total = torch.tensor(sum(in_threads(nats, own)), dtype=torch.float64)
+        if len(own) < math.ceil(len(batches) / processes.number()):
+            nats(batches[0])  # for the others: sharded weights come together if all ask for them
     model.train(was_training)
     processes.add_up([total])
     return float(total) / targets.numel()
