@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import torch
 
 from clone import Clone, environment, wait_for
 
@@ -186,6 +187,17 @@ def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
             machine.kill()
     curves_agree(clone, one)
     assert json.dumps(made_in(clone, "train", "models/gpt")) == "[2, 1]"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_weights_sharded_over_a_single_gpu(clone: Clone, tmp_path: Path) -> None:
+    clone.set(model={"dropout": 0.0}, train={"compile": False}, runtime={"device": "cuda"})
+    whole = clone.copy(tmp_path / "whole")
+    whole.dvc(*TRAIN)
+    clone.set(runtime={"shard_weights": True})
+    clone.dvc(*TRAIN)
+    curves_agree(clone, whole)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=slow)])

@@ -105,7 +105,8 @@ def _others_there() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise Interrupted("the end of another process") from error
+        why = " ".join(str(error).split())[:100]
+        raise Interrupted(f"the end of another process ({why})") from error
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -27,7 +27,7 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
 
     A GPU is for one job at a time; a CPU is for as many as its cores have threads to give:
     on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null. The processes
-    that torchrun starts have theirs already; see `processes.launch`.
+    that torchrun starts have theirs already; see `machine.launch`.
     """
     if processes.started():
         yield

@@ -35,9 +35,10 @@ def shard(model: GPT, device: torch.device) -> None:
     embeddings = {p for name, p in model.named_parameters() if name in EMBEDDINGS}
     fully_shard(model, **shared, ignored_params=embeddings)
     register_fsdp_forward_method(model, "transformed")
-    whole = cast(FSDPModule, model)
-    whole.set_gradient_divide_factor(1.0)  # a sum; the batch's size is divided by elsewhere
-    whole.set_force_sum_reduction_for_comms(True)
+    for module in (*model.h, model):
+        held = cast(FSDPModule, module)
+        held.set_gradient_divide_factor(1.0)  # a sum: each loss is divided by the batch's size
+        held.set_force_sum_reduction_for_comms(True)
 
 
 def local(tensor: Tensor) -> Tensor:
