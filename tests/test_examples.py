@@ -49,7 +49,7 @@ def test_dropout(clone: Clone) -> None:
 def test_experiments(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     for name, rate in [("none", 0.0), ("half", 0.5)]:
-        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}")
+        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}", "evaluate")
         clone.git("checkout", "--quiet", "--force", "HEAD")
     printed = example(clone, "experiments.py")
     assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
