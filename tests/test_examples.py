@@ -58,6 +58,7 @@ def test_experiments(clone: Clone) -> None:
     assert pictures(clone) == ["differences.png", "validation.png"]
 
 
+@pytest.mark.slow
 def test_own_texts(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     printed = example(clone, "own_texts.py")
