@@ -142,9 +142,17 @@ class Clone:
 
     def bytes(self) -> dict[str, bytes]:
         """Every output file that there is and what it holds."""
+        return {str(f.relative_to(self.folder)): f.read_bytes() for f in self.files()}
+
+    def stamps(self) -> dict[str, tuple[int, int, int]]:
+        """Every output file that there is, which it is, and when it was last written or linked."""
+        found = {str(file): file.stat() for file in self.files()}
+        return {name: (s.st_ino, s.st_size, s.st_ctime_ns) for name, s in found.items()}
+
+    def files(self) -> list[Path]:
+        """Every output file that there is."""
         roots = [self.folder / output for output in OUTPUTS]
-        files = [file for root in roots for file in [root, *root.rglob("*")]]
-        return {str(f.relative_to(self.folder)): f.read_bytes() for f in files if f.is_file()}
+        return [f for root in roots for f in [root, *root.rglob("*")] if f.is_file()]
 
 
 def project_files() -> list[str]:

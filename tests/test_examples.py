@@ -1,12 +1,17 @@
 """The examples run, and their pictures are there."""
 
+import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
+from ruamel.yaml import YAML
 
-from clone import Clone
+from clone import Clone, environment, wait_for
 from conftest import ROOT
 
 
@@ -23,7 +28,7 @@ def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_is_short_and_in_cells() -> None:
     files = sorted(ROOT.glob("examples/*.py"))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         lines = file.read_text().splitlines()
         assert len(lines) <= 80
@@ -44,7 +49,7 @@ def test_dropout(clone: Clone) -> None:
 def test_experiments(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     for name, rate in [("none", 0.0), ("half", 0.5)]:
-        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}")
+        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}", "evaluate")
         clone.git("checkout", "--quiet", "--force", "HEAD")
     printed = example(clone, "experiments.py")
     assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
@@ -53,6 +58,7 @@ def test_experiments(clone: Clone) -> None:
     assert pictures(clone) == ["differences.png", "validation.png"]
 
 
+@pytest.mark.slow
 def test_own_texts(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     printed = example(clone, "own_texts.py")
@@ -60,6 +66,32 @@ def test_own_texts(clone: Clone) -> None:
     assert "bits_per_byte" in printed
     assert (clone.folder / "reports/index.html").is_file()
     assert clone.dvc("exp", "list", "--name-only", "--all-commits").split() == ["own-texts"]
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on(clone: Clone) -> None:
+    """With the trial that it was at, and to the end; each value is that of its experiment."""
+    pytest.importorskip("optuna", reason="`pip install '.[search]'` brings it")
+    clone.dvc("exp", "remove", "--all-commits")
+    file = clone.folder / "examples/search.py"
+    file.write_text(file.read_text().replace("TRIALS = 20", "TRIALS = 2"))
+    search = subprocess.Popen(
+        [sys.executable, file], cwd=clone.folder, env=environment(), start_new_session=True
+    )
+    wait_for(clone.processes)
+    os.killpg(search.pid, signal.SIGKILL)
+    search.wait()
+    printed = example(clone, "search.py")
+    trials = re.findall(r"^ +(\d) (\S+) +(\S+) +(\S+) COMPLETE$", printed, re.MULTILINE)
+    assert [number for number, *_ in trials] == ["0", "1"]
+    for number, value, dropout, rate in trials:
+        pattern = f"refs/exps/*/*/search-{number}"
+        ref = clone.git("for-each-ref", "--format=%(refname)", pattern).stdout.strip()
+        metrics = json.loads(clone.git("show", f"{ref}:metrics/evaluate.json").stdout)
+        params = YAML(typ="safe").load(clone.git("show", f"{ref}:params.yaml").stdout)
+        assert float(value) == pytest.approx(metrics["bits_per_byte"], abs=1e-6)
+        assert float(dropout) == pytest.approx(params["model"]["dropout"])
+        assert float(rate) == pytest.approx(params["train"]["learning_rate"], abs=1e-6)
 
 
 def pictures(clone: Clone) -> list[str]:

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.export import Dim
+from transformers import GPT2LMHeadModel
 
 from conftest import params_with
 from dropgpt.generation import generate
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
-from dropgpt.tokens.vocabulary import encode_prompt, entries, gpt2_encoding
+from dropgpt.tokens.vocabulary import N_VOCAB, encode_prompt, entries, gpt2_encoding
 
 PROMPTS = ["I went on holiday to Liliput and", "The history of the", "In 1726, 天地 the"]
 ENCODING = gpt2_encoding()
@@ -58,6 +61,27 @@ def test_ctranslate2_writes_the_same(folder: Path, tmp_path: Path) -> None:
             include_prompt_in_result=False,
         )
         assert found.sequences_ids[0] == greedy(folder, prompt, 20)
+
+
+def test_onnx_computes_the_same(folder: Path, tmp_path: Path) -> None:
+    """Of the model as transformers opens it, as optimum does; which is not for transformers 5."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="`pip install '.[interop]'` brings it")
+    model = GPT2LMHeadModel.from_pretrained(folder, use_cache=False).eval()
+    torch.onnx.export(
+        model,
+        (torch.ones(2, 8, dtype=torch.int64),),
+        tmp_path / "gpt.onnx",
+        input_names=["input_ids"],
+        output_names=["logits"],
+        dynamic_shapes=({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},),
+    )
+    peer = onnxruntime.InferenceSession(tmp_path / "gpt.onnx", providers=["CPUExecutionProvider"])
+    ours = artifact.load(folder)
+    for shape in [(1, 2), (3, 96)]:
+        tokens = torch.randint(N_VOCAB, shape, generator=torch.Generator().manual_seed(1))
+        (found,) = peer.run(["logits"], {"input_ids": tokens.numpy()})
+        with torch.no_grad():
+            assert np.allclose(found, ours(tokens), rtol=0, atol=1e-5)
 
 
 def test_llama_cpp_converts_it_and_writes_the_same(folder: Path, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def losses(results: list[Result]) -> list[Figure]:
             "with dropout left on.",
             on_and_off,
             "loss, dropout off (nats a token)",
-            "on minus off",
+            "on minus off (nats a token)",
         )
     ]
     measured = [(n, r.each_token) for n, r in enumerate(results) if r.each_token is not None]

@@ -1,0 +1,65 @@
+"""Optuna looks for better parameters: each trial is an experiment of DVC's.
+
+`python examples/search.py` in the project's root, or cell by cell in VS Code or Jupyter; it takes
+the extra `search`. Stopped or killed, the same command goes on: runs/search.db has the trials.
+Remove that file to begin anew.
+"""
+
+# %%
+import json
+import subprocess
+from pathlib import Path
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+TRIALS = 20  # each takes as long as `dvc exp run` does
+SPACE = {
+    "model.dropout": FloatDistribution(0.0, 0.5, step=0.05),
+    "train.learning_rate": FloatDistribution(1e-3, 1e-2, log=True),
+}
+Path("runs").mkdir(exist_ok=True)
+storage = "sqlite:///runs/search.db"
+study = optuna.create_study(storage=storage, study_name="search", load_if_exists=True)
+
+# %% [markdown]
+# ## A trial
+# One that was cut off comes first: it keeps its parameters, and its training goes on from the
+# checkpoint. What is asked for depends on the trials before it alone.
+
+
+# %%
+def next_trial() -> FrozenTrial:
+    if not study.get_trials(states=[TrialState.RUNNING]):
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=5, seed=len(study.trials))
+        study.ask(SPACE)
+    return study.get_trials(states=[TrialState.RUNNING])[0]
+
+
+def run(trial: FrozenTrial) -> float:
+    name = f"search-{trial.number}"
+    settings = [word for key, value in trial.params.items() for word in ("-S", f"{key}={value}")]
+    # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
+    subprocess.run(["dvc", "exp", "run", "--name", name, *settings], check=True)
+    return float(json.loads(Path("metrics/evaluate.json").read_text())["bits_per_byte"])
+
+
+while len(study.get_trials(states=[TrialState.COMPLETE])) < TRIALS:
+    trial = next_trial()
+    try:
+        study.tell(trial.number, run(trial))
+    except subprocess.CalledProcessError:  # the same command then goes on with another trial
+        study.tell(trial.number, state=TrialState.FAIL)
+        raise
+
+# %% [markdown]
+# ## The best
+# It was chosen on the held-out part, by one seed. Before you believe it, run it and the default
+# with other seeds, and let `dropgpt compare` judge.
+
+# %%
+print(study.trials_dataframe(("number", "value", "params", "state")).to_string(index=False))
+best = f"search-{study.best_trial.number}"
+print(f"best: {study.best_params}; `dvc exp apply {best}` brings it into the workspace")
