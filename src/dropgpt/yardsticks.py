@@ -59,7 +59,7 @@ def kneser_ney_loss(training: Tokens, held_out: Tokens, n_vocab: int, order: int
 
 def _grams(tokens: Tokens, n: int, n_vocab: int) -> Keys:
     """Each n tokens in a row as one number, the first token the most significant digit."""
-    wide = tokens.astype(np.int64)
+    wide = np.asarray(tokens).astype(np.int64)
     keys = np.zeros(max(0, len(tokens) - n + 1), dtype=np.int64)
     for start in range(n):
         keys = keys * n_vocab + wide[start : start + len(keys)]
