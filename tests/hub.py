@@ -64,8 +64,8 @@ def serving(
 
     `fault` befalls the last file whenever its first half is asked for (the footer, at its end, is
     well): `cut` closes the connection halfway through the answer, `stall` leaves it open. With
-    `listing`, there is nothing but the README to be had. An `outage` of so many seconds, in which no
-    request is answered, begins when the middle of the last file is first asked for. A row group has
+    `listing`, there is nothing but the README to be had. In an `outage` of so many seconds nothing
+    is answered; it begins when the middle of the last file is first asked for. A row group has
     `group` rows.
     """
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]

@@ -129,8 +129,14 @@ def _rows(shard: Shard, revision: str) -> Iterator[Document]:
         path = f"datasets/{FINEWEB}@{revision}/{shard.path}"
         if files.info(path)["blob_id"] != shard.blob:
             raise _other_bytes(shard)
-        # Without Arrow's threads, which may abort the process that leaves a file before its end.
-        with files.open(path, block_size=BLOCK) as file, pq.ParquetFile(file) as table:
+        # Without pre_buffer, which takes memory by the size of the file, and without Arrow's
+        # threads, which may abort the process that leaves a file before its end.
+        with (
+            files.open(path, block_size=BLOCK) as file,
+            pq.ParquetFile(
+                file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            ) as table,
+        ):
             groups = range(shard.first_group, shard.first_group + shard.groups)
             for batch in table.iter_batches(
                 BATCH, row_groups=list(groups), columns=COLUMNS, use_threads=False
@@ -217,7 +223,7 @@ def _shards(config: str, revision: str, least: int, cache: str) -> Iterator[Shar
     paths = [url.split("@", 1)[1].split("/", 1)[1] for url in urls]
 
     def table_of_contents(path: str) -> tuple[str, list[int]]:
-        with files.open(place + path, block_size=BLOCK) as file, pq.ParquetFile(file) as table:
+        with files.open(place + path) as file, pq.ParquetFile(file) as table:
             known = table.metadata
             rows = [known.row_group(group).num_rows for group in range(known.num_row_groups)]
         return files.info(place + path)["blob_id"], rows

@@ -1,0 +1,100 @@
+"""A whole config of FineWeb, by the real stages, killed and gone on with by more processes."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import hub
+from clone import Clone, environment, wait_for
+from dropgpt.corpus.document import Document
+from dropgpt.tokens import tensor
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
+
+FILES, ROWS = 6, 300
+
+
+def texts(file: int) -> list[dict[str, object]]:
+    rows = hub.rows(*range(file * ROWS, (file + 1) * ROWS))
+    return [row | {"text": row["text"] * 8} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    rows = [row for file in range(FILES) for row in texts(file)]
+    return [Document(str(row["text"]), str(row["id"]), str(row["url"])) for row in rows]
+
+
+@pytest.fixture
+def fineweb(online: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Clone]:
+    """A project that is to train on all of a config, with the hub beside it."""
+    clone = Clone(tmp_path / "clone")
+    clone.set(data={"source": "fineweb", "documents": None}, runtime={"threads": 2})
+    with hub.serving(*map(texts, range(FILES)), group=100) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        run(clone, "download_fineweb")
+        yield clone
+
+
+def start(clone: Clone, stage: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=clone.folder, env=environment(), text=True, **streams)
+
+
+def run(clone: Clone, stage: str, ok: bool = True) -> str:
+    process = start(clone, stage)
+    _, told = process.communicate()
+    assert (process.returncode == 0) == ok, told
+    return told
+
+
+def made(clone: Clone) -> list[Path]:
+    return sorted((clone.folder / "checkpoints/shards").glob("*/[0-9]*[0-9]"))
+
+
+def contents(clone: Clone) -> dict[str, bytes]:
+    files = [*(clone.folder / "data").rglob("*"), *(clone.folder / "metrics").rglob("*")]
+    return {str(f.relative_to(clone.folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
+    fineweb: Clone, tmp_path: Path, documents: list[Document]
+) -> None:
+    undisturbed = fineweb.copy(tmp_path / "undisturbed")
+
+    process = start(fineweb, "tokenize")
+    wait_for(lambda: made(fineweb))
+    children = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(child.is_running() for child in children))  # none stays behind
+    before = {path: path.stat().st_ctime_ns for path in made(fineweb)}
+    assert 0 < len(before) < FILES
+
+    fineweb.set(runtime={"threads": 3})
+    process = start(fineweb, "tokenize")
+    wait_for(lambda: len(made(fineweb)) > len(before))
+    psutil.Process(process.pid).children()[-1].kill()
+    _, told = process.communicate()
+    assert process.returncode == 1
+    assert "error: tokenize: a process ended with exit code -9; the finished shards are" in told
+    assert before.items() <= {p: p.stat().st_ctime_ns for p in made(fineweb)}.items()
+    assert not (fineweb.folder / "data/tokens").exists()
+
+    fineweb.set(runtime={"threads": 1})
+    run(fineweb, "tokenize")
+    run(undisturbed, "tokenize")
+    assert contents(fineweb) == contents(undisturbed)
+    assert not made(fineweb)
+
+    encoded = tensor.encode(documents, gpt2_encoding(), end_of_text=True)
+    tensor.write(encoded, tmp_path / "one", N_VOCAB, 0.1)
+    one, found = (tensor.read(path) for path in (tmp_path / "one", fineweb.folder / "data/tokens"))
+    np.testing.assert_array_equal(found.tokens, one.tokens)
+    assert found.n_train == one.n_train
