@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,36 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     one, found = (tensor.read(path) for path in (tmp_path / "one", fineweb.folder / "data/tokens"))
     np.testing.assert_array_equal(found.tokens, one.tokens)
     assert found.n_train == one.n_train
+
+
+def test_a_changed_shard_is_all_that_moves(
+    fineweb: Clone, tmp_path: Path, online: pytest.MonkeyPatch
+) -> None:
+    """To DVC's remote."""
+    storage = tmp_path / "storage"
+
+    def stored() -> set[str]:
+        return {"".join(path.parts[-2:]) for path in storage.rglob("*") if path.is_file()}
+
+    def sums(*names: str) -> set[str]:
+        return {md5((fineweb.folder / name).read_bytes()).hexdigest() for name in names}
+
+    fineweb.dvc("remote", "add", "--default", "storage", str(storage))
+    fineweb.dvc("repro", "tokenize")
+    fineweb.dvc("push")
+    before = stored()
+    tokens = fineweb.folder / "data/tokens"
+    shards = [f"data/tokens/{file.name}" for file in tokens.glob("*-0*")]
+    assert len(shards) == 2 * FILES
+    assert sums(*shards) < before
+
+    tables = [texts(file) for file in range(FILES)]
+    tables[2][7]["text"] = "Another text."
+    with hub.serving(*tables, group=100) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        fineweb.dvc("repro", "--force", "tokenize")
+    fineweb.dvc("push")
+    moved = {sum for sum in stored() - before if not sum.endswith(".dir")}
+    changed = ["tokens-00002.npy", "documents-00002.parquet", "SHA256SUMS"]
+    others = ["data/documents.parquet", "data/statistics.json"]
+    assert moved == sums(*others, *(f"data/tokens/{name}" for name in changed))
