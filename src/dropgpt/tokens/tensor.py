@@ -73,14 +73,17 @@ class Joined:
                     for begin, part in zip(begins.tolist(), self.parts, strict=True)
                 ]
             )
-        if places.size and not 0 <= places.min() <= places.max() < len(self):
-            raise IndexError(f"a place outside of 0..{len(self) - 1}")
         found = np.empty(places.shape, dtype=np.uint16)
-        which = np.searchsorted(self.ends, places, side="right")
-        for number in np.unique(which):
-            there = which == number
-            part = self.parts[number]
-            found[there] = part[places[there] - (self.ends[number] - len(part))]
+        for row in np.ndindex(places.shape[:-1]) if places.size else ():
+            asked = places[row]  # such as those of a window: nearly always all of one shard
+            low, high = asked.min(), asked.max()
+            if low < 0 or high >= len(self):
+                raise IndexError(f"a place outside of 0..{len(self) - 1}")
+            first, last = np.searchsorted(self.ends, [low, high], side="right").tolist()
+            for number in range(first, last + 1):
+                begin = self.ends[number] - len(self.parts[number])
+                there = (begin <= asked) & (asked < self.ends[number])
+                found[row][there] = self.parts[number][asked[there] - begin]
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
