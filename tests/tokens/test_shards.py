@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,8 +14,9 @@ import pytest
 
 import hub
 from clone import Clone, environment, wait_for
+from conftest import ROOT, params_with
 from dropgpt.corpus.document import Document
-from dropgpt.tokens import tensor
+from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 FILES, ROWS = 6, 300
@@ -109,6 +111,30 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     assert found.n_train == one.n_train
 
 
+def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(shards, "DOCUMENTS", tmp_path / "documents.parquet")
+
+    def fingerprint(listed: bytes = b"", threads: int = 1, **tokenize: Any) -> str:
+        shards.DOCUMENTS.write_bytes(listed)
+        data = {"source": "fineweb", "documents": None} | tokenize.pop("data", {})
+        runtime = {"threads": threads}
+        return shards._fingerprint(params_with(data=data, tokenize=tokenize, runtime=runtime))
+
+    different = [
+        fingerprint(),
+        fingerprint(b"another"),
+        fingerprint(vocabulary_size=300),
+        fingerprint(end_of_text=False),
+        fingerprint(data={"revision": "main"}),
+    ]
+    assert len({*different}) == 5
+    assert fingerprint(threads=2) == different[0]
+
+
+@pytest.mark.slow  # the whole pipeline
 def test_a_changed_shard_is_all_that_moves(
     fineweb: Clone, tmp_path: Path, online: pytest.MonkeyPatch
 ) -> None:
@@ -127,14 +153,18 @@ def test_a_changed_shard_is_all_that_moves(
     fineweb.dvc("push")
     before = stored()
     tokens = fineweb.folder / "data/tokens"
-    shards = [f"data/tokens/{file.name}" for file in tokens.glob("*-0*")]
-    assert len(shards) == 2 * FILES
-    assert sums(*shards) < before
+    files = [f"data/tokens/{file.name}" for file in tokens.glob("*-0*")]
+    assert len(files) == 2 * FILES
+    assert sums(*files) < before
 
     tables = [texts(file) for file in range(FILES)]
     tables[2][7]["text"] = "Another text."
     with hub.serving(*tables, group=100) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
+        process = start(fineweb, "stages.tokenize")
+        told = process.communicate()[1]
+        assert process.returncode == 1
+        assert "000_00002.parquet is not the file that was listed; `dvc repro --force" in told
         fineweb.dvc("repro", "--force", "tokenize")
     fineweb.dvc("push")
     moved = {sum for sum in stored() - before if not sum.endswith(".dir")}
