@@ -27,9 +27,8 @@ def tokenize(params: Params) -> list[str]:
     }
     made_from = {"tokenize": {"params": sections}}
     if params.data.all_of_fineweb:
-        made = shards.make(params)
+        made = shards.make(params.data, params.tokenize, params.runtime)
         tensor.join(made, TOKENS, encoding.n_vocab, fraction, made_from)
-        shards.forget(made)
     else:
         documents = progress(
             "tokenize",
@@ -47,6 +46,8 @@ def tokenize(params: Params) -> list[str]:
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
+    if params.data.all_of_fineweb:
+        shards.forget(made)
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
         *tensor.held_out_lines(tokens, fraction, statistics["documents"]),

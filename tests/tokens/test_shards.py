@@ -117,11 +117,11 @@ def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(shards, "DOCUMENTS", tmp_path / "documents.parquet")
 
-    def fingerprint(listed: bytes = b"", threads: int = 1, **tokenize: Any) -> str:
+    def fingerprint(listed: bytes = b"", **tokenize: Any) -> str:
         shards.DOCUMENTS.write_bytes(listed)
         data = {"source": "fineweb", "documents": None} | tokenize.pop("data", {})
-        runtime = {"threads": threads}
-        return shards._fingerprint(params_with(data=data, tokenize=tokenize, runtime=runtime))
+        params = params_with(data=data, tokenize=tokenize)
+        return shards._fingerprint(params.data, params.tokenize)
 
     different = [
         fingerprint(),
@@ -131,7 +131,7 @@ def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
         fingerprint(data={"revision": "main"}),
     ]
     assert len({*different}) == 5
-    assert fingerprint(threads=2) == different[0]
+    assert fingerprint() == different[0]
 
 
 @pytest.mark.slow  # the whole pipeline

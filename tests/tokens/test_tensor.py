@@ -9,6 +9,7 @@ import pytest
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
+from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor, vocabulary
 from dropgpt.tokens.batches import batch_starts, windows
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
@@ -198,6 +199,11 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
     assert tensor.statistics(found, counts[0], lengths[0]) == tensor.statistics(
         whole, counts[1], lengths[1]
     )
+    # What a report says of them, with what a trigram reaches.
+    corpora = [_corpus(t, n.tokens, "") for t, n in zip((found, whole), lengths, strict=True)]
+    assert corpora[0].yardsticks == corpora[1].yardsticks
+    assert corpora[0].training.tolist() == corpora[1].training.tolist()
+    assert corpora[0].excerpts == corpora[1].excerpts
 
 
 def test_windows_drawn_across_the_borders_of_shards_are_those_of_the_one_file() -> None:

@@ -70,8 +70,13 @@ def shards(config: str, revision: str, least: int = SHARD) -> Iterator[Shard]:
 
 
 def write_shards(shards: Iterable[Shard], path: Path) -> list[Shard]:
-    """Write the list to a parquet file, a row a shard, and give it back."""
+    """Write the list to a parquet file, a row a shard, and give it back.
+
+    Raises UserError if there is none.
+    """
     found = list(shards)
+    if not found:
+        raise UserError(f"empty corpus: {FINEWEB} has no row in this data.config")
     with replacing(path) as partial:
         pd.DataFrame(found, columns=Shard._fields).to_parquet(partial, index=False)
     return found

@@ -34,7 +34,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
 from dropgpt.machine.progress import progress
-from dropgpt.params import Params, load
+from dropgpt.params import Data, Runtime, Tokenize, load
 from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
@@ -43,7 +43,7 @@ DOCUMENTS = Path("data/documents.parquet")  # where stage download_fineweb lists
 FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints" / "shards"
 
 
-def make(params: Params) -> list[Path]:
+def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
     """Make all shards that DOCUMENTS lists, and give their folders in order, for `tensor.join`.
 
     Those that are there from before and whole are left as they are, if they are of the same
@@ -51,19 +51,19 @@ def make(params: Params) -> list[Path]:
     was killed; what is made stays, and the same call goes on.
     """
     shards = fineweb.read_shards(DOCUMENTS)
-    folder = FOLDER / _fingerprint(params)
+    folder = FOLDER / _fingerprint(data, tokenize)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_path(folder, number) for number in range(len(shards))]
     for path in filter(Path.exists, paths):
         try:
             check_seal(path, "tokenize", [])
         except UserError:  # what has happened to it since?
-            shutil.rmtree(path)
-    settings = params.tokenize.vocabulary_size, params.tokenize.end_of_text
-    arguments = (shards, params.data.revision, folder, *settings)
-    workers = min(params.runtime.threads or os.cpu_count() or 1, len(shards))
+            shutil.rmtree(path, ignore_errors=True)
+    settings = tokenize.vocabulary_size, tokenize.end_of_text
+    arguments = (shards, data.revision, folder, *settings)
+    workers = min(runtime.threads or os.cpu_count() or 1, len(shards))
     total = sum(shard.documents for shard in shards)
-    with progress("tokenize", "documents", params.runtime.log_interval, total) as bar:
+    with progress("tokenize", "documents", runtime.log_interval, total) as bar:
 
         def look() -> None:
             there = (s.documents for s, path in zip(shards, paths, strict=True) if path.exists())
@@ -83,9 +83,7 @@ def forget(paths: list[Path]) -> None:
 def _side_by_side(arguments: tuple[Any, ...], workers: int, look: Callable[[], None]) -> None:
     """`_work(*arguments)` in so many processes, till all end; `look` is called now and then."""
     context = get_context("spawn")
-    running: dict[
-        Connection, SpawnProcess
-    ] = {}  # a process by the pipe that it has to tell of a mistake
+    running: dict[Connection, SpawnProcess] = {}  # by the pipe in which each tells of an error
     try:
         for _ in range(workers):
             receiver, sender = context.Pipe(duplex=False)
@@ -119,10 +117,9 @@ def _worker(sender: Connection, *arguments: Any) -> None:
     try:
         _work(*arguments)
         code = 0
-    except UserError as error:
+    except Exception as error:
+        error.add_note(traceback.format_exc())
         sender.send(error)
-    except BaseException:
-        traceback.print_exc()
     finally:
         os._exit(code)  # without the clean-up in which Arrow's threads may abort
 
@@ -136,12 +133,14 @@ def _end_with_parent() -> None:
 def _work(
     shards: list[Shard], revision: str, folder: Path, vocabulary_size: int, end_of_text: bool
 ) -> None:
-    """Make one shard after another, till all are there or the folder is gone."""
+    """Make one shard after another of those that nobody else has begun, till all are there."""
     encoding = gpt2_encoding(vocabulary_size)
     missing = dict(enumerate(shards))
-    while missing and folder.exists():
+    while missing:
         before = len(missing)
         for number, shard in list(missing.items()):
+            if not folder.exists():  # all were made, and used
+                return
             path = _path(folder, number)
             with suppress(Timeout), FileLock(f"{path}.lock", blocking=False):
                 if not path.exists():
@@ -157,9 +156,9 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:05}"
 
 
-def _fingerprint(params: Params) -> str:
+def _fingerprint(data: Data, tokenize: Tokenize) -> str:
     """Of all that the shards depend on."""
-    sections = {"data": params.data, "tokenize": params.tokenize}
+    sections = {"data": data, "tokenize": tokenize}
     versions = {"tiktoken": tiktoken.__version__}
     record = provenance.record("tokenize", sections, {"documents": [DOCUMENTS]}, versions)
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
@@ -167,6 +166,7 @@ def _fingerprint(params: Params) -> str:
 
 if __name__ == "__main__":
     try:
-        make(load(Path("params.yaml")))
+        params = load(Path("params.yaml"))
+        make(params.data, params.tokenize, params.runtime)
     except UserError as error:
         sys.exit(f"error: {error}")
