@@ -1,9 +1,12 @@
 """A whole config of FineWeb, by the real stages, killed and gone on with by more processes."""
 
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,26 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     one, found = (tensor.read(path) for path in (tmp_path / "one", fineweb.folder / "data/tokens"))
     np.testing.assert_array_equal(found.tokens, one.tokens)
     assert found.n_train == one.n_train
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments(fineweb: Clone, tmp_path: Path) -> None:
+    undisturbed = fineweb.copy(tmp_path / "undisturbed")
+    begin = time.monotonic()
+    run(undisturbed, "stages.tokenize")
+    seconds = time.monotonic() - begin
+    moments = random.Random(1)
+    for kill in range(8):
+        fineweb.set(runtime={"threads": kill % 3 + 1})
+        process = start(fineweb, "stages.tokenize")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0, 0.8 * seconds))
+            break  # it has come to its end
+        process.kill()
+        process.wait()
+    else:
+        run(fineweb, "stages.tokenize")
+    assert contents(fineweb) == contents(undisturbed)
 
 
 def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
