@@ -7,13 +7,13 @@ import torch
 
 from dropgpt.machine.hardware import compute_dtype, prepare
 from dropgpt.params import Params, load
-from dropgpt.tokens.tensor import Tokens
+from dropgpt.tokens.tensor import Array
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 PARAMS: Params = load(Path("params.yaml"))
 
 
-def stream(n_vocab: int = N_VOCAB) -> Tokens:
+def stream(n_vocab: int = N_VOCAB) -> Array:
     return np.random.default_rng(0).integers(0, n_vocab, 70_000).astype(np.uint16)
 
 

@@ -6,47 +6,51 @@ from dropgpt.corpus import document
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
-from dropgpt.tokens import tensor
+from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
+
+TOKENS = Path("data/tokens")
 
 
 def tokenize(params: Params) -> list[str]:
     encoding = gpt2_encoding(params.tokenize.vocabulary_size)
-    documents = progress(
-        "tokenize",
-        "documents",
-        params.runtime.log_interval,
-        iterable=document.read(Path("data/documents.parquet")),
-    )
     fraction = params.tokenize.validation_fraction
-    encoded = tensor.encode(documents, encoding, params.tokenize.end_of_text)
-    tensor.write(
-        tensor.parted(encoded, encoding, fraction),
-        Path("data/tokens"),
-        encoding.n_vocab,
-        fraction,
-        # Not of which code: a change that leaves the tokens as they are shall train nothing again.
-        # The source is there for the sake of its licence.
-        {
-            "tokenize": {
-                "params": {
-                    "data": {"source": params.data.source},
-                    "tokenize": params.tokenize.model_dump(),
-                }
-            }
-        },
-    )
+    # Not of which code: a change that leaves the tokens as they are shall train nothing again.
+    # The source is there for the sake of its licence.
+    data = {"source"}
+    if params.data.all_of_fineweb:
+        data |= {"documents", "config", "revision"}
+    sections = {
+        "data": params.data.model_dump(include=data),
+        "tokenize": params.tokenize.model_dump(),
+    }
+    made_from = {"tokenize": {"params": sections}}
+    if params.data.all_of_fineweb:
+        made = shards.make(params.data, params.tokenize, params.runtime)
+        tensor.join(made, TOKENS, encoding.n_vocab, fraction, made_from)
+    else:
+        documents = progress(
+            "tokenize",
+            "documents",
+            params.runtime.log_interval,
+            iterable=document.read(Path("data/documents.parquet")),
+        )
+        encoded = tensor.encode(documents, encoding, params.tokenize.end_of_text)
+        parted = tensor.parted(encoded, encoding, fraction)
+        tensor.write(parted, TOKENS, encoding.n_vocab, fraction, made_from)
 
-    tokens = tensor.read(Path("data/tokens"))
+    tokens = tensor.read(TOKENS)
     counts = tensor.count(tokens.tokens, tokens.n_vocab)
-    statistics = tensor.statistics(tokens, counts)
+    statistics = tensor.statistics(tokens, counts, tensor.lengths(TOKENS))
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
+    if params.data.all_of_fineweb:
+        shards.forget(made)
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
-        *tensor.held_out_lines(tokens, fraction),
+        *tensor.held_out_lines(tokens, fraction, statistics["documents"]),
     ]
 
 

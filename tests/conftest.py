@@ -73,6 +73,20 @@ def token_tensor(training: Tokens, held_out: Tokens, n_vocab: int = N_VOCAB) -> 
     return TokenTensor(np.concatenate([training, held_out]), pd.DataFrame(lengths), n_vocab)
 
 
+@pytest.fixture
+def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE":
+        monkeypatch.delenv(name, raising=False)
+    for name in "NO_PROXY", "no_proxy":
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    # The hub's client pauses for 23 seconds between its attempts. A test need not.
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
+    path = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{path}" if path else str(tmp_path))
+    return monkeypatch
+
+
 @pytest.fixture(autouse=True, scope="session")
 def prepared() -> None:
     """The tests compute as the stages do."""

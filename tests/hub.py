@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import re
 import time
 from collections.abc import Iterator
@@ -32,26 +33,46 @@ COLUMNS = pa.schema(
 )
 
 
-def parquet(rows: list[dict[str, Any]]) -> bytes:
-    """A parquet file with FineWeb's nine columns; what a row lacks is null."""
+def parquet(rows: list[dict[str, Any]], group: int | None = None) -> bytes:
+    """A parquet file with FineWeb's nine columns, in row groups of `group`; what lacks is null."""
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, COLUMNS), sink)
+    pq.write_table(pa.Table.from_pylist(rows, COLUMNS), sink, group)
     return sink.getvalue()
+
+
+def rows(*numbers: int) -> list[dict[str, Any]]:
+    """Rows of FineWeb with texts that do not compress, so that a file is not in one piece."""
+    return [
+        {
+            "text": f"text {n} " + random.Random(n).randbytes(300).hex(),
+            "id": f"<urn:uuid:{n}>",
+            "url": f"http://site/{n}",
+            "token_count": n,
+        }
+        for n in numbers
+    ]
 
 
 @contextmanager
 def serving(
-    *tables: list[dict[str, Any]], fault: Literal["cut", "stall", "listing"] | None = None
+    *tables: list[dict[str, Any]],
+    fault: Literal["cut", "stall", "listing"] | None = None,
+    group: int | None = None,
+    outage: float = 0,
 ) -> Iterator[str]:
     """Serve HuggingFaceFW/fineweb with one parquet file a table; gives what HF_ENDPOINT is to be.
 
     `fault` befalls the last file whenever its first half is asked for (the footer, at its end, is
     well): `cut` closes the connection halfway through the answer, `stall` leaves it open. With
-    `listing`, there is nothing but the README to be had.
+    `listing`, there is nothing but the README to be had. In an `outage` of so many seconds nothing
+    is answered; it begins when the middle of the last file is first asked for. A row group has
+    `group` rows.
     """
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]
-    files = {"README.md": README.encode(), **dict(zip(names, map(parquet, tables), strict=True))}
+    contents = [parquet(table, group) for table in tables]
+    files = {"README.md": README.encode(), **dict(zip(names, contents, strict=True))}
     paths = ["data", f"data/{CONFIG}", *files]
+    began: list[float] = []  # when the outage did
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -64,6 +85,9 @@ def serving(
             self.answer()
 
         def answer(self) -> None:
+            if began and time.monotonic() < began[0] + outage:
+                self.close_connection = True
+                return
             path = unquote(urlsplit(self.path).path).removeprefix("/api")
             found = re.fullmatch(
                 r"/datasets/HuggingFaceFW/fineweb"
@@ -111,6 +135,9 @@ def serving(
             start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
             broken = name in names[-1:] and start < len(content) / 2
+            if outage and not began and broken and start > len(content) / 4:
+                began.append(time.monotonic())
+                return self.answer()
             status = 206 if "Range" in self.headers else 200
             self.send(status, content[start : end + 1], headers, fault if broken else None)
 

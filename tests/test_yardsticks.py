@@ -68,3 +68,9 @@ def test_kneser_ney_is_a_distribution() -> None:
 def test_kneser_ney_of_hardly_anything(length: int) -> None:
     """There is nothing of three tokens to count, so that all are as likely."""
     assert kneser_ney_loss(ids(*[1] * length), ids(1), N_VOCAB) == pytest.approx(math.log(N_VOCAB))
+
+
+def test_kneser_ney_reads_no_more_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = kneser_ney_loss(ids(1, 2, 3, 1), ids(1, 2), N_VOCAB)
+    monkeypatch.setattr("dropgpt.yardsticks.MOST", 4)
+    assert kneser_ney_loss(ids(1, 2, 3, 1, 2, 2, 2), ids(1, 2), N_VOCAB) == expected

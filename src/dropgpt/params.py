@@ -34,12 +34,17 @@ class Section(BaseModel):
 
 class Data(Section):
     source: Literal["wikipedia", "fineweb", "files"]
-    documents: PositiveInt
+    documents: PositiveInt | None
     config: Text
     revision: Text
     files: Text
     text_column: Text
     separator: Text | None
+
+    @property
+    def all_of_fineweb(self) -> bool:
+        """Whether it is a whole config of FineWeb, which may be too large for one file."""
+        return self.source == "fineweb" and self.documents is None
 
 
 class Tokenize(Section):

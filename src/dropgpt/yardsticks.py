@@ -8,6 +8,7 @@ import numpy.typing as npt
 from dropgpt.tokens.tensor import Tokens, count
 
 DISCOUNT = 0.8  # of each count; the usual one
+MOST = 50_000_000  # tokens that the trigram reads, in 2.5 GB of memory
 Keys = npt.NDArray[np.int64]
 
 
@@ -35,8 +36,10 @@ def kneser_ney_loss(training: Tokens, held_out: Tokens, n_vocab: int, order: int
     before it in the stream, with p(token | context) = (max(count - d, 0) + d * kinds * p(token |
     shorter context)) / total, where `kinds` is how many tokens follow the context, and below the
     highest order a gram counts once for each token that stands before it. Below the unigrams all
-    tokens are as likely. Takes some 50 bytes of memory a token of `training`.
+    tokens are as likely. Takes some 50 bytes of memory a token of `training`, of which it reads
+    the first MOST at most.
     """
+    training = training[:MOST]
     counted = [np.unique(_grams(training, order, n_vocab), return_counts=True)]
     for n in range(order - 1, 0, -1):
         counted.insert(0, np.unique(counted[0][0] % n_vocab**n, return_counts=True))
@@ -59,7 +62,7 @@ def kneser_ney_loss(training: Tokens, held_out: Tokens, n_vocab: int, order: int
 
 def _grams(tokens: Tokens, n: int, n_vocab: int) -> Keys:
     """Each n tokens in a row as one number, the first token the most significant digit."""
-    wide = tokens.astype(np.int64)
+    wide = np.asarray(tokens).astype(np.int64)
     keys = np.zeros(max(0, len(tokens) - n + 1), dtype=np.int64)
     for start in range(n):
         keys = keys * n_vocab + wide[start : start + len(keys)]

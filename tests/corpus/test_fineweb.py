@@ -1,10 +1,9 @@
+import json
 import os
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,38 +12,12 @@ from conftest import data_params as data
 from conftest import message
 from dropgpt import corpus
 from dropgpt.corpus import document, fineweb
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 
 
-@pytest.fixture
-def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE":
-        monkeypatch.delenv(name, raising=False)
-    for name in "NO_PROXY", "no_proxy":
-        monkeypatch.setenv(name, "127.0.0.1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    # The hub's client pauses for 23 seconds between its attempts. A test need not.
-    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None\n")
-    path = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{path}" if path else str(tmp_path))
-    return monkeypatch
-
-
-def rows(*numbers: int) -> list[dict[str, Any]]:
-    """Rows of FineWeb with texts that do not compress, so that a file is not in one piece."""
-    return [
-        {
-            "text": f"text {n} " + random.Random(n).randbytes(300).hex(),
-            "id": f"<urn:uuid:{n}>",
-            "url": f"http://site/{n}",
-            "token_count": n,
-        }
-        for n in numbers
-    ]
-
-
 def test_fineweb_gives_its_first_rows_in_order(online: pytest.MonkeyPatch) -> None:
-    first, second = rows(*range(3)), rows(*range(3, 6))
+    first, second = hub.rows(*range(3)), hub.rows(*range(3, 6))
     first[1]["url"] = None
     second[0]["id"] = second[0]["url"] = None
     with hub.serving(first, second) as endpoint:
@@ -63,7 +36,7 @@ def test_fineweb_gives_its_first_rows_in_order(online: pytest.MonkeyPatch) -> No
 def test_a_short_fineweb_does_not_pass_for_whole(
     online: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with hub.serving(rows(0, 1), rows(2)) as endpoint:
+    with hub.serving(hub.rows(0, 1), hub.rows(2)) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError) as error:
             document.write(
@@ -80,7 +53,7 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
     output = tmp_path / "corpus.parquet"
     output.write_bytes(b"earlier")
     before = sorted(os.listdir(tmp_path))
-    with hub.serving(rows(0, 1), rows(*range(2, 1000)), fault="cut") as endpoint:
+    with hub.serving(hub.rows(0, 1), hub.rows(*range(2, 1000)), fault="cut") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         stream = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
         head = [next(stream), next(stream)]  # it was in the middle
@@ -91,19 +64,19 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
     assert "dvc exp run -S data.source=wikipedia" in message(error)
     assert output.read_bytes() == b"earlier"
     assert sorted({*os.listdir(tmp_path)} - {"hub", "__pycache__"}) == before
-    with hub.serving(rows(0, 1), rows(*range(2, 1000))) as endpoint:  # the same again
+    with hub.serving(hub.rows(0, 1), hub.rows(*range(2, 1000))) as endpoint:  # the same again
         online.setenv("HF_ENDPOINT", endpoint)
         again = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
         assert document.write(again, output) == 1000
     assert [text for text, _, _ in document.read(output)] == [
-        row["text"] for row in rows(*range(1000))
+        row["text"] for row in hub.rows(*range(1000))
     ]
 
 
 def test_a_hub_that_stalls_is_given_up(online: pytest.MonkeyPatch) -> None:
     online.setattr(fineweb, "PATIENCE", 4)
     start = time.monotonic()
-    with hub.serving(rows(*range(1000)), fault="stall") as endpoint:
+    with hub.serving(hub.rows(*range(1000)), fault="stall") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=r"nothing came for 4 seconds.*data\.source=wikipedia"):
             next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
@@ -126,19 +99,19 @@ def test_without_a_hub_the_user_learns_what_runs_offline(online: pytest.MonkeyPa
 
 
 def test_no_cached_copy_stands_in_for_the_hub(online: pytest.MonkeyPatch) -> None:
-    with hub.serving(rows(0)) as endpoint:
+    with hub.serving(hub.rows(0)) as endpoint:
         code = "import sys, datasets; datasets.load_dataset(*sys.argv[1:3], revision=sys.argv[3])"
         command = [sys.executable, "-c", code, fineweb.FINEWEB, hub.CONFIG, hub.REVISION]
         environment = {**os.environ, "HF_ENDPOINT": endpoint}
         subprocess.run(command, env=environment, check=True, capture_output=True)
-    with hub.serving(rows(0), fault="listing") as endpoint:
+    with hub.serving(hub.rows(0), fault="listing") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=f"cannot read HuggingFaceFW/fineweb from {endpoint}"):
             next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
 
 
 def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> None:
-    with hub.serving(rows(0)) as endpoint:
+    with hub.serving(hub.rows(0)) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=r"data\.config is 'CC-MAIN-1066-01', which .* not"):
             next(fineweb.documents(1, "CC-MAIN-1066-01", hub.REVISION))
@@ -149,3 +122,53 @@ def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> N
 def test_an_error_shows_no_credential() -> None:
     text = "GET http://me:secret@host/a?Signature=secret&x=1 'Bearer secret' hf_secret"
     assert fineweb._public(text) == "GET http://host/a 'Bearer ***' hf_***"
+
+
+READ_IN_SHARDS = """
+import json, sys
+from dropgpt.corpus import fineweb
+config, revision, least, patience = sys.argv[1:]
+shards = list(fineweb.shards(config, revision, int(least)))
+read = (list(fineweb.shard_documents(shard, revision, float(patience))) for shard in shards)
+print(json.dumps([shards, [one for part in read for one in part]]))
+"""
+
+
+def read_in_shards(endpoint: str, least: int, patience: float = 60) -> subprocess.Popen[str]:
+    """In a process of its own, since the hub's client reads HF_ENDPOINT but once."""
+    command = [sys.executable, "-c", READ_IN_SHARDS, hub.CONFIG, hub.REVISION]
+    return subprocess.Popen(
+        [*command, str(least), str(patience)],
+        env={**os.environ, "HF_ENDPOINT": endpoint},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_shards_are_the_rows_in_order_in_whole_row_groups(online: pytest.MonkeyPatch) -> None:
+    first, second = hub.rows(*range(7)), hub.rows(*range(7, 10))
+    first[1]["url"] = first[2]["id"] = second[1]["id"] = second[1]["url"] = None
+    second[2]["text"] = ""
+    with hub.serving(first, second, group=2) as endpoint:
+        out, _ = read_in_shards(endpoint, 3).communicate()
+        online.setenv("HF_ENDPOINT", endpoint)
+        expected = list(fineweb.documents(10, hub.CONFIG, hub.REVISION))
+    shards, found = json.loads(out)
+    assert [shard[2:] for shard in shards] == [[0, 2, 0, 4], [2, 2, 4, 3], [0, 2, 7, 3]]
+    assert [Document(*one) for one in found] == expected
+
+
+def test_a_hub_that_goes_away_in_mid_shard_costs_a_retry(online: pytest.MonkeyPatch) -> None:
+    table = hub.rows(*range(30_000))
+    with hub.serving(table, group=1000, outage=3) as endpoint:
+        out, line = read_in_shards(endpoint, 30_000).communicate()
+    assert line.startswith("warning: data/CC-MAIN-2013-20/000_00000.parquet: ")
+    assert line.endswith("; trying again for 60 seconds\n")
+    assert [text for text, _, _ in json.loads(out)[1]] == [row["text"] for row in table]
+
+
+def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
+    with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
+        _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
+    assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines

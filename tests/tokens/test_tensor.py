@@ -1,14 +1,17 @@
 from importlib.machinery import ModuleSpec
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
+from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor, vocabulary
+from dropgpt.tokens.batches import batch_starts, windows
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 ENCODING = gpt2_encoding()
@@ -112,7 +115,7 @@ def test_the_end_of_a_single_text_is_held_out(
     if " " in text:
         assert texts[1][0].isspace()
         assert not texts[0][-1].isspace()
-    (line, *_) = tensor.held_out_lines(tokens, fraction)
+    (line, *_) = tensor.held_out_lines(tokens, fraction, 1)
     assert "the end of corpora/a.txt:1, the only document" in line
 
 
@@ -137,11 +140,11 @@ def test_a_corpus_of_many_documents_is_not_read_ahead() -> None:
 def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Path) -> None:
     short = [Document("word " * 300, f"{n}.txt:1", f"{n}.txt:1") for n in range(9)]
     tokens = split(tmp_path / "short", short)
-    assert tensor.held_out_lines(tokens, 0.1) == [
+    assert tensor.held_out_lines(tokens, 0.1, 9) == [
         "held out: 302 of 2,718 tokens (11.1%), the last 1 of 9 documents"
     ]
     tokens = split(tmp_path / "long", [*short, Document("word " * 20_000, "z.txt:1", "z.txt:1")])
-    said, warning = tensor.held_out_lines(tokens, 0.1)
+    said, warning = tensor.held_out_lines(tokens, 0.1, 10)
     assert said == "held out: 20,002 of 22,720 tokens (88.0%), the last 1 of 10 documents"
     assert warning.startswith("warning: 8.8 times what tokenize.validation_fraction asks for")
     assert "z.txt:1, held out whole, has 20,002 tokens" in warning
@@ -150,7 +153,7 @@ def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Pa
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens")
     counts = tensor.count(tokens.tokens, N_VOCAB)
-    found = tensor.statistics(tokens, counts)
+    found = tensor.statistics(tokens, counts, tensor.lengths(tmp_path / "tokens"))
     assert found["tokens"] == len(tokens.tokens)
     assert found["unique_tokens"] == len(np.unique(tokens.tokens))
     assert found["train_tokens"] + found["validation_tokens"] == found["tokens"]
@@ -167,6 +170,68 @@ def test_the_seal_covers_all_that_is_written(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "tokens").iterdir()} == {*tensor.FILES, SUMS}
     (tmp_path / "tokens/README.md").write_text("mine")
     tensor.read(tmp_path / "tokens")
+
+
+def joined(folder: Path, parts: list[list[Document]], fraction: float) -> tensor.TokenTensor:
+    """The parts, each in a shard of its own."""
+    shards = [folder / f"shard{number}" for number in range(len(parts))]
+    for shard, part in zip(shards, parts, strict=True):
+        tensor.write_shard(tensor.encode(part, ENCODING, end_of_text=True), shard)
+    tensor.join(shards, folder / "joined", N_VOCAB, fraction)
+    return tensor.read(folder / "joined")
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3]])
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.45, 0.6])
+def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: float) -> None:
+    whole = write(tmp_path / "whole", fraction)
+    ends = [0, *cuts, len(DOCUMENTS)]
+    parts = [DOCUMENTS[begin:end] for begin, end in pairwise(ends)]
+    found = joined(tmp_path, parts, fraction)
+    assert (len(found.tokens), found.n_train) == (len(whole.tokens), whole.n_train)
+    for name in ("tokens", "train", "held_out"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    held_out = whole.documents[whole.documents.held_out].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found.documents, held_out)
+    lengths = [tensor.lengths(tmp_path / name) for name in ("joined", "whole")]
+    pd.testing.assert_frame_equal(*lengths)
+    counts = [tensor.count(tokens.tokens, N_VOCAB) for tokens in (found, whole)]
+    assert tensor.statistics(found, counts[0], lengths[0]) == tensor.statistics(
+        whole, counts[1], lengths[1]
+    )
+    # What a report says of them, with what a trigram reaches.
+    corpora = [_corpus(t, n.tokens, "") for t, n in zip((found, whole), lengths, strict=True)]
+    assert corpora[0].yardsticks == corpora[1].yardsticks
+    assert corpora[0].training.tolist() == corpora[1].training.tolist()
+    assert corpora[0].excerpts == corpora[1].excerpts
+
+
+def test_windows_drawn_across_the_borders_of_shards_are_those_of_the_one_file() -> None:
+    whole = np.arange(1000, dtype=np.uint16)
+    shards = tensor.Joined(np.split(whole, [1, 2, 300, 300, 333, 999]))
+    part = shards[17:940][:900]  # as `train.tokens` takes it
+    assert isinstance(part, tensor.Joined)
+    assert len(part) == 900
+    drawn = [batch_starts(900, 32, 8, "epoch", 1, step) for step in range(9)]
+    for starts in [*drawn, np.arange(900 - 32)]:  # as in training, and wherever a window may lie
+        for found, expected in zip(
+            windows(part, starts, 32), windows(whole[17:917], starts, 32), strict=True
+        ):
+            assert found.equal(expected)
+    for place in (-1, 900):
+        with pytest.raises(IndexError):
+            part[np.array([0, place])]
+
+
+def test_shards_are_mapped_and_none_may_be_missing(tmp_path: Path) -> None:
+    tokens = joined(tmp_path, [DOCUMENTS[:1], DOCUMENTS[1:2], DOCUMENTS[2:]], 0.1)
+    assert all(isinstance(part, np.memmap) for part in tokens.tokens.parts)
+    (tmp_path / "joined/tokens-00002.npy").unlink()
+    sums = tmp_path / "joined" / SUMS
+    lines = sums.read_bytes().splitlines(keepends=True)
+    sums.write_bytes(b"".join(line for line in lines if b"tokens-00002" not in line))
+    with pytest.raises(UserError, match="joined is damaged"):
+        tensor.read(tmp_path / "joined")
 
 
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])

@@ -8,11 +8,15 @@ from dropgpt.corpus.document import Document
 
 
 def documents(data: params.Data) -> Iterator[Document]:
-    """The corpus that section `data` of params.yaml asks for, one document at a time."""
+    """The corpus that section `data` of params.yaml asks for, one document at a time.
+
+    Not for the whole of a FineWeb config: that is `fineweb.shards` and `shard_documents`.
+    """
     match data.source:
         case "wikipedia":
             return wikipedia.documents()
         case "fineweb":
+            assert data.documents is not None  # else it is read in shards
             return fineweb.documents(data.documents, data.config, data.revision)
         case "files":
             return own_files.documents(data.files, data.text_column, data.separator)

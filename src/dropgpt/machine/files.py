@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def seal(folder: Path) -> None:
     """Write the checksums of the files in `folder` to SHA256SUMS beside them."""
     # Less what file managers leave (.DS_Store).
     files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    (folder / SUMS).write_bytes(b"".join(map(_line, files)))
+    (folder / SUMS).write_bytes(b"".join(_lines(files)))
 
 
 def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "") -> None:
@@ -73,13 +74,12 @@ def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "")
 
 def _damaged(folder: Path, names: Iterable[str]) -> str | None:
     """The first file that is not as its line in SUMS says, or SUMS where it lacks a name."""
-    sealed = set()
-    for line in (folder / SUMS).read_bytes().splitlines(keepends=True):
-        name = line[66:].decode(errors="replace").strip()
-        if not (folder / name).is_file() or _line(folder / name) != line:
+    lines = (folder / SUMS).read_bytes().splitlines(keepends=True)
+    sealed = [line[66:].decode(errors="replace").strip() for line in lines]
+    for name, line, found in zip(sealed, lines, _lines(map(folder.joinpath, sealed)), strict=True):
+        if found != line:
             return name or SUMS
-        sealed.add(name)
-    return SUMS if {*names} - sealed else None
+    return SUMS if {*names} - {*sealed} else None
 
 
 def sha256(path: Path) -> str:
@@ -88,9 +88,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _line(path: Path) -> bytes:
-    """Of SUMS, with the name that `path` has there."""
-    return f"{sha256(path)}  {path.name}\n".encode()
+def _lines(paths: Iterable[Path]) -> list[bytes]:
+    """Of SUMS, with the names that the files have there; empty where there is no file."""
+
+    def line(path: Path) -> bytes:
+        return f"{sha256(path)}  {path.name}\n".encode() if path.is_file() else b""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a large folder waits for its checksums
+        return list(pool.map(line, paths))
 
 
 def _flush(path: Path) -> None:

@@ -113,7 +113,7 @@ def read(run: Run, device: torch.device) -> Result:
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            corpus = _corpus(tokens, inputs["tokens"])
+            corpus = _corpus(tokens, tensor.lengths(folder).tokens, inputs["tokens"])
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 
@@ -148,10 +148,9 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
         return None
 
 
-def _corpus(tokens: TokenTensor, checksum: str) -> Corpus:
+def _corpus(tokens: TokenTensor, lengths: pd.Series, checksum: str) -> Corpus:
     encoding = gpt2_encoding(tokens.n_vocab)
-    documents = tokens.documents
-    held_out = documents[documents.held_out]
+    held_out = tokens.documents[tokens.documents.held_out]
     yardsticks = {
         name: loss(tokens.train, tokens.held_out, tokens.n_vocab)
         for name, loss in (("trigram", kneser_ney_loss), ("unigram", unigram_loss))
@@ -159,7 +158,7 @@ def _corpus(tokens: TokenTensor, checksum: str) -> Corpus:
     return Corpus(
         checksum,
         tensor.rank_frequency(tensor.count(tokens.tokens, tokens.n_vocab), encoding),
-        documents.tokens[~documents.held_out].to_numpy(),
+        lengths[: -len(held_out)].to_numpy(),
         held_out,
         [_begin(text) for text in tensor.texts(tokens.held_out, held_out, encoding)],
         yardsticks,

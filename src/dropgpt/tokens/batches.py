@@ -1,5 +1,6 @@
 """(token tensor, seed, step) -> inputs and targets."""
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -45,15 +46,20 @@ def batch_starts(
     """
     if sampling == "random":
         return generator(seed, "data order", step).integers(0, n_tokens - n_ctx, batch_size)
-    starts = epoch_starts(n_tokens, n_ctx)
+    count = len(range(0, n_tokens - 1, n_ctx))
     epochs, places = np.divmod(
-        np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64), len(starts)
+        np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64), count
     )
     batch = np.empty(batch_size, dtype=np.int64)
     for epoch in np.unique(epochs):
-        order = generator(seed, "data order", int(epoch)).permutation(len(starts))
-        batch[epochs == epoch] = starts[order[places[epochs == epoch]]]
-    return batch
+        batch[epochs == epoch] = _order(seed, int(epoch), count)[places[epochs == epoch]]
+    return np.minimum(batch * n_ctx, n_tokens - 1 - n_ctx)  # as `epoch_starts` has them
+
+
+@lru_cache(maxsize=2)  # no batch needs more, and one of ten million windows takes a second
+def _order(seed: int, epoch: int, windows: int) -> Starts:
+    """The windows of an epoch, (windows,), in the order in which they are read."""
+    return generator(seed, "data order", epoch).permutation(windows)
 
 
 def windows(tokens: Tokens, starts: Starts, n_ctx: int) -> tuple[torch.Tensor, torch.Tensor]:
