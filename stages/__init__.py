@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
@@ -103,8 +103,9 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
             return
         if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and FIRST:
             print(f"{stage.__name__}: a process has failed, all begin again", file=sys.stderr)
-        for line in stage(params) or []:
-            print(f"{stage.__name__}: {line}", file=sys.stderr)
+        with _together() if OF_SEVERAL else nullcontext():
+            for line in stage(params) or []:
+                print(f"{stage.__name__}: {line}", file=sys.stderr)
     except BaseException as error:
         interruption.listen_no_more()
         _restore_outputs()
@@ -117,6 +118,12 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"error: the disk is full: {error}; make room and run this again")
         raise
+
+
+def _together() -> AbstractContextManager[None]:
+    from dropgpt.machine.processes import together  # slow to import
+
+    return together()
 
 
 def _end_all(error: UserError) -> NoReturn:

@@ -29,11 +29,6 @@ TOKENS = Path("data/tokens")
 
 def evaluate(params: Params) -> list[str]:
     device = prepare(params.runtime.device, params.runtime.threads)
-    with processes.together(device):
-        return _measured(params, device)
-
-
-def _measured(params: Params, device: torch.device) -> list[str]:
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
     if params.evaluate.stride > model.config.n_ctx:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
@@ -22,11 +20,6 @@ def train(params: Params) -> list[str]:
     # FSDP2 watches a module in one thread.
     n_threads = 1 if params.runtime.shard_weights else params.runtime.threads
     device = prepare(params.runtime.device, n_threads)
-    with processes.together(device):
-        return _trained(params, device)
-
-
-def _trained(params: Params, device: torch.device) -> list[str]:
     dtype = compute_dtype(params.train.precision, device)
     tokens = tensor.read(TOKENS)
     made_from = provenance.read(TOKENS) | provenance.record(

@@ -53,6 +53,8 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     if not there[device.type]:
         raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
     threads.set_number(n_threads if device.type == "cpu" else 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL works
     return device
 
 
