@@ -18,7 +18,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import CORES
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.pipeline import PIPELINE, dvc, reason, repro, stage
+from laboratory.pipeline import PIPELINE, dvc, keep_lock, mend_lock, reason, repro, stage
 from stages import run
 
 PAUSE = 0.2  # seconds between two looks at the workers
@@ -44,6 +44,7 @@ class Worker:
 
 def laboratory(params: Params) -> None:
     plan.load()  # a mistake in it is told here, and not by each run
+    mend_lock()
     repro("prepare")
     waiting = missing()
     at_once = CORES if prepare(params.runtime.device).type == "cpu" else 1
@@ -63,6 +64,7 @@ def laboratory(params: Params) -> None:
                     failed.append(f"{name}: {worker.why()}")
                     print(f"laboratory: {failed[-1]}", file=sys.stderr)
                 del workers[name]
+                keep_lock()
                 bar.update()
     if failed:
         raise UserError(f"laboratory: {len(failed)} runs failed; the first, {failed[0]}")
