@@ -45,6 +45,7 @@ class Worker:
 def laboratory(params: Params) -> None:
     plan.load()  # a mistake in it is told here, and not by each run
     mend_lock()
+    keep_lock()
     repro("prepare")
     waiting = missing()
     at_once = CORES if prepare(params.runtime.device).type == "cpu" else 1
