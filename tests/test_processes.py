@@ -115,7 +115,7 @@ def test_another_number_of_processes_goes_on(
 ) -> None:
     clone.set(runtime={"processes": first})
     dvc = clone.start(*TRAIN)
-    wait_for(lambda: clone.saves())
+    wait_for(clone.saves)
     dvc.terminate()
     output = dvc.communicate(timeout=300)[0]
     assert output.count("saved: the same command goes on from there") == 1, output
