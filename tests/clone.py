@@ -125,6 +125,14 @@ class Clone:
                     found.append(process)
         return found
 
+    def saves(self) -> set[tuple[str, int]]:
+        """The checkpoints that there are, and when they were saved."""
+        found = set()
+        for path in (self.folder / "checkpoints").glob("*.safetensors"):
+            with suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_mtime_ns))
+        return found
+
     def outputs(self) -> dict[str, str]:
         """The outputs that dvc.lock lists, and their md5."""
         return outputs((self.folder / "dvc.lock").read_text())

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +43,8 @@ def clone(whole: Clone, tmp_path: Path) -> Iterator[Clone]:
 
 
 def wait_for_a_save(clone: Clone) -> None:
-    before = saves(clone)
-    wait_for(lambda: saves(clone) - before)
-
-
-def saves(clone: Clone) -> set[tuple[str, int]]:
-    """The checkpoints that there are, and when they were saved."""
-    found = set()
-    for path in (clone.folder / "checkpoints").glob("*.safetensors"):
-        with suppress(FileNotFoundError):
-            found.add((path.name, path.stat().st_mtime_ns))
-    return found
+    before = clone.saves()
+    wait_for(lambda: clone.saves() - before)
 
 
 def ended(dvc: "subprocess.Popen[str]") -> str:

@@ -56,18 +56,10 @@ def workers(clone: Clone) -> list[psutil.Process]:
 
 def in_training(clone: Clone, number: int) -> list[psutil.Process]:
     """The `number` workers, once they have saved a state."""
-    before = saved(clone)
+    before = clone.saves()
     return wait_for(
-        lambda: saved(clone) - before and len(found := workers(clone)) == number and found
+        lambda: clone.saves() - before and len(found := workers(clone)) == number and found
     )
-
-
-def saved(clone: Clone) -> set[tuple[str, int]]:
-    found = set()
-    for path in (clone.folder / "checkpoints").glob("*.safetensors"):
-        with suppress(FileNotFoundError):
-            found.add((path.name, path.stat().st_mtime_ns))
-    return found
 
 
 def curves_agree(clone: Clone, one: Clone) -> None:
@@ -123,7 +115,7 @@ def test_another_number_of_processes_goes_on(
 ) -> None:
     clone.set(runtime={"processes": first})
     dvc = clone.start(*TRAIN)
-    wait_for(lambda: saved(clone))
+    wait_for(clone.saves)
     dvc.terminate()
     output = dvc.communicate(timeout=300)[0]
     assert output.count("saved: the same command goes on from there") == 1, output
@@ -132,7 +124,7 @@ def test_another_number_of_processes_goes_on(
     assert "going on after step" in clone.dvc(*TRAIN)
     curves_agree(clone, one)
     assert made_in(clone, "train", "models/gpt") == [first, then]
-    assert not saved(clone)
+    assert not clone.saves()
 
 
 def test_nobody_stays_behind(clone: Clone) -> None:
