@@ -125,13 +125,13 @@ class Clone:
                     found.append(process)
         return found
 
-    def saves(self) -> set[tuple[str, int]]:
+    def saves(self) -> frozenset[tuple[str, int]]:
         """The checkpoints that there are, and when they were saved."""
-        found = set()
+        found = {}
         for path in (self.folder / "checkpoints").glob("*.safetensors"):
             with suppress(FileNotFoundError):
-                found.add((path.name, path.stat().st_mtime_ns))
-        return found
+                found[path.name] = path.stat().st_mtime_ns
+        return frozenset(found.items())
 
     def outputs(self) -> dict[str, str]:
         """The outputs that dvc.lock lists, and their md5."""

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as deserialised
@@ -82,11 +83,13 @@ class Checkpoint:
             remove(other, ended)
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
-        facts["inputs"] = json.dumps(self.inputs, sort_keys=True)
-        facts["processes"] = json.dumps(self.processes)
+        inputs = json.dumps(self.inputs, sort_keys=True)
+        state = state | {"processes": torch.tensor(self.processes)}
         with replacing(path) as partial:
             # Not save_file, which hides from us that a disk is full.
-            partial.write_bytes(serialised(state, {"sha256": _digest(state)} | facts))
+            partial.write_bytes(
+                serialised(state, {"sha256": _digest(state), "inputs": inputs} | facts)
+            )
 
     def load(self) -> State | None:
         """What was last saved, by as many processes or by others.
@@ -109,7 +112,7 @@ class Checkpoint:
             reason = " ".join(str(error).split())[:200]
             print(f"{path} is damaged ({reason}): starting over", file=sys.stderr)
             return None
-        before = json.loads(metadata["processes"])
+        before = state.pop("processes").tolist()
         self.processes = before + [n for n in self.processes if n != before[-1]]
         return state
 
