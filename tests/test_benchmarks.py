@@ -28,7 +28,12 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in work.WORK if not any(part in name for part in LONG)]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("start"))
+        for name in work.WORK
+        if not any(part in name for part in LONG)
+    ],
 )
 def test_a_piece_of_work_gives_its_rate(name: str) -> None:
     assert work.WORK[name]() > 0

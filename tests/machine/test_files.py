@@ -35,7 +35,10 @@ def test_a_folder_takes_the_place_of_the_whole_old_one(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_a_kill_before_any_line_leaves_a_folder_whole_or_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_kill_before_any_line_leaves_a_folder_whole_or_none(tmp_path: Path, each: int) -> None:
+    """Before each line, or before each seventh."""
+
     def write(text: str) -> None:
         with replacing(tmp_path / "folder") as partial:
             partial.mkdir()
@@ -49,7 +52,7 @@ def test_a_kill_before_any_line_leaves_a_folder_whole_or_none(tmp_path: Path) ->
         write("old")
         killed = killed_before(line, lambda: write("new"))
         found.append([file.read_text() for file in (tmp_path / "folder").glob("*")])
-        line += 1
+        line += each
     whole: list[list[str]] = [["old", "old"], [], ["new", "new"]]
     order = [whole.index(content) for content in found]
     assert order == sorted(order)

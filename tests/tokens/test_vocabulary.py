@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropgpt.corpus.document import Document
@@ -78,6 +78,7 @@ def test_a_document_that_spells_the_end_of_text_does_not_hold_it() -> None:
     assert not np.isin(N_VOCAB - 1, encode(ENCODING, f"a {END_OF_TEXT} b"))
 
 
+@settings(max_examples=settings.default.max_examples // 4)  # each makes an encoding
 @given(st.integers(257, N_VOCAB), st.text())
 def test_the_first_entries_are_a_vocabulary_of_their_own(n_vocab: int, text: str) -> None:
     """Its tokens are those that merging as far as they go would make, and give the text back."""
