@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -210,4 +211,8 @@ def test_a_run_of_another_plan_is_not_taken_over(clone: Clone) -> None:
 
 
 def commands(pid: int) -> list[list[str]]:
-    return [child.cmdline() for child in psutil.Process(pid).children(recursive=True)]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it may just have ended
+            found.append(child.cmdline())
+    return found
