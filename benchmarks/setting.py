@@ -7,7 +7,7 @@ import torch
 
 from dropgpt.machine.hardware import compute_dtype, prepare
 from dropgpt.params import Params, load
-from dropgpt.tokens.tensor import Array
+from dropgpt.tokens.array import Array
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 PARAMS: Params = load(Path("params.yaml"))

@@ -15,7 +15,8 @@ from dropgpt.model.gpt import GPT, Block
 from dropgpt.params import Evaluate, Params
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens import tensor
-from dropgpt.tokens.tensor import Tokens, TokenTensor
+from dropgpt.tokens.array import Tokens
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training import checkpoint
 from dropgpt.training.loop import Result, train
 from laboratory import plan

@@ -93,21 +93,13 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
-        interruption.listen()
-        params = load(Path("params.yaml"))
-        several = params.runtime.processes > 1 or params.runtime.shard_weights
-        if in_processes and not OF_SEVERAL and (several or "PET_NNODES" in os.environ):
-            from dropgpt.machine.launch import launch  # slow to import
-
-            launch(f"stages.{stage.__name__}", params.runtime)
-            return
-        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and FIRST:
-            print(f"{stage.__name__}: a process has failed, all begin again", file=sys.stderr)
-        with _together() if OF_SEVERAL else nullcontext():
-            for line in stage(params) or []:
-                print(f"{stage.__name__}: {line}", file=sys.stderr)
+        try:
+            interruption.listen()
+            _work(stage, in_processes)
+        finally:
+            interruption.listen_no_more()
     except BaseException as error:
-        interruption.listen_no_more()
+        interruption.listen_no_more()  # again, where a signal came before it was done
         _restore_outputs()
         if isinstance(error, UserError):
             if OF_SEVERAL:
@@ -118,6 +110,21 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(f"error: the disk is full: {error}; make room and run this again")
         raise
+
+
+def _work(stage: Callable[[Params], list[str] | None], in_processes: bool) -> None:
+    params = load(Path("params.yaml"))
+    several = params.runtime.processes > 1 or params.runtime.shard_weights
+    if in_processes and not OF_SEVERAL and (several or "PET_NNODES" in os.environ):
+        from dropgpt.machine.launch import launch  # slow to import
+
+        launch(f"stages.{stage.__name__}", params.runtime)
+        return
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and FIRST:
+        print(f"{stage.__name__}: a process has failed, all begin again", file=sys.stderr)
+    with _together() if OF_SEVERAL else nullcontext():
+        for line in stage(params) or []:
+            print(f"{stage.__name__}: {line}", file=sys.stderr)
 
 
 def _together() -> AbstractContextManager[None]:

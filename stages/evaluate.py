@@ -20,6 +20,7 @@ from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import decode_documents, encode_documents
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
@@ -42,17 +43,17 @@ def evaluate(params: Params) -> list[str]:
     encoding = gpt2_encoding(model.n_vocab)
     corpora = {"held-out": (tokens.held_out, held_out)}
     if model.n_vocab != tokens.n_vocab:  # one from elsewhere reads the same texts in its own tokens
-        texts = tensor.texts(tokens.held_out, held_out, gpt2_encoding(tokens.n_vocab))
+        texts = decode_documents(tokens.held_out, held_out, gpt2_encoding(tokens.n_vocab))
         documents = map(Document, texts, held_out.source, held_out.id)
         corpora["held-out"] = tensor.in_memory(
-            tensor.encode(documents, encoding, params.tokenize.end_of_text)
+            encode_documents(documents, encoding, params.tokenize.end_of_text)
         )
     for path in params.evaluate.extra_corpora:
         files = own_files.documents(
             path, params.data.text_column, params.data.separator, key="evaluate.extra_corpora"
         )
         corpora[path] = tensor.in_memory(
-            tensor.encode(files, encoding, params.tokenize.end_of_text)
+            encode_documents(files, encoding, params.tokenize.end_of_text)
         )
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on

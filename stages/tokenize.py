@@ -7,6 +7,8 @@ from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
 from dropgpt.tokens import shards, tensor
+from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.statistics import count_tokens, describe, held_out_lines, rank_frequency
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
@@ -36,21 +38,21 @@ def tokenize(params: Params) -> list[str]:
             params.runtime.log_interval,
             iterable=document.read(Path("data/documents.parquet")),
         )
-        encoded = tensor.encode(documents, encoding, params.tokenize.end_of_text)
-        parted = tensor.parted(encoded, encoding, fraction)
+        encoded = encode_documents(documents, encoding, params.tokenize.end_of_text)
+        parted = part_single(encoded, encoding, fraction)
         tensor.write(parted, TOKENS, encoding.n_vocab, fraction, made_from)
 
     tokens = tensor.read(TOKENS)
-    counts = tensor.count(tokens.tokens, tokens.n_vocab)
-    statistics = tensor.statistics(tokens, counts, tensor.lengths(TOKENS))
+    counts = count_tokens(tokens.tokens, tokens.n_vocab)
+    statistics = describe(tokens, counts, tensor.lengths(TOKENS))
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
-        tensor.rank_frequency(counts, encoding).to_csv(partial, index=False)
+        rank_frequency(counts, encoding).to_csv(partial, index=False)
     if params.data.all_of_fineweb:
         shards.forget(made)
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
-        *tensor.held_out_lines(tokens, fraction, statistics["documents"]),
+        *held_out_lines(tokens, fraction, statistics["documents"]),
     ]
 
 

@@ -14,6 +14,7 @@ from dropgpt.evaluation import document_losses, summary
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, gpt2_encoding
 
 N_CTX = 64
@@ -75,7 +76,7 @@ def test_lm_evals_rolling_log_likelihood_is_the_same(
     documents = [Document(text, f"{n}", f"{n}") for n, text in enumerate(TEXTS)]
     params = params_with(model={"n_ctx": N_CTX}, evaluate={"stride": N_CTX}).evaluate
     model = artifact.load(artifact.chosen(f"pretrained/{folder.name}", "evaluate.model"))
-    encoded = tensor.encode(documents, gpt2_encoding(model.n_vocab), end_of_text=False)
+    encoded = encode_documents(documents, gpt2_encoding(model.n_vocab), end_of_text=False)
     ids, table = tensor.in_memory(encoded)
     found = summary(document_losses(model, ids, table, params), params)
     ours = found["bits_per_byte"]

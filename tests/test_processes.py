@@ -105,6 +105,7 @@ def test_a_killed_process_is_started_again(clone: Clone, tmp_path: Path) -> None
     assert dvc.returncode == 0, output
     assert "train: a process has failed, all begin again" in output
     assert "going on after step" in output
+    assert "Traceback" not in output
     assert clone.bytes() == whole.bytes()
 
 
@@ -144,6 +145,7 @@ def test_a_mistake_is_told_once_and_not_tried_again(clone: Clone) -> None:
         "error: params.yaml: train.batch_size is 2, less than the 3 processes that share a batch: "
         "lower runtime.processes"
     ]
+    assert "Traceback" not in output
 
 
 @slow

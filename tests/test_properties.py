@@ -19,6 +19,7 @@ from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Params, load
 from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import encode_documents, part_single
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -98,8 +99,8 @@ def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list
         return
     assert list(document.read(path)) == documents
     try:
-        encoded = tensor.encode(document.read(path), ENCODING, True)
-        tensor.write(tensor.parted(encoded, ENCODING, 0.1), tmp_path / "tokens", N_VOCAB, 0.1)
+        encoded = encode_documents(document.read(path), ENCODING, True)
+        tensor.write(part_single(encoded, ENCODING, 0.1), tmp_path / "tokens", N_VOCAB, 0.1)
     except UserError as error:
         assert "holds out every " in str(error)
         return
@@ -177,7 +178,7 @@ def folder(make_gpt: Callable[..., GPT], tmp_path: Path) -> Path:
     """A model beside a token tensor."""
     artifact.save(make_gpt(), tmp_path / "gpt")
     documents = [Document(f"text {n}", f"id {n}", f"source {n}") for n in range(9)]
-    tensor.write(tensor.encode(documents, ENCODING, True), tmp_path / "tokens", N_VOCAB, 0.1)
+    tensor.write(encode_documents(documents, ENCODING, True), tmp_path / "tokens", N_VOCAB, 0.1)
     return tmp_path
 
 

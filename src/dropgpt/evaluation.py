@@ -23,7 +23,7 @@ from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
 from dropgpt.randomness import generator, seed_dropout
-from dropgpt.tokens.tensor import Tokens
+from dropgpt.tokens.array import Tokens
 
 Losses = npt.NDArray[np.float32]
 

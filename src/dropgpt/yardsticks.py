@@ -5,7 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.tokens.tensor import Tokens, count
+from dropgpt.tokens.array import Tokens
+from dropgpt.tokens.statistics import count_tokens
 
 DISCOUNT = 0.8  # of each count; the usual one
 MOST = 50_000_000  # tokens that the trigram reads, in 2.5 GB of memory
@@ -18,8 +19,8 @@ def unigram_loss(training: Tokens, held_out: Tokens, n_vocab: int) -> float:
     Each token of the vocabulary counts once more than it occurs (Laplace), so that none is
     impossible.
     """
-    seen = count(training, n_vocab) + 1
-    held = count(held_out, n_vocab)
+    seen = count_tokens(training, n_vocab) + 1
+    held = count_tokens(held_out, n_vocab)
     total = int(seen.sum())
     # fsum: a dot product adds up in an order that depends on the processor.
     return math.fsum(

@@ -2,10 +2,15 @@ import os
 import signal
 import subprocess
 import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from dropgpt.errors import UserError
 from dropgpt.machine.interruption import SIGNALS, Interrupted, listen, listen_no_more, postponed
+from dropgpt.params import Params
+from stages import run
 
 STAGE = """
 import time
@@ -72,3 +77,34 @@ def test_the_end_of_dvc_counts_as_sigterm(shell: list[str]) -> None:
     process.kill()
     assert process.stdout.read() == "SIGTERM\n"
     process.wait()
+
+
+def mistaken(params: Params) -> None:
+    raise UserError("a mistake")
+
+
+def test_a_signal_during_an_error_adds_nothing() -> None:
+    def end_at(line: int) -> str:
+        """What `run` says where SIGTERM arrives at this line of it, counted from the error on."""
+        lines: list[int] = []
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            if frame.f_code is mistaken.__code__ or lines:
+                lines.append(frame.f_lineno)
+            if len(lines) == line:
+                signal.raise_signal(signal.SIGTERM)
+            return trace
+
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.settrace(trace)
+        try:
+            run(mistaken)  # type: ignore[arg-type]
+        except SystemExit as end:
+            return str(end.code)
+        finally:
+            sys.settrace(None)
+            sys._getframe().f_trace = None
+        return "nothing"
+
+    said = {end_at(line) for line in range(1, 40)}
+    assert said == {"error: mistaken: stopped by SIGTERM", "error: a mistake"}

@@ -20,6 +20,7 @@ from clone import Clone, environment, wait_for
 from conftest import ROOT, params_with
 from dropgpt.corpus.document import Document
 from dropgpt.tokens import shards, tensor
+from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 FILES, ROWS = 6, 300
@@ -107,7 +108,7 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     assert contents(fineweb) == contents(helped)
     assert not made(fineweb)
 
-    encoded = tensor.encode(documents, gpt2_encoding(), end_of_text=True)
+    encoded = encode_documents(documents, gpt2_encoding(), end_of_text=True)
     tensor.write(encoded, tmp_path / "one", N_VOCAB, 0.1)
     one, found = (tensor.read(path) for path in (tmp_path / "one", fineweb.folder / "data/tokens"))
     np.testing.assert_array_equal(found.tokens, one.tokens)

@@ -11,7 +11,10 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
 from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor, vocabulary
+from dropgpt.tokens.array import Joined
 from dropgpt.tokens.batches import batch_starts, windows
+from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.statistics import count_tokens, describe, held_out_lines, rank_frequency
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 ENCODING = gpt2_encoding()
@@ -24,7 +27,7 @@ DOCUMENTS = [
 
 
 def write(folder: Path, fraction: float = 0.1, end_of_text: bool = True) -> tensor.TokenTensor:
-    encoded = tensor.encode(DOCUMENTS, gpt2_encoding(), end_of_text)
+    encoded = encode_documents(DOCUMENTS, gpt2_encoding(), end_of_text)
     tensor.write(encoded, folder, N_VOCAB, fraction)
     return tensor.read(folder)
 
@@ -49,7 +52,7 @@ def test_end_of_text_may_be_left_out(tmp_path: Path) -> None:
 
 def test_documents_keep_their_order_and_come_before_the_last_is_read() -> None:
     endless = (Document("one " * (number % 7), str(number), "") for number in count())
-    encoded = islice(tensor.encode(endless, gpt2_encoding(), end_of_text=True), 1000)
+    encoded = islice(encode_documents(endless, gpt2_encoding(), end_of_text=True), 1000)
     encoding = gpt2_encoding()
     for number, (document, ids) in enumerate(encoded):
         assert document.id == str(number)
@@ -81,8 +84,8 @@ def split(
     folder: Path, documents: list[Document], fraction: float = 0.1, end_of_text: bool = True
 ) -> tensor.TokenTensor:
     """As the stage does it: a single document is parted."""
-    encoded = tensor.encode(documents, ENCODING, end_of_text)
-    tensor.write(tensor.parted(encoded, ENCODING, fraction), folder, N_VOCAB, fraction)
+    encoded = encode_documents(documents, ENCODING, end_of_text)
+    tensor.write(part_single(encoded, ENCODING, fraction), folder, N_VOCAB, fraction)
     return tensor.read(folder)
 
 
@@ -115,7 +118,7 @@ def test_the_end_of_a_single_text_is_held_out(
     if " " in text:
         assert texts[1][0].isspace()
         assert not texts[0][-1].isspace()
-    (line, *_) = tensor.held_out_lines(tokens, fraction, 1)
+    (line, *_) = held_out_lines(tokens, fraction, 1)
     assert "the end of corpora/a.txt:1, the only document" in line
 
 
@@ -133,18 +136,18 @@ def test_documents_of_one_article_are_parted_between_them(tmp_path: Path) -> Non
 
 def test_a_corpus_of_many_documents_is_not_read_ahead() -> None:
     endless = (Document("one", str(n), str(n)) for n in count())
-    encoded = tensor.parted(tensor.encode(endless, ENCODING, True), ENCODING, 0.1)
+    encoded = part_single(encode_documents(endless, ENCODING, True), ENCODING, 0.1)
     assert [document.id for document, _ in islice(encoded, 4)] == ["0", "1", "2", "3"]
 
 
 def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Path) -> None:
     short = [Document("word " * 300, f"{n}.txt:1", f"{n}.txt:1") for n in range(9)]
     tokens = split(tmp_path / "short", short)
-    assert tensor.held_out_lines(tokens, 0.1, 9) == [
+    assert held_out_lines(tokens, 0.1, 9) == [
         "held out: 302 of 2,718 tokens (11.1%), the last 1 of 9 documents"
     ]
     tokens = split(tmp_path / "long", [*short, Document("word " * 20_000, "z.txt:1", "z.txt:1")])
-    said, warning = tensor.held_out_lines(tokens, 0.1, 10)
+    said, warning = held_out_lines(tokens, 0.1, 10)
     assert said == "held out: 20,002 of 22,720 tokens (88.0%), the last 1 of 10 documents"
     assert warning.startswith("warning: 8.8 times what tokenize.validation_fraction asks for")
     assert "z.txt:1, held out whole, has 20,002 tokens" in warning
@@ -152,13 +155,13 @@ def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Pa
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens")
-    counts = tensor.count(tokens.tokens, N_VOCAB)
-    found = tensor.statistics(tokens, counts, tensor.lengths(tmp_path / "tokens"))
+    counts = count_tokens(tokens.tokens, N_VOCAB)
+    found = describe(tokens, counts, tensor.lengths(tmp_path / "tokens"))
     assert found["tokens"] == len(tokens.tokens)
     assert found["unique_tokens"] == len(np.unique(tokens.tokens))
     assert found["train_tokens"] + found["validation_tokens"] == found["tokens"]
     assert found["tokens_per_document_max"] == tokens.documents.tokens.max()
-    curve = tensor.rank_frequency(counts, gpt2_encoding())
+    curve = rank_frequency(counts, gpt2_encoding())
     assert curve["count"].is_monotonic_decreasing
     assert curve["rank"].iloc[-1] == found["unique_tokens"]
     cat = curve[curve.text == " cat"].iloc[0]
@@ -176,7 +179,7 @@ def joined(folder: Path, parts: list[list[Document]], fraction: float) -> tensor
     """The parts, each in a shard of its own."""
     shards = [folder / f"shard{number}" for number in range(len(parts))]
     for shard, part in zip(shards, parts, strict=True):
-        tensor.write_shard(tensor.encode(part, ENCODING, end_of_text=True), shard)
+        tensor.write_shard(encode_documents(part, ENCODING, end_of_text=True), shard)
     tensor.join(shards, folder / "joined", N_VOCAB, fraction)
     return tensor.read(folder / "joined")
 
@@ -195,10 +198,8 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
     pd.testing.assert_frame_equal(found.documents, held_out)
     lengths = [tensor.lengths(tmp_path / name) for name in ("joined", "whole")]
     pd.testing.assert_frame_equal(*lengths)
-    counts = [tensor.count(tokens.tokens, N_VOCAB) for tokens in (found, whole)]
-    assert tensor.statistics(found, counts[0], lengths[0]) == tensor.statistics(
-        whole, counts[1], lengths[1]
-    )
+    counts = [count_tokens(tokens.tokens, N_VOCAB) for tokens in (found, whole)]
+    assert describe(found, counts[0], lengths[0]) == describe(whole, counts[1], lengths[1])
     # What a report says of them, with what a trigram reaches.
     corpora = [_corpus(t, n.tokens, "") for t, n in zip((found, whole), lengths, strict=True)]
     assert corpora[0].yardsticks == corpora[1].yardsticks
@@ -208,9 +209,9 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
 
 def test_windows_drawn_across_the_borders_of_shards_are_those_of_the_one_file() -> None:
     whole = np.arange(1000, dtype=np.uint16)
-    shards = tensor.Joined(np.split(whole, [1, 2, 300, 300, 333, 999]))
+    shards = Joined(np.split(whole, [1, 2, 300, 300, 333, 999]))
     part = shards[17:940][:900]  # as `train.tokens` takes it
-    assert isinstance(part, tensor.Joined)
+    assert isinstance(part, Joined)
     assert len(part) == 900
     drawn = [batch_starts(900, 32, 8, "epoch", 1, step) for step in range(9)]
     for starts in [*drawn, np.arange(900 - 32)]:  # as in training, and wherever a window may lie

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.tokens import tensor, vocabulary
+from dropgpt.tokens import vocabulary
+from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, encode, encode_prompt, gpt2_encoding
 
 ENCODING = gpt2_encoding()
@@ -61,7 +62,7 @@ def test_what_is_left_of_errors_names_the_document(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(vocabulary, "LONG_BLANK", 10**9)
     documents = [Document(" " * 1_000_000 + "a", "corpora/a.txt:3", "a")]
     with pytest.raises(UserError, match=r"document 'corpora/a\.txt:3': .*Max stack size") as error:
-        list(tensor.encode(documents, ENCODING, True))
+        list(encode_documents(documents, ENCODING, True))
     assert "\n" not in str(error.value)
 
 

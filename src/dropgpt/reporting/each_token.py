@@ -11,7 +11,8 @@ from dropgpt.evaluation import Window, plan
 from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Evaluate
-from dropgpt.tokens.tensor import TokenTensor, count
+from dropgpt.tokens.statistics import count_tokens
+from dropgpt.tokens.tensor import TokenTensor
 
 ENOUGH = 1 << 15  # tokens for a picture
 
@@ -60,5 +61,5 @@ def each_token(
 
     with torch.no_grad():
         table = pd.concat(in_threads(one, windows), ignore_index=True)
-    table["seen"] = count(tokens.train, tokens.n_vocab)[table.pop("token")]
+    table["seen"] = count_tokens(tokens.train, tokens.n_vocab)[table.pop("token")]
     return table

@@ -26,6 +26,8 @@ from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Evaluate
 from dropgpt.reporting.each_token import each_token
 from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import decode_documents
+from dropgpt.tokens.statistics import count_tokens, rank_frequency
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
@@ -40,7 +42,7 @@ class Corpus:
     """The tokens that a run was trained and measured on.
 
     checksum    by which two corpora are told apart
-    ranks       of the tokens by how often they occur; see `tensor.rank_frequency`
+    ranks       of the tokens by how often they occur; see `rank_frequency`
     training    the tokens of each document, (documents,)
     held_out    a row of each held-out document; see `TokenTensor`
     excerpts    how each held-out document begins
@@ -157,10 +159,10 @@ def _corpus(tokens: TokenTensor, lengths: pd.Series, checksum: str) -> Corpus:
     }
     return Corpus(
         checksum,
-        tensor.rank_frequency(tensor.count(tokens.tokens, tokens.n_vocab), encoding),
+        rank_frequency(count_tokens(tokens.tokens, tokens.n_vocab), encoding),
         lengths[: -len(held_out)].to_numpy(),
         held_out,
-        [_begin(text) for text in tensor.texts(tokens.held_out, held_out, encoding)],
+        [_begin(text) for text in decode_documents(tokens.held_out, held_out, encoding)],
         yardsticks,
     )
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from dropgpt.randomness import generator
-from dropgpt.tokens.tensor import Tokens
+from dropgpt.tokens.array import Tokens
 
 Starts = npt.NDArray[np.int64]
 

@@ -36,6 +36,7 @@ from dropgpt.machine.files import check_seal
 from dropgpt.machine.progress import progress
 from dropgpt.params import Data, Runtime, Tokenize, load
 from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
 DOCUMENTS = Path("data/documents.parquet")  # where stage download_fineweb lists the shards
@@ -145,7 +146,7 @@ def _work(
             with suppress(Timeout), FileLock(f"{path}.lock", blocking=False):
                 if not path.exists():
                     documents = fineweb.shard_documents(shard, revision)
-                    encoded = tensor.encode(documents, encoding, end_of_text, threads=1)
+                    encoded = encode_documents(documents, encoding, end_of_text, threads=1)
                     tensor.write_shard(encoded, path)
                 del missing[number]
         if len(missing) == before:  # others are at work on all that are left

@@ -18,8 +18,9 @@ from dropgpt.machine.threads import number
 from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT, initialised, scale_dropout
 from dropgpt.params import Model, Train
+from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
-from dropgpt.tokens.tensor import Tokens, TokenTensor
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers

@@ -1,0 +1,85 @@
+"""The corpus in numbers, and in words for a reader."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import tiktoken
+
+from dropgpt.tokens.array import Tokens
+from dropgpt.tokens.encoding import PARTS
+from dropgpt.tokens.tensor import TokenTensor
+
+
+def count_tokens(ids: Tokens, n_vocab: int) -> npt.NDArray[np.int64]:
+    """How often each token of the vocabulary occurs, (n_vocab,)."""
+    counts = np.zeros(n_vocab, dtype=np.int64)
+    for start in range(0, len(ids), 1 << 20):  # bincount takes four times the memory of its part
+        part = np.asarray(ids[start : start + (1 << 20)])
+        counts += np.bincount(part, minlength=n_vocab)
+    return counts
+
+
+def describe(
+    tensor: TokenTensor, counts: npt.NDArray[np.int64], documents: pd.DataFrame
+) -> dict[str, Any]:
+    """The corpus in numbers; `bytes_per_token` is UTF-8 bytes of text over all tokens.
+
+    `counts` are those of `count_tokens`, `documents` the `lengths` of all of them.
+    """
+    unique = int(np.count_nonzero(counts))
+    median, high = np.percentile(documents.tokens, [50, 95])
+    return {
+        "tokens": len(tensor.tokens),
+        "unique_tokens": unique,
+        "train_tokens": len(tensor.train),
+        "validation_tokens": len(tensor.held_out),
+        "vocabulary_share": unique / tensor.n_vocab,
+        "bytes_per_token": float(documents.bytes.sum() / len(tensor.tokens)),
+        "documents": len(documents),
+        "validation_documents": int(tensor.documents.held_out.sum()),
+        "tokens_per_document_median": float(median),
+        "tokens_per_document_95_percent": float(high),
+        "tokens_per_document_max": int(documents.tokens.max()),
+    }
+
+
+def rank_frequency(
+    counts: npt.NDArray[np.int64], encoding: tiktoken.Encoding, points: int = 200
+) -> pd.DataFrame:
+    """Zipf's curve: rank, count, token, text of the most frequent tokens, then ever fewer of them.
+
+    The first 50 ranks are all there; the rest are evenly spaced on a logarithmic axis.
+    """
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    spaced = np.geomspace(1, len(order), points).round().astype(int)
+    ranks = np.union1d(np.arange(1, min(50, len(order)) + 1), spaced)
+    ids = order[ranks - 1]
+    texts = [encoding.decode_single_token_bytes(int(i)).decode(errors="replace") for i in ids]
+    return pd.DataFrame({"rank": ranks, "count": counts[ids], "token": ids, "text": texts})
+
+
+def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> list[str]:
+    """What is held out, for a reader, and a warning where it is over twice the `fraction` asked.
+
+    `n_documents` are the documents in all.
+    """
+    documents = tensor.documents
+    held_out = documents[documents.held_out]
+    first = held_out.iloc[0]
+    share = len(tensor.held_out) / len(tensor.tokens)
+    which = f"the last {len(held_out):,} of {n_documents:,} documents"
+    if first.id.endswith(PARTS[1]):
+        which = f"the end of {first.source}, the only document"
+    tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
+    lines = [f"held out: {tokens} ({share:.1%}), {which}"]
+    if share > 2 * fraction:
+        unit = "source" if documents.source.nunique() > 1 else "id"
+        length = held_out.tokens[held_out[unit] == first[unit]].sum()
+        lines.append(
+            f"warning: {share / fraction:.1f} times what tokenize.validation_fraction asks for, "
+            f"since {first[unit]}, held out whole, has {length:,} tokens; put it before the last "
+            "ones in the order of names, or part it"
+        )
+    return lines
