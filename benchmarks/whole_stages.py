@@ -32,21 +32,27 @@ runpy.run_module("stages.{}", run_name="__main__")
 
 
 @contextmanager
-def workspace(stage: str, times: int) -> Iterator[float]:
-    """A folder in which the stages before `stage` have run; the megabytes of text there."""
-    changes: dict[str, dict[str, Any]] = {
-        "data": {"source": "files", "files": "corpora/*.jsonl"},
-        "model": SIZE,
-        "train": {"steps": STEPS, "validation_interval": STEPS},
-    }
+def project(**changes: dict[str, Any]) -> Iterator[None]:
+    """In a folder of its own, with the project's stages and its parameters with `changes`."""
     values = load(Path("params.yaml")).model_dump()
     for section, change in changes.items():
         values[section] |= change
-    size = 0
     with TemporaryDirectory() as folder, chdir(folder):
         for name in ("src", "stages", "dvc.yaml"):
             Path(name).symlink_to(PROJECT / name)
         YAML().dump(values, Path("params.yaml"))
+        yield
+
+
+@contextmanager
+def workspace(stage: str, times: int) -> Iterator[float]:
+    """A folder in which the stages before `stage` have run; the megabytes of text there."""
+    size = 0
+    with project(
+        data={"source": "files", "files": "corpora/*.jsonl"},
+        model=SIZE,
+        train={"steps": STEPS, "validation_interval": STEPS},
+    ):
         Path("corpora").mkdir()
         with Path("corpora/own.jsonl").open("w") as file:
             for found in [*wikipedia.documents()] * times:
@@ -84,10 +90,10 @@ def repro_with_nothing_to_do() -> float:
     return timer.seconds
 
 
-def tokenize_tiktoken(times: int) -> float:
+def tokenize_tiktoken(times: int, threads: int | None = None) -> float:
     """Without the reading and writing, and all texts at once."""
     texts = [found.text for found in wikipedia.documents()] * times
     with timed() as timer:
         encoding = gpt2_encoding()
-        encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
+        encoding.encode_ordinary_batch(texts, num_threads=threads or os.cpu_count() or 1)
     return sum(len(text.encode()) for text in texts) / 1e6 / timer.seconds

@@ -1,12 +1,19 @@
-"""A stand-in for the Hugging Face hub: one dataset, on the loopback, served from memory."""
+"""A stand-in for the Hugging Face hub: one dataset, on the loopback, served from memory.
+
+`python tests/hub.py FILE...` serves these parquet files, and prints what HF_ENDPOINT is to be.
+"""
 
 import io
 import json
+import mmap
 import random
 import re
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -55,12 +62,14 @@ def rows(*numbers: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def serving(
-    *tables: list[dict[str, Any]],
+    *tables: list[dict[str, Any]] | mmap.mmap,
     fault: Literal["cut", "stall", "listing"] | None = None,
     group: int | None = None,
     outage: float = 0,
 ) -> Iterator[str]:
     """Serve HuggingFaceFW/fineweb with one parquet file a table; gives what HF_ENDPOINT is to be.
+
+    A table may be such a file already, mapped.
 
     `fault` befalls the last file whenever its first half is asked for (the footer, at its end, is
     well): `cut` closes the connection halfway through the answer, `stall` leaves it open. With
@@ -69,7 +78,7 @@ def serving(
     `group` rows.
     """
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]
-    contents = [parquet(table, group) for table in tables]
+    contents = [parquet(t, group) if isinstance(t, list) else t for t in tables]
     files = {"README.md": README.encode(), **dict(zip(names, contents, strict=True))}
     paths = ["data", f"data/{CONFIG}", *files]
     began: list[float] = []  # when the outage did
@@ -156,6 +165,7 @@ def serving(
         def log_message(self, *_: Any) -> None:
             """Says nothing."""
 
+    @cache
     def oid(name: str) -> str:
         return sha1(files[name]).hexdigest()
 
@@ -171,3 +181,14 @@ def serving(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def mapped(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+if __name__ == "__main__":
+    with serving(*map(mapped, sys.argv[1:])) as endpoint:
+        print(endpoint, flush=True)
+        signal.pause()
