@@ -62,18 +62,21 @@ class Verdict:
 
 
 def verdict(claim: Claim, results: Results) -> Verdict:
-    findings = claim.findings
-    if any(measured(one.terms, results) is None for one in findings):
+    known = _measured(claim.findings, results)
+    if known is None:
         return Verdict(NOT_YET_RUN)
     agrees = "agrees"
     if not claim.expected:
-        first, *others = sorted(findings, key=lambda one: _found(one, results).mean)
+        first, *others = (one for one, _ in sorted(known, key=lambda pair: pair[1].mean))
         agrees = first.label
-        findings = [
-            Finding(f"{first.label} less {one.label}", minus(first.terms, one.terms), NEGATIVE)
-            for one in others
-        ]
-    known = [(one, _found(one, results)) for one in findings]
+        known = _measured(
+            [
+                Finding(f"{first.label} less {one.label}", minus(first.terms, one.terms), NEGATIVE)
+                for one in others
+            ],
+            results,
+        )
+        assert known
     deciding = min(known, key=lambda pair: _margin(*pair))
     margin = _margin(*deciding)
     # Two half-widths beyond its region, an interval lies wholly outside.
@@ -81,10 +84,10 @@ def verdict(claim: Claim, results: Results) -> Verdict:
     return Verdict(said, deciding)
 
 
-def _found(finding: Finding, results: Results) -> Difference:
-    found = measured(finding.terms, results)
-    assert found is not None
-    return found
+def _measured(findings: list[Finding], results: Results) -> list[tuple[Finding, Difference]] | None:
+    """None where runs are missing for any of them."""
+    known = [(one, found) for one in findings if (found := measured(one.terms, results))]
+    return known if len(known) == len(findings) else None
 
 
 def _margin(finding: Finding, found: Difference) -> float:

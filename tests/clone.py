@@ -157,6 +157,27 @@ class Clone:
         found = {str(file): file.stat() for file in self.files()}
         return {name: (s.st_ino, s.st_size, s.st_ctime_ns) for name, s in found.items()}
 
+    def keep(self) -> None:
+        """Note what the outputs are, for `put_back`."""
+        for file in self.files():
+            kept = self._kept(file)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, kept)
+
+    def put_back(self) -> None:
+        """As `dvc checkout --force` would, in a hundredth of its time."""
+        for output in OUTPUTS:
+            path, kept = self.folder / output, self._kept(self.folder / output)
+            if kept.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+                shutil.copytree(kept, path)
+            else:
+                path.unlink(missing_ok=True)
+                shutil.copy2(kept, path)
+
+    def _kept(self, path: Path) -> Path:
+        return self.folder.with_name("kept") / path.relative_to(self.folder)
+
     def files(self) -> list[Path]:
         """Every output file that there is."""
         roots = [self.folder / output for output in OUTPUTS]

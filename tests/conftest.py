@@ -175,6 +175,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert stages_run(output) == ["download_fineweb", "tokenize", "train", "evaluate", "sample"]
     assert "loss" in output
     clone.commit()
+    clone.keep()
     shutil.copytree(clone.run_cache, clone.run_cache.with_name("committed"))
     return clone
 
@@ -186,7 +187,7 @@ def clone(reproduced: Any) -> Iterator[Any]:
     yield reproduced
     reproduced.git("checkout", "--quiet", "--force", "HEAD")
     reproduced.git("clean", "--quiet", "--force", "-d")
-    if reproduced.stamps() != before:  # DVC takes a second to find nothing to do
-        reproduced.dvc("checkout", "--force")
+    if reproduced.stamps() != before:
+        reproduced.put_back()
     shutil.rmtree(reproduced.run_cache, ignore_errors=True)
     shutil.copytree(reproduced.run_cache.with_name("committed"), reproduced.run_cache)

@@ -13,6 +13,7 @@ from conftest import params_with
 # Others do what these names do with another training or stage.
 LONG = ("nanogpt", "nanoGPT", "compiled", "repro", "ten times", "evaluate stage", "start train")
 LONG += ("start eval", "GPT-2", "large", "small", "beside two", "matrix")
+SLOW = ("start", "tokenize stage", "train stage")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("start"))
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(SLOW))
         for name in work.WORK
         if not any(part in name for part in LONG)
     ],

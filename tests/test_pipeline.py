@@ -117,9 +117,9 @@ def test_the_environment_comes_back_with_the_numbers(clone: Clone) -> None:
     """From DVC's run-cache, as it was when they were made."""
     before = clone.bytes()
     clone.set(train={"precision": "float32", "seed": 7}, runtime={"threads": 1})
-    clone.dvc("repro")
+    clone.dvc("repro", "train")
     clone.set(train={"precision": "auto", "seed": 1})
-    clone.dvc("repro")
+    clone.dvc("repro", "train")
     assert clone.bytes() == before
 
 
@@ -181,14 +181,16 @@ def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
     (clone.folder / "corpora/extra.md").write_bytes(b"the cat\r\n\r\nthe dog\r\n")
     names = ["corpora/extra.jsonl", "corpora/extra.md"]
     clone.set(evaluate={"extra_corpora": names}, data={"text_column": "body"})
-    clone.dvc("exp", "run", "-S", r'data.separator="\n\n"')  # as a README says it, from a shell
+    separator = r'data.separator="\n\n"'  # as a README says it, from a shell
+    clone.dvc("exp", "run", "-S", separator, "evaluate")
     extra = clone.summary()["extra_corpora"]
     assert [extra[name]["documents"] for name in names] == [3, 2]
+    evaluate = (sys.executable, "-m", "stages.evaluate")
     clone.set(data={"text_column": "text"})
-    output = clone.dvc("repro", ok=False)
+    output = clone.run(*evaluate, ok=False).stderr
     assert "corpora/extra.jsonl, line 1: no key 'text' (data.text_column); it has body" in output
     clone.set(evaluate={"extra_corpora": ["corpora/no.txt"]})
-    output = clone.dvc("repro", ok=False)
+    output = clone.run(*evaluate, ok=False).stderr
     assert "error: evaluate.extra_corpora is 'corpora/no.txt', which matches no file" in output
 
 
@@ -417,7 +419,7 @@ def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> N
     config = inner.folder / ".dvc/config"
     assert "subdir" not in config.read_text()
     inner.commit()
-    inner.dvc("exp", "run", "--name", "other", "--set-param", "model.dropout=0.5")
+    inner.dvc("exp", "run", "--name", "other", "--set-param", "model.dropout=0.5", "evaluate")
     found = json.loads(inner.dropgpt("compare", "HEAD", "other", "--json"))
     assert found["notes"] == []
     assert found["documents"][0]["difference"] != 0
@@ -429,14 +431,14 @@ def test_documents_of_no_tokens_take_nothing_from_the_others(clone: Clone) -> No
     found = list(document.read(clone.folder / "data/documents.parquet"))
     empty = [Document("", f"empty-{n}", f"empty-{n}") for n in range(3)]
 
-    def evaluated(documents: list[Document]) -> pd.DataFrame:
+    def evaluated(documents: list[Document], *stages: str) -> pd.DataFrame:
         document.write(documents, clone.folder / "data/documents.parquet")
-        for stage in ("tokenize", "train", "evaluate"):
+        for stage in stages:
             clone.run(sys.executable, "-m", f"stages.{stage}")
         return pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
 
-    without = evaluated(found)
-    among = evaluated([*found[:-1], *empty[:2], found[-1], empty[2]])
+    without = evaluated(found, "tokenize", "train", "evaluate")
+    among = evaluated([*found[:-1], *empty[:2], found[-1], empty[2]], "tokenize", "evaluate")
     some = among[among.tokens > 0]
     assert some.id.tolist() == without.id.tolist()
     assert some.nats.tolist() == without.nats.tolist()

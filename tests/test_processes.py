@@ -109,7 +109,7 @@ def test_a_killed_process_is_started_again(clone: Clone, tmp_path: Path) -> None
     assert clone.bytes() == whole.bytes()
 
 
-@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(1, 2, marks=slow)])
 def test_another_number_of_processes_goes_on(
     clone: Clone, one: Clone, first: int, then: int
 ) -> None:
@@ -127,6 +127,7 @@ def test_another_number_of_processes_goes_on(
     assert not clone.saves()
 
 
+@slow
 def test_nobody_stays_behind(clone: Clone) -> None:
     clone.set(runtime={"processes": 2})
     dvc = clone.start(*TRAIN)

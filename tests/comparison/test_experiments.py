@@ -12,6 +12,7 @@ from dropgpt.comparison.experiments import made_by
 from dropgpt.machine.slot import FOLDER, slot
 
 
+@pytest.mark.slow
 def test_experiments_in_the_queue_are_compared_where_they_lie(clone: Clone) -> None:
     """Two at once, which take turns, and both find all that they need in their own copies."""
     clone.dvc("exp", "remove", "--all-commits")
@@ -41,19 +42,14 @@ def logs(clone: Clone) -> list[str]:
     return [file.read_text() for file in clone.folder.glob(".dvc/tmp/exps/run/*/*.out")]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
+def test_what_cannot_be_compared_is_told_in_a_line(clone: Clone) -> None:
+    clone.dvc("exp", "remove", "--all-commits")
+    for arguments, why in [
         (["HEAD", "no-such"], "compare: no-such: "),
         (["HEAD", "HEAD~1"], "HEAD~1 has no data/evaluation in DVC's cache"),
         ([], "it takes two runs or more"),
-    ],
-)
-def test_what_cannot_be_compared_is_told_in_a_line(
-    clone: Clone, arguments: list[str], why: str
-) -> None:
-    clone.dvc("exp", "remove", "--all-commits")
-    assert why in clone.dropgpt("compare", *arguments, ok=False)
+    ]:
+        assert why in clone.dropgpt("compare", *arguments, ok=False)
 
 
 def test_another_stride_is_not_compared(clone: Clone) -> None:
@@ -74,14 +70,17 @@ def test_what_was_measured_otherwise_or_is_not_there_is_left_out_of_all(clone: C
         ("b", "model.dropout=0.3"),
         ("other-stride", "evaluate.stride=8"),
     ]:
-        clone.dvc("exp", "run", "-n", name, "-S", change)
+        clone.dvc("exp", "run", "-n", name, "-S", change, "evaluate")
         clone.git("checkout", "--quiet", "--force", "HEAD")
     found = json.loads(clone.dropgpt("compare", "--json"))
     assert [group["group"] for group in found["groups"]] == ["0.2", "0.3"]
     assert any("evaluate.stride" in note and "left out" in note for note in found["notes"])
 
 
-@pytest.mark.parametrize("content", ["data: [\n", "\n", "- 1\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["data: [\n", *(pytest.param(one, marks=pytest.mark.slow) for one in ("\n", "- 1\n"))],
+)
 def test_a_revision_whose_params_are_none_is_named(clone: Clone, content: str) -> None:
     (clone.folder / "params.yaml").write_text(content)
     clone.commit()
@@ -98,6 +97,7 @@ def test_a_terminal_that_does_not_know_every_letter(clone: Clone) -> None:
     clone.git("branch", "-D", "naïve")
 
 
+@pytest.mark.slow
 def test_the_advice_brings_a_result_that_is_elsewhere(clone: Clone, tmp_path: Path) -> None:
     clone = clone.copy(tmp_path / "clone")  # since `dvc gc` empties the cache of the other tests
     clone.dvc("remote", "add", "--default", "store", str(tmp_path / "store"))

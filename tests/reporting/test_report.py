@@ -99,7 +99,7 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
 
 
 def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clone) -> None:
-    clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5")
+    clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5", "evaluate")
     clone.git("checkout", "--quiet", "--force", "HEAD")
     clone.dvc("checkout", "--force")
     page = report(clone, "HEAD", "other")

