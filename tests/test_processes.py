@@ -150,6 +150,18 @@ def test_a_mistake_is_told_once_and_not_tried_again(clone: Clone) -> None:
 
 
 @slow
+def test_damaged_tokens_are_told_once(clone: Clone) -> None:
+    """Though one process of each machine looks."""
+    tokens = clone.folder / "data/tokens/tokens.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-1] + b"?")
+    clone.set(runtime={"processes": 2})
+    said = clone.run(sys.executable, "-m", "stages.train", ok=False).stderr
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert "data/tokens is damaged: tokens.npy is not what tokenize wrote there" in line
+    assert "Traceback" not in said
+
+
+@slow
 def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
     """Two machines, as two torchruns: one is killed whole, and the other goes on alone."""
     with socket.socket() as free:
