@@ -99,7 +99,9 @@ def read(run: Run, device: torch.device) -> Result:
     with experiments.opened(revision) as (files, root), TemporaryDirectory() as temporary:
 
         def fetched(folder: str) -> Path | None:
-            """A copy of a folder, where it is at hand."""
+            """A folder where it is at hand; of what lies elsewhere, a copy."""
+            if revision == "workspace" and Path(folder).is_dir():
+                return Path(folder)
             there = Path(temporary, folder)
             there.parent.mkdir(exist_ok=True)
             _if_there(lambda: files.get(str(root / folder), str(there), recursive=True))
