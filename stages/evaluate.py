@@ -18,6 +18,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
+from dropgpt.model.sharding import shard
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents, encode_documents
@@ -29,7 +30,9 @@ TOKENS = Path("data/tokens")
 
 
 def evaluate(params: Params) -> list[str]:
-    device = prepare(params.runtime.device, params.runtime.threads)
+    # FSDP2 watches a module in one thread.
+    n_threads = 1 if params.runtime.shard_weights else params.runtime.threads
+    device = prepare(params.runtime.device, n_threads)
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
     if params.evaluate.stride > model.config.n_ctx:
@@ -64,6 +67,8 @@ def evaluate(params: Params) -> list[str]:
         slot(device),
         progress("evaluate", "tokens", params.runtime.log_interval, total) as bar,
     ):
+        if params.runtime.shard_weights:
+            shard(model, device)
         model.to(device)
         measured = {
             name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)

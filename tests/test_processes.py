@@ -87,8 +87,9 @@ def test_several_processes_find_what_one_finds(clone: Clone, one: Clone, number:
     assert not workers(clone)
 
 
-def test_evaluation_gives_the_very_same_number(clone: Clone, one: Clone) -> None:
-    clone.set(runtime={"processes": 2})
+@pytest.mark.parametrize("sharded", [True, pytest.param(False, marks=slow)])
+def test_evaluation_gives_the_very_same_number(clone: Clone, one: Clone, sharded: bool) -> None:
+    clone.set(runtime={"processes": 2, "shard_weights": sharded})
     clone.dvc("repro", "--force", "--single-item", "evaluate")
     assert made_in(clone, "evaluate", "data/evaluation") == 2
     assert clone.summary() == one.summary()

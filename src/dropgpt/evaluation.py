@@ -5,10 +5,10 @@ the text instead of its tokens, so that models with other tokenizers can be comp
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from dropgpt.randomness import generator, seed_dropout
 from dropgpt.tokens.array import Tokens
 
 Losses = npt.NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def losses(
     inputs = np.roll(tokens, 1)  # what stands before target t is at t
     by_length = sorted(windows, key=lambda w: w.first - w.end)
 
-    def measure(numbers: range) -> int:
+    def measure(numbers: range) -> tuple[npt.NDArray[np.int64], Losses]:
+        """Which of the tokens these windows measure, and their losses."""
         before_batch(numbers)
         batch = by_length[numbers.start : numbers.stop]
         width = batch[0].end - batch[0].first
@@ -101,14 +103,13 @@ def losses(
             model.head,
             torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
         )
-        result[targets] = found.cpu().numpy()
-        return len(targets)
+        return targets, found.cpu().numpy()
 
     others = len(tokens)
-    with torch.no_grad():
-        for count in in_threads(measure, _own(pieces(len(by_length), batch_size))):
-            advance(count)
-            others -= count
+    for targets, found in _measured(measure, pieces(len(by_length), batch_size)):
+        result[targets] = found
+        advance(len(targets))
+        others -= len(targets)
     if processes.number() > 1:
         advance(others)
         processes.add_up([torch.from_numpy(result)])
@@ -246,17 +247,17 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
         found = token_losses(features, model.head, targets[rows].to(device).flatten())
         return float(found.cpu().double().sum())
 
-    batches = pieces(len(inputs), batch_size)
-    own = _own(batches)
-    with torch.no_grad():
-        total = torch.tensor(sum(in_threads(nats, own)), dtype=torch.float64)
-        if len(own) < math.ceil(len(batches) / processes.number()):
-            nats(batches[0])  # for the others: sharded weights come together if all ask for them
+    found = sum(_measured(nats, pieces(len(inputs), batch_size)))
+    total = torch.tensor(found, dtype=torch.float64)
     model.train(was_training)
     processes.add_up([total])
     return float(total) / targets.numel()
 
 
-def _own(batches: list[range]) -> list[range]:
-    """Those that are this process's to measure."""
-    return batches[processes.rank() :: processes.number()]
+def _measured(measure: Callable[[range], Result], batches: list[range]) -> Iterator[Result]:
+    """What is found of the batches that are this process's to measure."""
+    own = batches[processes.rank() :: processes.number()]
+    with torch.no_grad():
+        yield from in_threads(measure, own)
+        if len(own) < math.ceil(len(batches) / processes.number()):
+            measure(batches[0])  # for the others: sharded weights come together if all ask for them

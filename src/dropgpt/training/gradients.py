@@ -10,9 +10,9 @@ from dropgpt.machine import processes
 from dropgpt.machine.threads import in_threads, number, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import add_gradients
+from dropgpt.model.sharding import EMBEDDINGS, is_sharded, local
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
-from dropgpt.training.sharding import EMBEDDINGS, is_sharded, local
 
 TOKENS = 1024  # of a thread at once on a CPU: more fall out of its cache, fewer wait on Python
 

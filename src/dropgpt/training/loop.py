@@ -17,6 +17,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import number
 from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT, initialised, scale_dropout
+from dropgpt.model.sharding import shard, unsharded
 from dropgpt.params import Model, Train
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import batch_starts, spread_starts, windows
@@ -25,7 +26,6 @@ from dropgpt.training.checkpoint import COMPILED, Checkpoint
 from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import dropout_factor, learning_rate
-from dropgpt.training.sharding import shard, unsharded
 from dropgpt.training.state import Row, restore, state_of
 from dropgpt.training.tracker import Tell
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dropgpt.machine.threads import in_threads, number
 from dropgpt.model.gpt import GPT
+from dropgpt.model.sharding import gathered, local, part
 from dropgpt.params import Train
-from dropgpt.training.sharding import gathered, local, part
 
 EPSILON = 1e-8  # of AdamW
 MOMENTUM = 0.95  # of Muon, and its quintic's coefficients, as Jordan et al. have them

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dropgpt.machine import processes
 from dropgpt.model.gpt import GPT
+from dropgpt.model.sharding import gathered, local, part
 from dropgpt.training.optimizers import Optimizers
-from dropgpt.training.sharding import gathered, local, part
 
 State = dict[str, Tensor]
 Row = tuple[Any, ...]  # of a curve: the step, then its values
