@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dropgpt import corpus
-from dropgpt.corpus import document, fineweb
+from dropgpt.corpus import document, fineweb_shards
 from dropgpt.corpus.document import Document
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
@@ -19,7 +19,9 @@ DOCUMENTS = Path("data/documents.parquet")
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
     if data.all_of_fineweb:
-        shards = fineweb.write_shards(fineweb.shards(data.config, data.revision), DOCUMENTS)
+        shards = fineweb_shards.write(
+            fineweb_shards.of_config(data.config, data.revision), DOCUMENTS
+        )
         total = sum(shard.documents for shard in shards)
         return [f"{total:,} documents in {len(shards):,} shards on the hub: {DOCUMENTS}"]
     characters = 0

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from conftest import data_params as data
 from conftest import message
 from dropgpt import corpus
 from dropgpt.corpus import document, fineweb
-from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 
 
@@ -122,53 +120,3 @@ def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> N
 def test_an_error_shows_no_credential() -> None:
     text = "GET http://me:secret@host/a?Signature=secret&x=1 'Bearer secret' hf_secret"
     assert fineweb._public(text) == "GET http://host/a 'Bearer ***' hf_***"
-
-
-READ_IN_SHARDS = """
-import json, sys
-from dropgpt.corpus import fineweb
-config, revision, least, patience = sys.argv[1:]
-shards = list(fineweb.shards(config, revision, int(least)))
-read = (list(fineweb.shard_documents(shard, revision, float(patience))) for shard in shards)
-print(json.dumps([shards, [one for part in read for one in part]]))
-"""
-
-
-def read_in_shards(endpoint: str, least: int, patience: float = 60) -> subprocess.Popen[str]:
-    """In a process of its own, since the hub's client reads HF_ENDPOINT but once."""
-    command = [sys.executable, "-c", READ_IN_SHARDS, hub.CONFIG, hub.REVISION]
-    return subprocess.Popen(
-        [*command, str(least), str(patience)],
-        env={**os.environ, "HF_ENDPOINT": endpoint},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_shards_are_the_rows_in_order_in_whole_row_groups(online: pytest.MonkeyPatch) -> None:
-    first, second = hub.rows(*range(7)), hub.rows(*range(7, 10))
-    first[1]["url"] = first[2]["id"] = second[1]["id"] = second[1]["url"] = None
-    second[2]["text"] = ""
-    with hub.serving(first, second, group=2) as endpoint:
-        out, _ = read_in_shards(endpoint, 3).communicate()
-        online.setenv("HF_ENDPOINT", endpoint)
-        expected = list(fineweb.documents(10, hub.CONFIG, hub.REVISION))
-    shards, found = json.loads(out)
-    assert [shard[2:] for shard in shards] == [[0, 2, 0, 4], [2, 2, 4, 3], [0, 2, 7, 3]]
-    assert [Document(*one) for one in found] == expected
-
-
-def test_a_hub_that_goes_away_in_mid_shard_costs_a_retry(online: pytest.MonkeyPatch) -> None:
-    table = hub.rows(*range(30_000))
-    with hub.serving(table, group=1000, outage=3) as endpoint:
-        out, line = read_in_shards(endpoint, 30_000).communicate()
-    assert line.startswith("warning: data/CC-MAIN-2013-20/000_00000.parquet: ")
-    assert line.endswith("; trying again for 60 seconds\n")
-    assert [text for text, _, _ in json.loads(out)[1]] == [row["text"] for row in table]
-
-
-def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
-    with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
-        _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
-    assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines

@@ -10,7 +10,7 @@ from dropgpt.corpus.document import Document
 def documents(data: params.Data) -> Iterator[Document]:
     """The corpus that section `data` of params.yaml asks for, one document at a time.
 
-    Not for the whole of a FineWeb config: that is `fineweb.shards` and `shard_documents`.
+    Not for the whole of a FineWeb config: that is `fineweb_shards`.
     """
     match data.source:
         case "wikipedia":

@@ -28,8 +28,8 @@ from typing import Any, cast
 import tiktoken
 from filelock import FileLock, Timeout
 
-from dropgpt.corpus import fineweb
-from dropgpt.corpus.fineweb import Shard
+from dropgpt.corpus import fineweb_shards
+from dropgpt.corpus.fineweb_shards import Shard
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
@@ -51,7 +51,7 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
     parameters, list and code. Raises UserError where the hub is gone for long, and where a process
     was killed; what is made stays, and the same call goes on.
     """
-    shards = fineweb.read_shards(DOCUMENTS)
+    shards = fineweb_shards.read(DOCUMENTS)
     folder = FOLDER / _fingerprint(data, tokenize)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_path(folder, number) for number in range(len(shards))]
@@ -145,7 +145,7 @@ def _work(
             path = _path(folder, number)
             with suppress(Timeout), FileLock(f"{path}.lock", blocking=False):
                 if not path.exists():
-                    documents = fineweb.shard_documents(shard, revision)
+                    documents = fineweb_shards.documents(shard, revision)
                     encoded = encode_documents(documents, encoding, end_of_text, threads=1)
                     tensor.write_shard(encoded, path)
                 del missing[number]
