@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -80,6 +79,7 @@ def serving(
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]
     contents = [parquet(t, group) if isinstance(t, list) else t for t in tables]
     files = {"README.md": README.encode(), **dict(zip(names, contents, strict=True))}
+    oids = {name: sha1(content).hexdigest() for name, content in files.items()}
     paths = ["data", f"data/{CONFIG}", *files]
     began: list[float] = []  # when the outage did
 
@@ -135,7 +135,7 @@ def serving(
                 return self.refuse("EntryNotFound")
             content = files[name]
             headers = {
-                "ETag": f'"{oid(name)}"',
+                "ETag": f'"{oids[name]}"',
                 "X-Repo-Commit": REVISION,
                 "Accept-Ranges": "bytes",
             }
@@ -165,14 +165,10 @@ def serving(
         def log_message(self, *_: Any) -> None:
             """Says nothing."""
 
-    @cache
-    def oid(name: str) -> str:
-        return sha1(files[name]).hexdigest()
-
     def entry(path: str) -> dict[str, Any]:
         if path not in files:
             return {"type": "directory", "path": path, "size": 0, "oid": ""}
-        return {"type": "file", "path": path, "size": len(files[path]), "oid": oid(path)}
+        return {"type": "file", "path": path, "size": len(files[path]), "oid": oids[path]}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
