@@ -46,6 +46,7 @@ def test_dropout(clone: Clone) -> None:
     assert pictures(clone) == ["activation.png", "attention.png", "masks.png"]
 
 
+@pytest.mark.slow
 def test_experiments(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     for name, rate in [("none", 0.0), ("half", 0.5)]:

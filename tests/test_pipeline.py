@@ -166,6 +166,7 @@ def test_runtime_changes_run_nothing(clone: Clone) -> None:
     assert stages_run(clone.dvc("exp", "run", "-S", "runtime.log_interval=1")) == []
 
 
+@pytest.mark.slow
 def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
     clone.dvc("exp", "run", "-S", "evaluate.extra_corpora=[corpora/1.txt]")
     extra = clone.summary()["extra_corpora"]["corpora/1.txt"]
@@ -412,6 +413,7 @@ def test_dvc_called_by_its_path_finds_its_own_python(clone: Clone) -> None:
     ast.parse(code, feature_version=(3, 8))  # as old as one finds it
 
 
+@pytest.mark.slow
 def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> None:
     inner = reproduced.copy(tmp_path / "repository" / "inner")
     shutil.rmtree(inner.folder / ".git")

@@ -110,7 +110,8 @@ def test_a_killed_process_is_started_again(clone: Clone, tmp_path: Path) -> None
     assert clone.bytes() == whole.bytes()
 
 
-@pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(1, 2, marks=slow)])
+@slow
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
 def test_another_number_of_processes_goes_on(
     clone: Clone, one: Clone, first: int, then: int
 ) -> None:
@@ -206,7 +207,8 @@ def test_weights_sharded_over_a_single_gpu(clone: Clone, tmp_path: Path) -> None
     curves_agree(clone, whole)
 
 
-@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=slow)])
+@slow
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_sharded_weights_find_what_whole_ones_find(
     clone: Clone, tmp_path: Path, optimizer: str
 ) -> None:

@@ -63,6 +63,7 @@ def test_that_nobody_reads_the_rest_is_no_error(clone: Clone) -> None:
     assert clone.run("sh", "-c", command).stderr == ""
 
 
+@pytest.mark.slow
 def test_what_was_measured_otherwise_or_is_not_there_is_left_out_of_all(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     for name, change in [
