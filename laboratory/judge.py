@@ -19,6 +19,7 @@ from laboratory.plan import SETTING, Plan
 from laboratory.rates import Best, Rates, over_seeds
 from laboratory.results import Results, read
 from laboratory.tables import (
+    by_size,
     claims_table,
     details_table,
     families_table,
@@ -68,6 +69,7 @@ def report(
     judged = [claim for claim, found in verdicts if claim.expected and found.deciding]
     base = first.made_by["params"]
     documents = first.documents
+    families = families_table(chosen, results)
     return TEMPLATE.read_text(encoding="utf-8").format(
         answer=answer(table, bests),
         use=markdown(use_table(table, bests)),
@@ -82,7 +84,8 @@ def report(
         cannot_tell=counts["cannot tell"],
         by_chance=f"{BY_CHANCE * len(judged):.1f}",
         judged=len(judged),
-        families=markdown(families_table(chosen, results)),
+        families=markdown(families),
+        by_size=f" {by_size(families)}".rstrip(),
         variants=markdown(variants_table(chosen, results)),
         made=len(results),
         planned=sum(map(len, chosen.seeds.values())),

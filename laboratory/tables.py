@@ -157,6 +157,18 @@ def families_table(chosen: Plan, results: Results) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
 
 
+def by_size(families: pd.DataFrame) -> str:
+    """Whether the rows of `families_table`, by parameters a token, are by their best rate, too."""
+    if len(families) < 3:
+        return ""
+    (column,) = families.columns[families.columns.str.startswith("best p")]
+    best = families[column].str.strip("*")
+    said = f"From row to row the best rate is {', '.join(best)}: "
+    if best.astype(float).is_monotonic_increasing:
+        return said + "it never falls, so here parameters a token say which is higher."
+    return said + "it falls in places, so parameters a token alone do not say which is higher."
+
+
 def variants_table(chosen: Plan, results: Results) -> pd.DataFrame:
     """Mean and standard deviation over the seeds."""
     rows = []
