@@ -176,6 +176,7 @@ def test_extra_corpora_are_measured_the_same_way(clone: Clone) -> None:
     assert documents.groupby("corpus").tokens.sum()["corpora/1.txt"] == extra["tokens"]
 
 
+@pytest.mark.slow
 def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
     rows = "".join(json.dumps({"body": f"the cat sat {n}"}) + "\n" for n in range(3))
     (clone.folder / "corpora/extra.jsonl").write_text(rows)
@@ -427,6 +428,7 @@ def test_a_project_below_the_root_of_git(reproduced: Clone, tmp_path: Path) -> N
     assert found["documents"][0]["difference"] != 0
 
 
+@pytest.mark.slow
 def test_documents_of_no_tokens_take_nothing_from_the_others(clone: Clone) -> None:
     """FineWeb has rows with an empty text; without <|endoftext|> they have no tokens."""
     clone.set(tokenize={"end_of_text": False})

@@ -79,6 +79,7 @@ def test_a_model_of_another_vocabulary_reads_the_same_texts(copied: Clone) -> No
     assert found["bits_per_byte"] == expected["bits_per_byte"]
 
 
+@pytest.mark.slow
 def test_models_of_two_vocabularies_compare_in_bits_per_byte(copied: Clone) -> None:
     before = copied.metrics("evaluate")["bits_per_byte"]
     copied.set(tokenize={"vocabulary_size": 300})
@@ -93,6 +94,7 @@ def documents(clone: Clone) -> pd.DataFrame:
     return pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
 
 
+@pytest.mark.slow
 def test_dvc_notices_another_model_in_the_folder(copied: Clone) -> None:
     saved(copied, seed=1)
     set_model(copied)

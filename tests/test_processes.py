@@ -95,6 +95,7 @@ def test_evaluation_gives_the_very_same_number(clone: Clone, one: Clone, sharded
     assert clone.summary() == one.summary()
 
 
+@slow
 def test_a_killed_process_is_started_again(clone: Clone, tmp_path: Path) -> None:
     clone.set(runtime={"processes": 2})
     clone.commit()
@@ -140,6 +141,7 @@ def test_nobody_stays_behind(clone: Clone) -> None:
     wait_for(lambda: not workers(clone))
 
 
+@slow
 def test_a_mistake_is_told_once_and_not_tried_again(clone: Clone) -> None:
     clone.set(runtime={"processes": 3}, train={"batch_size": 2})
     output = clone.dvc(*TRAIN, ok=False)

@@ -33,6 +33,7 @@ def test_without_a_seed_it_tells_the_new_one(clone: Clone, tmp_path: Path) -> No
     assert other.stdout != first.stdout
 
 
+@pytest.mark.slow
 def test_the_options_reach_the_model(clone: Clone) -> None:
     greedy = clone.dropgpt("write", "--temperature", "0", "--seed", "1")
     assert clone.dropgpt("write", "--top-k", "1", "--seed", "2") == greedy

@@ -125,11 +125,10 @@ def life(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     clone.git("reset", "--quiet", "--hard", first)
 
 
-@pytest.mark.parametrize(
-    ("seed", "length"), [(1, 3), *(pytest.param(n, 12, marks=pytest.mark.slow) for n in range(10))]
-)
-def test_a_result_is_shown_as_what_made_it(life: Clone, seed: int, length: int) -> None:
-    a_random_life(life, seed, length)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_result_is_shown_as_what_made_it(life: Clone, seed: int) -> None:
+    a_random_life(life, seed, length=12)
 
 
 def test_a_stage_that_has_not_run_is_named(life: Clone) -> None:
@@ -152,6 +151,7 @@ def test_a_stage_that_has_not_run_is_named(life: Clone) -> None:
     assert 0 < max(abs(one["difference"]) for one in there) < 2
 
 
+@pytest.mark.slow
 def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     """Fault 4."""
     life.dvc("exp", "remove", "--all-commits")
@@ -166,6 +166,7 @@ def test_equal_parameters_with_other_code_are_both_named(life: Clone) -> None:
     assert found["groups"][0]["bits_per_byte"] != found["groups"][1]["bits_per_byte"]
 
 
+@pytest.mark.slow
 def test_saved_parameters_that_were_never_run_are_told(life: Clone) -> None:
     """`dvc exp save` has DVC believe that what lies there is of the edited parameters."""
     life.set(model={"dropout": 0.6})

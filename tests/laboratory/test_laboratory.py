@@ -149,6 +149,7 @@ def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
     assert made(clone) == first
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_in_a_line_and_the_others_are_made(clone: Clone) -> None:
     plan = clone.folder / "laboratory/plan.yaml"
     edit(plan, lambda p: p["variants"]["p20"].update({"train.tokens": 10**9}))

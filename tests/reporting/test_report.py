@@ -98,6 +98,7 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert "reports" not in clone.git("status", "--porcelain").stdout
 
 
+@pytest.mark.slow
 def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clone) -> None:
     clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5", "evaluate")
     clone.git("checkout", "--quiet", "--force", "HEAD")
@@ -135,9 +136,9 @@ def test_what_is_not_of_the_model_that_was_measured_is_left_out(clone: Clone) ->
     ("arguments", "why"),
     [
         (["HEAD", "HEAD"], "report: HEAD is named twice"),
-        (["no-such"], "report: no-such: "),
-        (["--output", "docs"], "report: docs is a folder"),
         (["--output", "params.yaml/x.html"], "report: params.yaml/x.html cannot be written"),
+        pytest.param(["no-such"], "report: no-such: ", marks=pytest.mark.slow),
+        pytest.param(["--output", "docs"], "report: docs is a folder", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], why: str) -> None:
