@@ -4,12 +4,16 @@ So resuming needs no random state, evaluating more often cannot change the train
 processes draw what one would have drawn.
 """
 
+from __future__ import annotations
+
 from hashlib import blake2b
 from threading import local
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and what compares experiments has no other use for it
 
 Purpose = Literal["initial weights", "data order", "dropout", "evaluation", "sampling"]
 
@@ -21,6 +25,8 @@ def generator(seed: int, purpose: Purpose, step: int | str = 0) -> np.random.Gen
 
 def torch_generator(seed: int, purpose: Purpose, step: int | str = 0) -> torch.Generator:
     """A stream of its own for what torch draws on the CPU."""
+    import torch
+
     return torch.Generator().manual_seed(_key(seed, purpose, step))
 
 
@@ -46,6 +52,8 @@ def seed_dropout(
         key = _key(seed, purpose, step)
         _streams.of_windows = tuple(np.random.SFC64([key, window]) for window in windows)
     else:
+        import torch
+
         torch.manual_seed(_key(seed, purpose, f"{step}/{windows.start}"))
 
 

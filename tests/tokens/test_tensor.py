@@ -193,10 +193,20 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     held_out = whole.documents[whole.documents.held_out].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.documents, held_out)
-    lengths = [tensor.lengths(tmp_path / name) for name in ("joined", "whole")]
+    lengths = [
+        pd.concat(tensor.lengths(tmp_path / name), ignore_index=True)
+        for name in ("joined", "whole")
+    ]
     pd.testing.assert_frame_equal(*lengths)
     counts = [count_tokens(tokens.tokens, N_VOCAB) for tokens in (found, whole)]
-    assert describe(found, counts[0], lengths[0]) == describe(whole, counts[1], lengths[1])
+    described = [
+        describe(one, number, tensor.lengths(tmp_path / name))
+        for one, number, name in zip((found, whole), counts, ("joined", "whole"), strict=True)
+    ]
+    assert described[0] == described[1]
+    for name, q in (("median", 50), ("95_percent", 95)):
+        expected = np.percentile(lengths[1].tokens, q)
+        assert described[0][f"tokens_per_document_{name}"] == expected
     # What a report says of them, with what a trigram reaches.
     corpora = [_corpus(t, n.tokens, "") for t, n in zip((found, whole), lengths, strict=True)]
     assert corpora[0].yardsticks == corpora[1].yardsticks

@@ -117,7 +117,7 @@ def read(run: Run, device: torch.device) -> Result:
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            corpus = _corpus(tokens, tensor.lengths(folder).tokens, inputs["tokens"])
+            corpus = _corpus(tokens, pd.concat(tensor.lengths(folder)).tokens, inputs["tokens"])
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 

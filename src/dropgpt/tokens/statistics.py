@@ -1,5 +1,7 @@
 """The corpus in numbers, and in words for a reader."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,27 +24,43 @@ def count_tokens(ids: Tokens, n_vocab: int) -> npt.NDArray[np.int64]:
 
 
 def describe(
-    tensor: TokenTensor, counts: npt.NDArray[np.int64], documents: pd.DataFrame
+    tensor: TokenTensor, counts: npt.NDArray[np.int64], documents: Iterable[pd.DataFrame]
 ) -> dict[str, Any]:
     """The corpus in numbers; `bytes_per_token` is UTF-8 bytes of text over all tokens.
 
-    `counts` are those of `count_tokens`, `documents` the `lengths` of all of them.
+    `counts` are those of `count_tokens`, `documents` the `lengths` of all of them, of which one
+    table at a time is in memory.
     """
     unique = int(np.count_nonzero(counts))
-    median, high = np.percentile(documents.tokens, [50, 95])
+    n_bytes = 0
+    of_length = pd.Series(dtype=np.int64)  # how many documents have so many tokens
+    for table in documents:
+        n_bytes += int(table.bytes.sum())
+        of_length = of_length.add(table.tokens.value_counts(), fill_value=0)
+    of_length = of_length.sort_index().astype(np.int64)
     return {
         "tokens": len(tensor.tokens),
         "unique_tokens": unique,
         "train_tokens": len(tensor.train),
         "validation_tokens": len(tensor.held_out),
         "vocabulary_share": unique / tensor.n_vocab,
-        "bytes_per_token": float(documents.bytes.sum() / len(tensor.tokens)),
-        "documents": len(documents),
+        "bytes_per_token": n_bytes / len(tensor.tokens),
+        "documents": int(of_length.sum()),
         "validation_documents": int(tensor.documents.held_out.sum()),
-        "tokens_per_document_median": float(median),
-        "tokens_per_document_95_percent": float(high),
-        "tokens_per_document_max": int(documents.tokens.max()),
+        "tokens_per_document_median": _quantile(of_length, 0.5),
+        "tokens_per_document_95_percent": _quantile(of_length, 0.95),
+        "tokens_per_document_max": int(of_length.index.max()),
     }
+
+
+def _quantile(of_length: pd.Series, q: float) -> float:
+    """As np.quantile has it of all documents; `of_length` says how many have each length."""
+    ends = of_length.cumsum().to_numpy()
+    place = q * (ends[-1] - 1)
+    around = np.searchsorted(ends, [math.floor(place), math.ceil(place)], side="right")
+    low, high = of_length.index[around].tolist()
+    above = place - math.floor(place)
+    return low + (high - low) * above if above < 0.5 else high - (high - low) * (1 - above)
 
 
 def rank_frequency(

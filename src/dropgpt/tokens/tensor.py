@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,14 +137,11 @@ def read(folder: Path) -> TokenTensor:
     )
 
 
-def lengths(folder: Path) -> pd.DataFrame:
-    """Tokens and bytes of each document of the token tensor in `folder`, those of shards too."""
-    names = [name.replace(".npy", ".parquet") for name in _tokens_files(folder)]
-    tables = [
-        pd.read_parquet(folder / name.replace("tokens", "documents"), columns=["tokens", "bytes"])
-        for name in names
-    ]
-    return pd.concat(tables, ignore_index=True)
+def lengths(folder: Path) -> Iterator[pd.DataFrame]:
+    """Tokens and bytes of each document of the token tensor in `folder`, a table a shard."""
+    for name in _tokens_files(folder):
+        table = folder / name.replace("tokens", "documents").replace(".npy", ".parquet")
+        yield pd.read_parquet(table, columns=["tokens", "bytes"])
 
 
 def _tokens_files(folder: Path) -> list[str]:
