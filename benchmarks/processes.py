@@ -6,7 +6,6 @@ order of sums differs.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 
@@ -43,7 +42,7 @@ def main() -> None:
             (ours_held_out.validation_loss - held_out.validation_loss).abs().max(),
         )
         print(f"| {name} | {differences[0]:.1e} | {differences[1]:.1e} |")
-    with drawing(PROJECT / Path("docs/processes.svg"), "step", "loss (nats a token)") as axes:
+    with drawing(PROJECT / "docs/processes.svg", "step", "loss (nats a token)") as axes:
         for width, (name, (ours, ours_held_out)) in zip((9, 6, 3, 1), found.items(), strict=True):
             (line,) = axes.plot(ours.step, ours.loss, linewidth=width, label=name)
             axes.plot(

@@ -91,7 +91,7 @@ class Stage:
 
 
 def main(gigabytes: float, processes: int) -> None:
-    with TemporaryDirectory(dir=PROJECT) as folder:
+    with TemporaryDirectory() as folder:
         files, size = corpus(Path(folder), gigabytes)
         data = {"source": "fineweb", "documents": None, "config": CONFIG}
         runtime = {"threads": processes}
