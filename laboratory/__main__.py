@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 
@@ -18,7 +18,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import CORES
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.pipeline import PIPELINE, dvc, keep_lock, mend_lock, reason, repro, stage
+from laboratory.pipeline import PIPELINE, dvc, kept_lock, reason, repro, stage
 from stages import run
 
 PAUSE = 0.2  # seconds between two looks at the workers
@@ -44,10 +44,14 @@ class Worker:
 
 def laboratory(params: Params) -> None:
     plan.load()  # a mistake in it is told here, and not by each run
-    mend_lock()
-    keep_lock()
-    repro("prepare")
-    waiting = missing()
+    with kept_lock() as keep:
+        repro("prepare")
+        make(missing(), params, keep)
+        repro()
+
+
+def make(waiting: list[str], params: Params, keep: Callable[[], None]) -> None:
+    """Make these runs, a worker for each core; those that fail are told when all have ended."""
     at_once = CORES if prepare(params.runtime.device).type == "cpu" else 1
     bar = progress("laboratory", "runs", params.runtime.log_interval, len(waiting))
     workers: dict[str, Worker] = {}
@@ -65,11 +69,10 @@ def laboratory(params: Params) -> None:
                     failed.append(f"{name}: {worker.why()}")
                     print(f"laboratory: {failed[-1]}", file=sys.stderr)
                 del workers[name]
-                keep_lock()
+                keep()
                 bar.update()
     if failed:
         raise UserError(f"laboratory: {len(failed)} runs failed; the first, {failed[0]}")
-    repro()
 
 
 def missing() -> list[str]:

@@ -1,13 +1,14 @@
 """The laboratory's dvc.yaml, and what DVC says of it."""
 
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from dvc.utils.serialize import ParseError, dump_yaml, parse_yaml
 from voluptuous import Invalid
 
 from dropgpt.errors import UserError
@@ -16,7 +17,7 @@ from laboratory.plan import Plan
 
 PIPELINE = Path("laboratory/dvc.yaml")
 LOCK = Path("laboratory/dvc.lock")
-KEPT = Path(".dvc/tmp/laboratory.lock")  # LOCK as it was when last seen whole
+KEPT = Path(".dvc/tmp/laboratory.lock")  # the copy of LOCK
 
 
 def stage(chosen: Plan, variant: str, seed: int) -> str:
@@ -38,27 +39,44 @@ def dvc(*arguments: str) -> str:
     return done.stdout
 
 
-def keep_lock() -> None:
-    """Keep a copy of LOCK: a `kill -9` may leave DVC's torn, and all that it says were lost."""
-    if whole(LOCK):
+@contextmanager
+def kept_lock() -> Iterator[Callable[[], None]]:
+    """Give what keeps a copy of LOCK, which DVC writes in place: a `kill -9` could lose it.
+
+    The copy goes when the block ends well. Else it stays, and `mend_lock` puts back what LOCK lost.
+    """
+
+    def keep() -> None:
         with replacing(KEPT) as partial:
-            shutil.copyfile(LOCK, partial)
+            dump_yaml(partial, {"schema": "2.0", "stages": known()})
+
+    mend_lock()
+    keep()
+    yield keep
+    KEPT.unlink()
 
 
 def mend_lock() -> None:
-    """Where LOCK is torn, put the copy in its place; then only runs since are made again."""
-    if LOCK.exists() and not whole(LOCK) and whole(KEPT):
-        print(f"{LOCK} is torn, as by a kill: its last whole state is back", file=sys.stderr)
-        shutil.copyfile(KEPT, LOCK)
+    if LOCK.exists() and known() != stages(LOCK):
+        print(f"{LOCK} is torn, as by a kill: what it had lost is back", file=sys.stderr)
+        with replacing(LOCK) as partial:
+            dump_yaml(partial, {"schema": "2.0", "stages": known()})
 
 
-def whole(lock: Path) -> bool:
-    """Whether it is there, and DVC would read it."""
+def known() -> dict[str, Any]:
+    """The stages in LOCK, and in KEPT those that LOCK has lost."""
+    kept, now = stages(KEPT), stages(LOCK)
+    if now and kept.keys() - now.keys():
+        now.popitem()  # where it broke off; what is left of a file may be whole YAML
+    return kept | now
+
+
+def stages(lock: Path) -> dict[str, Any]:
+    """None where DVC could not read it."""
     try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock))
-    except (OSError, YAMLError, Invalid):
-        return False
-    return True
+        return dict(COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_text(), lock))["stages"])
+    except (OSError, ParseError, Invalid, KeyError):
+        return {}
 
 
 def reason(said: str) -> str:
