@@ -57,10 +57,12 @@ def kept_lock() -> Iterator[Callable[[], None]]:
 
 
 def mend_lock() -> None:
-    if LOCK.exists() and known() != stages(LOCK):
+    """Put back into LOCK what a kill tore off it, as KEPT has that."""
+    whole = known()
+    if LOCK.exists() and whole != stages(LOCK):
         print(f"{LOCK} is torn, as by a kill: what it had lost is back", file=sys.stderr)
         with replacing(LOCK) as partial:
-            dump_yaml(partial, {"schema": "2.0", "stages": known()})
+            dump_yaml(partial, {"schema": "2.0", "stages": whole})
 
 
 def known() -> dict[str, Any]:

@@ -128,8 +128,7 @@ def test_a_variant_more_is_its_runs_more(clone: Clone) -> None:
     assert b"p 0.3" in after["RESULTS.md"]
 
 
-@pytest.mark.parametrize("torn", ["inside a word", "between two stages"])
-def test_a_laboratory_that_was_killed_goes_on(clone: Clone, torn: str) -> None:
+def test_a_laboratory_that_was_killed_goes_on(clone: Clone) -> None:
     first = made(clone)
     shutil.rmtree(clone.folder / "laboratory/runs")
     process = subprocess.Popen(
@@ -144,9 +143,9 @@ def test_a_laboratory_that_was_killed_goes_on(clone: Clone, torn: str) -> None:
     wait_for(lambda: "laboratory.run" in str(commands(process.pid)))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    lock = clone.folder / "laboratory/dvc.lock"  # as if DVC had been killed while it wrote that
-    whole = lock.read_text()
-    lock.write_text(whole[: whole.rindex("uts:" if torn == "inside a word" else "  judge:")])
+    lock = "laboratory/dvc.lock"  # as if DVC had been killed while it wrote that
+    whole = clone.git("show", f"HEAD:{lock}").stdout
+    (clone.folder / lock).write_text(whole[: whole.rindex("  judge:")])
     assert "is torn, as by a kill" in laboratory(clone)
     assert made(clone) == first
     assert clone.git("status", "--porcelain").stdout == ""
