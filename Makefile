@@ -22,7 +22,7 @@ results-check: .venv/dropgpt  ## some of its runs again; fails where a number di
 	python -m laboratory.check
 
 test: .venv/dropgpt-test  ## the tests
-	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-slow: .venv/dropgpt-test  ## the tests that take minutes
 	python -m pytest -m slow
