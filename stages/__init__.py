@@ -75,6 +75,10 @@ for _needed in ("torch", "pydantic", "tiktoken", "datasets"):
     if find_spec(_needed) is None:
         _begin_again(_needed)
 
+if "PET_NNODES" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+    # What torchrun does not succeed in comes as an error, too, without pages of C++.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+
 from dropgpt.errors import UserError
 from dropgpt.machine import interruption
 from dropgpt.params import Params, load

@@ -30,9 +30,7 @@ TOKENS = Path("data/tokens")
 
 
 def evaluate(params: Params) -> list[str]:
-    # FSDP2 watches a module in one thread.
-    n_threads = 1 if params.runtime.shard_weights else params.runtime.threads
-    device = prepare(params.runtime.device, n_threads)
+    device = prepare(params.runtime.device, params.runtime.threads_of_model)
     folder = artifact.chosen(params.evaluate.model, "evaluate.model")
     model = artifact.load(folder)
     if params.evaluate.stride > model.config.n_ctx:

@@ -17,9 +17,7 @@ TOKENS = Path("data/tokens")
 
 
 def train(params: Params) -> list[str]:
-    # FSDP2 watches a module in one thread.
-    n_threads = 1 if params.runtime.shard_weights else params.runtime.threads
-    device = prepare(params.runtime.device, n_threads)
+    device = prepare(params.runtime.device, params.runtime.threads_of_model)
     dtype = compute_dtype(params.train.precision, device)
     tokens = tensor.read(TOKENS)
     made_from = provenance.read(TOKENS) | provenance.record(

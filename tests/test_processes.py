@@ -165,21 +165,47 @@ def test_damaged_tokens_are_told_once(clone: Clone) -> None:
     assert "Traceback" not in said
 
 
-@slow
-def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
-    """Two machines, as two torchruns: one is killed whole, and the other goes on alone."""
+def meeting_place() -> dict[str, str]:
+    """torchrun's settings for up to two machines."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
-    meeting = {"NNODES": "1:2", "RDZV_BACKEND": "c10d", "RDZV_ENDPOINT": place, "RDZV_ID": "two"}
+    return {"NNODES": "1:2", "RDZV_BACKEND": "c10d", "RDZV_ENDPOINT": place, "RDZV_ID": "two"}
+
+
+def of_torchrun(meeting: dict[str, str]) -> dict[str, str]:
+    return environment() | {f"PET_{name}": value for name, value in meeting.items()}
+
+
+@slow
+def test_machines_that_do_not_find_each_other_are_told_in_a_line(clone: Clone) -> None:
+    alone = of_torchrun(meeting_place() | {"RDZV_CONF": "is_host=0"})
+    command = [sys.executable, "-m", "stages.train"]
+    done = subprocess.run(command, cwd=clone.folder, env=alone, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the machines do not find each other at 127.0.0.1:")
+    assert done.stderr.count("\n") == 1
+
+
+@slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_machine_is_lost(clone: Clone, one: Clone, how: signal.Signals) -> None:
+    """Two machines, as two torchruns: one is killed whole, and the other goes on alone.
+
+    Or it falls silent, as by the loss of power or network.
+    """
+    code = clone.folder / "src/dropgpt/machine/processes.py"
+    code.write_text(code.read_text().replace("timedelta(minutes=10)", "timedelta(seconds=10)"))
+    meeting = meeting_place()
     machines = []
+    silent: list[psutil.Process] = []
     for number in range(2):
         meeting["RDZV_CONF"] = f"is_host={1 - number}"  # which of the two keeps the meeting place
         machines.append(
             subprocess.Popen(
                 [sys.executable, "-m", "stages.train"],
                 cwd=clone.folder,
-                env=environment() | {f"PET_{name}": value for name, value in meeting.items()},
+                env=of_torchrun(meeting),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -188,12 +214,18 @@ def test_a_machine_is_lost(clone: Clone, one: Clone) -> None:
         time.sleep(1)
     try:
         in_training(clone, 2)
-        machines[1].send_signal(signal.SIGKILL)
+        lost = psutil.Process(machines[1].pid)
+        if how == signal.SIGSTOP:
+            silent = lost.children(recursive=True)
+        for process in [*silent, lost]:
+            process.send_signal(how)
         output = machines[0].communicate(timeout=300)[0]
         assert machines[0].returncode == 0, output
     finally:
         for machine in machines:
             machine.kill()
+        for process in silent:
+            process.kill()
     curves_agree(clone, one)
     assert json.dumps(made_in(clone, "train", "models/gpt")) == "[2, 1]"
 

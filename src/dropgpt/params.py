@@ -166,6 +166,11 @@ class Runtime(Section):
     checkpoint_interval: NonNegativeFloat
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None
 
+    @property
+    def threads_of_model(self) -> int | None:
+        """How many threads a model may work in: FSDP2 watches one in a single thread."""
+        return 1 if self.shard_weights else self.threads
+
 
 class Params(Section):
     data: Data

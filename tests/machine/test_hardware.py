@@ -17,6 +17,14 @@ def test_a_device_that_is_not_there_is_named() -> None:
         prepare("cuda:77")
 
 
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=f"is {name}, where several processes cannot work"):
+        prepare(name)
+
+
 def test_auto_takes_what_is_there() -> None:
     device = prepare()
     assert torch.zeros(1, device=device).device.type == device.type

@@ -42,8 +42,15 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
             name = "mps"
         if torch.cuda.is_available():
             name = "cuda"
-    if name == "cuda" and processes.started():
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if processes.started():
+        one_gpu = name.startswith("cuda:") and os.environ["LOCAL_WORLD_SIZE"] != "1"
+        if one_gpu or name == "mps":
+            raise UserError(
+                f"params.yaml: runtime.device is {name}, where several processes cannot work: they "
+                "take cpu, or cuda, where each has a GPU of its own"
+            )
+        if name == "cuda":
+            name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     there = {
         "cpu": True,

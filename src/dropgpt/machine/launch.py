@@ -5,8 +5,11 @@ It watches them, and where one fails starts all of them again.
 
 import logging
 import os
+import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import torch
 
@@ -23,14 +26,16 @@ def launch(module: str, runtime: Runtime) -> None:
     """Run `module` in `runtime.processes` processes; they say themselves what goes wrong.
 
     What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so machines
-    work together on which the same is launched. Raises UserError where there are fewer GPUs or
-    the machines do not find each other, and SystemExit where the processes do not succeed.
+    work together on which the same is launched. Raises UserError where there are fewer GPUs, where
+    this machine does not know its address, or where the machines do not find each other, and
+    SystemExit where the processes do not succeed.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
+    _check_address()
     number = runtime.processes
     device = prepare(
         runtime.device, runtime.threads and min(threads.CORES, runtime.threads * number)
@@ -44,6 +49,8 @@ def launch(module: str, runtime: Runtime) -> None:
             )
         devices = [torch.device("cuda", index) for index in range(number)]
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say it better
+    if os.environ.get("TORCH_CPP_LOG_LEVEL") == "FATAL":  # set by stages, for this process alone
+        del os.environ["TORCH_CPP_LOG_LEVEL"]
     # Else those that are started again find the addresses of the dead
     # (github.com/pytorch/pytorch/issues/135712).
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -58,8 +65,29 @@ def launch(module: str, runtime: Runtime) -> None:
         except (ChildFailedError, SignalException):
             sys.exit(1)
         except RendezvousError as error:
+            why = str(error.__cause__ or error).split("\n")[0].rstrip(".")
             raise UserError(
                 f"the machines do not find each other at {os.environ.get('PET_RDZV_ENDPOINT')} "
-                f"({' '.join(str(error).split())[:80]}): start the same on all of them again, and "
-                "it goes on from the last checkpoint"
+                f"({why}): start the same on all of them again, and it goes on from the last "
+                "checkpoint"
             ) from None
+
+
+def _check_address() -> None:
+    """Raise UserError where other machines would look for this one at their own loopback.
+
+    gloo gives them the address of this machine's name, which on Debian is 127.0.1.1.
+    """
+    place = urlsplit(f"//{os.environ.get('PET_RDZV_ENDPOINT', 'localhost')}").hostname
+    alone = os.environ.get("PET_NNODES", "1").rpartition(":")[2] == "1"
+    if alone or "GLOO_SOCKET_IFNAME" in os.environ or place in ("localhost", "127.0.0.1", "::1"):
+        return
+    name, address = socket.gethostname(), "no address"
+    with suppress(OSError):
+        address = str(socket.getaddrinfo(name, None)[0][4][0])
+    if address == "no address" or ip_address(address).is_loopback:
+        raise UserError(
+            f"other machines cannot find this one: its name, {name}, has {address} here; set "
+            "GLOO_SOCKET_IFNAME to the network interface by which they reach it (`ip address` "
+            "lists them), or mend /etc/hosts"
+        )

@@ -17,7 +17,9 @@ from torch import Tensor
 from dropgpt.machine.interruption import Interrupted
 
 BUCKET = 1 << 24  # elements that are sent at once: fewer cost waits, more cost memory
-HANGING = timedelta(minutes=30)  # without a word from another process, before it counts as lost
+# Without a word from another process, before it counts as lost. The end of a process is seen at
+# once; that of a machine's power or network tells nobody.
+HANGING = timedelta(minutes=10)
 
 
 def started() -> bool:
