@@ -18,7 +18,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params
 from laboratory import plan
-from laboratory.pipeline import PIPELINE, dvc, mend_lock, repro, stage
+from laboratory.pipeline import PIPELINE, dvc, kept_lock, repro, stage
 from laboratory.plan import Plan, file
 from laboratory.run import make
 from stages import run
@@ -28,9 +28,13 @@ TAKE_OVER = "--take-over"
 
 
 def check(params: Params) -> None:
+    with kept_lock():
+        make_again(params)
+
+
+def make_again(params: Params) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     chosen = plan.load()
-    mend_lock()
     repro("prepare")
     made = [
         (variant, seed)
