@@ -134,6 +134,30 @@ CLAIMS = [
         ],
     ),
     Claim(
+        "Windows that begin anywhere, not at the same places each time, do more than dropout",
+        "a trial of this laboratory (docs/log.md)",
+        "below 0",
+        [
+            Finding(
+                "best of 20 readings, anywhere without dropout less p 0.2 at fixed places",
+                against("with-replacement-p0", "p20", BEST_20),
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
+        "Where windows begin anywhere, dropout still lowers the best held-out loss",
+        "follows from the first claim",
+        "below 0",
+        [
+            Finding(
+                "best of 20 readings, anywhere, p 0.2 less p 0",
+                against("with-replacement", "with-replacement-p0", BEST_20),
+                NEGATIVE,
+            )
+        ],
+    ),
+    Claim(
         "Weight decay and dropout both help on little data, by less together than their sum",
         "common practice",
         "below 0; below 0; above 0",
