@@ -123,6 +123,20 @@ def test_the_environment_comes_back_with_the_numbers(clone: Clone) -> None:
     assert clone.bytes() == before
 
 
+@pytest.mark.slow
+def test_a_torn_lock_costs_no_training(clone: Clone) -> None:
+    """`kill -9` while DVC writes it, and what docs/recovery.md says then."""
+    clone.set(train={"seed": 7})
+    clone.dvc("repro")
+    whole, found = (clone.folder / "dvc.lock").read_text(), clone.bytes()
+    for torn in ("", whole[: whole.index("outs:")], whole[: whole.index("  train:")]):
+        (clone.folder / "dvc.lock").write_text(torn)
+        clone.git("checkout", "dvc.lock")
+        assert "Running stage" not in clone.dvc("repro")
+        assert (clone.folder / "dvc.lock").read_text() == whole
+        assert clone.bytes() == found
+
+
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert "up to date" in clone.dvc("repro")
 
