@@ -46,31 +46,38 @@ def kept_lock() -> Iterator[Callable[[], None]]:
     The copy goes when the block ends well. Else it stays, and `mend_lock` puts back what LOCK lost.
     """
 
-    def keep() -> None:
-        with replacing(KEPT) as partial:
-            dump_yaml(partial, {"schema": "2.0", "stages": known()})
+    kept = mend_lock()
+    write(KEPT, kept)
 
-    mend_lock()
-    keep()
+    def keep() -> None:
+        nonlocal kept
+        kept = joined(kept, stages(LOCK))
+        write(KEPT, kept)
+
     yield keep
     KEPT.unlink()
 
 
-def mend_lock() -> None:
-    """Put back into LOCK what a kill tore off it, as KEPT has that."""
-    whole = known()
-    if LOCK.exists() and whole != stages(LOCK):
+def mend_lock() -> dict[str, Any]:
+    """Put back into LOCK what a kill tore off it, as KEPT has that; all that LOCK then says."""
+    now = stages(LOCK)
+    whole = joined(stages(KEPT), now)
+    if LOCK.exists() and whole != now:
         print(f"{LOCK} is torn, as by a kill: what it had lost is back", file=sys.stderr)
-        with replacing(LOCK) as partial:
-            dump_yaml(partial, {"schema": "2.0", "stages": whole})
+        write(LOCK, whole)
+    return whole
 
 
-def known() -> dict[str, Any]:
-    """The stages in LOCK, and in KEPT those that LOCK has lost."""
-    kept, now = stages(KEPT), stages(LOCK)
-    if now and kept.keys() - now.keys():
-        now.popitem()  # where it broke off; what is left of a file may be whole YAML
+def joined(kept: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The stages of a lock as it is `now`, and those that it has lost, as they were `kept`."""
+    if kept.keys() - now.keys():  # it broke off in the last one; the rest may be whole YAML
+        now = dict(list(now.items())[:-1])
     return kept | now
+
+
+def write(lock: Path, found: dict[str, Any]) -> None:
+    with replacing(lock) as partial:
+        dump_yaml(partial, {"schema": "2.0", "stages": found})
 
 
 def stages(lock: Path) -> dict[str, Any]:
