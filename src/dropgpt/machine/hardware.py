@@ -14,6 +14,21 @@ import torch
 from dropgpt.errors import UserError
 from dropgpt.machine import processes, threads
 
+# FLOP/s of bfloat16 without sparsity, by what is in the name of the GPU, as the makers' data sheets
+# have them; what is longer stands first.
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "GH200": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
@@ -51,6 +66,8 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
             )
         if name == "cuda":
             name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name == "cuda":  # the calls that set a device take none without its number
+        name = "cuda:0"
     device = torch.device(name)
     there = {
         "cpu": True,
@@ -98,6 +115,14 @@ def compute_dtype(
                 multiplies = False
         return torch.bfloat16 if multiplies else torch.float32
     return getattr(torch, precision)
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """FLOP/s at which `device` can at most multiply matrices of `dtype`; None: not known here."""
+    if device.type != "cuda" or dtype != torch.bfloat16:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -6,6 +6,7 @@ that Hugging Face's GPT-2 gives them.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,7 @@ class Variant:
 
 
 OURS = Variant()
+EMBEDDINGS = "wte.weight", "wpe.weight"
 
 
 class Cache:
@@ -122,6 +124,9 @@ class Block(nn.Module):
         return x + (y - x) * self.dropout(x.new_ones(len(x), 1, 1))
 
 
+Blocks = list[Callable[[Tensor, Cache | None], Tensor]]
+
+
 class GPT(nn.Module):
     """tokens (batch, time) int64 -> logits of each next token (batch, time, n_vocab).
 
@@ -151,6 +156,13 @@ class GPT(nn.Module):
         return self.wte.num_embeddings
 
     @property
+    def flop_of_token(self) -> float:
+        """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B)."""
+        c = self.config
+        multiplied = sum(p.numel() for p in self.h.parameters() if p.ndim == 2) + self.head.numel()
+        return 6 * multiplied + 12 * c.n_layer * c.n_embd * c.n_ctx
+
+    @property
     def end_of_text(self) -> int:
         """The token <|endoftext|>, the last of the vocabulary."""
         return self.n_vocab - 1
@@ -172,10 +184,15 @@ class GPT(nn.Module):
         positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
         return self.wte(tokens) + self.wpe(positions)
 
-    def transformed(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """All between the embeddings and the head; x and result (batch, time, n_embd)."""
+    def transformed(
+        self, x: Tensor, cache: Cache | None = None, blocks: Blocks | None = None
+    ) -> Tensor:
+        """All between the embeddings and the head; x and result (batch, time, n_embd).
+
+        `blocks` are the model's own or the same compiled.
+        """
         x = self.dropout(x)
-        for block in self.h:
+        for block in self.h if blocks is None else blocks:
             x = block(x, cache)
         return self.ln_f(x) * self.logit_scale
 

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from dropgpt.machine import processes
-from dropgpt.model.gpt import GPT
+from dropgpt.model.gpt import EMBEDDINGS, GPT
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
-
-EMBEDDINGS = ("wte.weight", "wpe.weight")
 
 
 def shard(model: GPT, device: torch.device) -> None:

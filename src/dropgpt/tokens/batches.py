@@ -1,5 +1,6 @@
 """(token tensor, seed, step) -> inputs and targets."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -7,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dropgpt.params import Train
 from dropgpt.randomness import generator
-from dropgpt.tokens.array import Tokens
+from dropgpt.tokens.array import Array, Tokens
 
 Starts = npt.NDArray[np.int64]
 
@@ -62,8 +64,41 @@ def _order(seed: int, epoch: int, windows: int) -> Starts:
     return generator(seed, "data order", epoch).permutation(windows)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """The windows that a process reads of each step's batch: those numbered `own`."""
+
+    tokens: Tokens
+    n_ctx: int
+    params: Train
+    own: range
+
+    def rows(self, step: int) -> Array:
+        """Inputs and targets of step `step`, side by side: (windows, n_ctx + 1)."""
+        starts = batch_starts(
+            len(self.tokens),
+            self.n_ctx,
+            self.params.batch_size,
+            self.params.sampling,
+            self.params.seed,
+            step,
+        )
+        return _rows(self.tokens, starts[self.own.start : self.own.stop], self.n_ctx)
+
+    def windows(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same as inputs and targets, each (windows, n_ctx) int64 on the CPU."""
+        return _parted(self.rows(step))
+
+
 def windows(tokens: Tokens, starts: Starts, n_ctx: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets at `starts`, each (len(starts), n_ctx) int64 on the CPU."""
-    rows = tokens[starts[:, None] + np.arange(n_ctx + 1)]
+    return _parted(_rows(tokens, starts, n_ctx))
+
+
+def _rows(tokens: Tokens, starts: Starts, n_ctx: int) -> Array:
+    return tokens[starts[:, None] + np.arange(n_ctx + 1)]
+
+
+def _parted(rows: Array) -> tuple[torch.Tensor, torch.Tensor]:
     both = torch.from_numpy(rows.astype(np.int64))
     return both[:, :-1], both[:, 1:]

@@ -1,37 +1,35 @@
 """The training loop."""
 
-import math
-import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.machine import processes
-from dropgpt.machine.hardware import enough_memory
+from dropgpt.machine.hardware import enough_memory, peak_flops
 from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import number
-from dropgpt.model.dropout import leave_masks_uncompiled
-from dropgpt.model.gpt import GPT, initialised, scale_dropout
+from dropgpt.model.gpt import GPT, initialised
 from dropgpt.model.sharding import shard, unsharded
 from dropgpt.params import Model, Train
 from dropgpt.tokens.array import Tokens
-from dropgpt.tokens.batches import batch_starts, spread_starts, windows
+from dropgpt.tokens.batches import Batches, spread_starts, windows
 from dropgpt.tokens.tensor import TokenTensor
-from dropgpt.training.checkpoint import COMPILED, Checkpoint
-from dropgpt.training.gradients import clip_gradients, compiles, micro_batches, set_gradients
+from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.curves import Curves
 from dropgpt.training.optimizers import Optimizers
-from dropgpt.training.schedules import dropout_factor, learning_rate
-from dropgpt.training.state import Row, restore, state_of
+from dropgpt.training.schedules import learning_rate
+from dropgpt.training.state import restore, state_of
+from dropgpt.training.step import Step, begin, windows_at_once
 from dropgpt.training.tracker import Tell
-
-RUN_AWAY = 10  # times the loss of a uniform guess
-# Steps at most whose loss and norm are not read yet: to read them is to wait for a GPU.
-UNREAD = {"cpu": 1, "cuda": 10, "mps": 10}
 
 
 @dataclass(frozen=True)
@@ -71,25 +69,13 @@ def train(
     not suffice, and at a step whose loss or gradient is not finite.
     """
     n_ctx = model_params.n_ctx
-    training, held_out = tokens.train[: params.tokens], tokens.held_out
-    if (params.tokens or 0) > len(training):
-        raise UserError(
-            f"params.yaml: train.tokens is {params.tokens}, and the training part has only "
-            f"{len(training)}"
-        )
-    _check_length(training, "training", n_ctx)
-    _check_length(held_out, "held-out", n_ctx)
-    held_out_windows = windows(
-        held_out, spread_starts(len(held_out), n_ctx, params.validation_windows), n_ctx
-    )
-    own = processes.share(params.batch_size)  # of the windows of a batch
+    training = tokens.train[: params.tokens]
+    _check_parts(training, tokens.held_out, params, n_ctx)
     _check_shares(params, shard_weights)
-    largest_share = math.ceil(params.batch_size / processes.number())
-    micro_batch_size = len(micro_batches(params, largest_share, n_ctx, device)[0])
-    batch_tokens = params.batch_size * n_ctx
+    at_once = windows_at_once(params, n_ctx, device)
     advice = (
         f"train.batch_size is {params.batch_size}, train.micro_batch_size "
-        f"{params.micro_batch_size}: set train.micro_batch_size below {micro_batch_size}, or "
+        f"{params.micro_batch_size}: set train.micro_batch_size below {at_once}, or "
         "lower model.n_ctx, model.n_layer or model.n_embd"
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
@@ -99,72 +85,97 @@ def train(
         if shard_weights:
             shard(model, device)
         model.to(device)
-        transformed = model.transformed
-        if compiles(params, device) and not shard_weights:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
-            leave_masks_uncompiled()
-            transformed = torch.compile(transformed, dynamic=False)
         optimizers = Optimizers(model, params, dtype)
-        unread: list[Row] = []  # the loss and the norm as tensors
-        state = checkpoint.load()
-        steps, validations = restore(state, model, optimizers)
-        if state:
-            print(f"train: going on after step {len(steps)} of {params.steps}", file=sys.stderr)
-            del state
-        with progress(
-            "train",
-            "tokens",
-            log_interval,
-            total=params.steps * batch_tokens,
-            initial=len(steps) * batch_tokens,
-        ) as bar:
-            a_share = max(1, micro_batch_size // number())  # of windows, for a thread
-            for step in range(len(steps), params.steps):
+        batches = Batches(training, n_ctx, params, processes.share(params.batch_size))
+        curves = Curves(*restore(checkpoint.load(), model, optimizers), model.n_vocab)
+        places = spread_starts(len(tokens.held_out), n_ctx, params.validation_windows)
+        _Loop(
+            params=params,
+            model=model,
+            optimizers=optimizers,
+            work=begin(model, optimizers, params, batches, dtype, at_once),
+            held_out=windows(tokens.held_out, places, n_ctx),
+            windows_of_a_thread=max(1, at_once // number()),
+            curves=curves,
+            tell=tell,
+            checkpoint=checkpoint,
+            asked_to_leave=asked_to_leave,
+            peak=peak_flops(device, dtype),
+        ).run(log_interval)
+    return Result((unsharded(model) if shard_weights else model).eval(), *curves.tables())
+
+
+@dataclass(frozen=True)
+class _Loop:
+    params: Train
+    model: GPT
+    optimizers: Optimizers
+    work: Step
+    held_out: tuple[Tensor, Tensor]
+    windows_of_a_thread: int  # in validations
+    curves: Curves
+    tell: Tell
+    checkpoint: Checkpoint
+    asked_to_leave: Callable[[], str | None]  # by which signal
+    peak: float | None  # FLOP/s of the device, where they are known
+
+    def run(self, log_interval: float) -> None:
+        params, curves = self.params, self.curves
+        first = len(curves.steps)
+        if first:
+            print(f"train: going on after step {first} of {params.steps}", file=sys.stderr)
+        tokens = params.batch_size * self.model.config.n_ctx  # of a step
+        total = params.steps * tokens
+        with progress("train", "tokens", log_interval, total, initial=first * tokens) as bar:
+            for step in range(first, params.steps):
                 if step % params.validation_interval == 0:
-                    found = _validate(model, held_out_windows, a_share, step)
-                    validations.append((step, found))
-                    _check_not_run_away(validations, model.n_vocab)
-                starts = batch_starts(
-                    len(training), n_ctx, params.batch_size, params.sampling, params.seed, step
-                )
-                batch = windows(training, starts[own.start : own.stop], n_ctx)
-                scale_dropout(model, dropout_factor(params, step))
-                rate = learning_rate(params, step)
-                loss = set_gradients(model, transformed, batch, params, step, dtype, own.start)
-                unread.append((step, loss, rate, clip_gradients(model, params.max_gradient_norm)))
-                reason = asked_to_leave()
-                leave, due = processes.any_of(reason is not None, checkpoint.due())
-                save = leave or due
-                if save or len(unread) == UNREAD[device.type] or step + 1 == params.steps:
-                    steps += _read(unread)
-                    unread = []
-                    tell(steps, validations)
-                    bar.set_postfix_str(
-                        f"step {step + 1}, loss {steps[-1][1]:.3f}, "
-                        f"held-out {validations[-1][1]:.3f}",
-                        refresh=False,
-                    )
+                    self.validate(step)
+                loss, norm = self.work.gradients(step)
+                curves.unread.append((step, loss, learning_rate(params, step), norm))
                 # Only here, between gradient and update, are the weights known to be good.
-                if save:
-                    checkpoint.save(state_of(model, optimizers, steps[:step], validations), step)
-                if leave:
-                    raise _interrupted(reason, step, params.steps)
-                optimizers.step(step, rate)
-                bar.update(batch_tokens)
-            last = _validate(model, held_out_windows, a_share, params.steps)
-            validations.append((params.steps, last))
-            _check_not_run_away(validations, model.n_vocab)
-            tell(steps, validations)
+                self.look_up(step, bar)
+                self.work.update(step)
+                bar.update(tokens)
+            self.validate(params.steps)
+        self.tell(curves.steps, curves.validations)
         # So that what fails from here on, on a full disk say, costs no training.
-        checkpoint.save(state_of(model, optimizers, steps, validations), params.steps)
-        reason = asked_to_leave()
+        self.save(params.steps)
+        reason = self.asked_to_leave()
         if any(processes.any_of(reason is not None)):
             raise _interrupted(reason, params.steps, params.steps)
-    return Result(
-        (unsharded(model) if shard_weights else model).eval(),
-        pd.DataFrame(steps, columns=["step", "loss", "learning_rate", "gradient_norm"]),
-        pd.DataFrame(validations, columns=["step", "validation_loss"]),
-    )
+
+    def validate(self, step: int) -> None:
+        """Measure the held-out windows after `step` updates."""
+        loss = window_loss(self.model, *self.held_out, self.windows_of_a_thread)
+        self.curves.validated(step, loss)
+
+    def look_up(self, step: int, bar: "tqdm[Any]") -> None:
+        """See what has been found, save it and leave, each if it is time to."""
+        reason = self.asked_to_leave()
+        leave, due = processes.any_of(reason is not None, self.checkpoint.due())
+        last = step + 1 == self.params.steps
+        if leave or due or last or len(self.curves.unread) == self.work.unread:
+            self.curves.read()
+            self.tell(self.curves.steps, self.curves.validations)
+            bar.set_postfix_str(self.told(bar), refresh=False)
+        if leave or due:
+            self.save(step)
+        if leave:
+            raise _interrupted(reason, step, self.params.steps)
+
+    def save(self, step: int) -> None:
+        """Save what step `step` depends on."""
+        curves = self.curves
+        state = state_of(self.model, self.optimizers, curves.steps[:step], curves.validations)
+        self.checkpoint.save(state, step)
+
+    def told(self, bar: "tqdm[Any]") -> str:
+        """Where the training is, for the line of progress."""
+        rate = bar.format_dict["rate"]
+        if not self.peak or not rate:
+            return self.curves.told()
+        share = rate * self.model.flop_of_token / self.peak
+        return f"{self.curves.told()}, {share:.0%} of {self.peak / 1e12:.0f} TFLOP/s"
 
 
 def outcome(result: Result) -> dict[str, float]:
@@ -181,24 +192,6 @@ def outcome(result: Result) -> dict[str, float]:
     }
 
 
-def _read(unread: list[Row]) -> list[Row]:
-    """The same as numbers, all fetched at once. Raises UserError where one is not finite."""
-    found = torch.stack([value for _, loss, _, norm in unread for value in (loss, norm)]).tolist()
-    read = []
-    for (step, _, rate, _), loss, norm in zip(unread, found[::2], found[1::2], strict=True):
-        _check_finite(step, {"loss": loss, "gradient's norm": norm})
-        read.append((step, loss, rate, norm))
-    return read
-
-
-def _validate(
-    model: GPT, held_out: tuple[torch.Tensor, torch.Tensor], batch_size: int, step: int
-) -> float:
-    loss = window_loss(model, *held_out, batch_size)
-    _check_finite(step, {"held-out loss": loss})
-    return loss
-
-
 def _interrupted(reason: str | None, step: int, steps: int) -> Interrupted:
     return Interrupted(
         f"{reason or 'the end of another process'} after step {step} of {steps}, saved: "
@@ -206,25 +199,19 @@ def _interrupted(reason: str | None, step: int, steps: int) -> Interrupted:
     )
 
 
-def _check_finite(step: int, values: dict[str, float]) -> None:
-    if not all(map(math.isfinite, values.values())):
-        found = " and the ".join(f"{name} is {value}" for name, value in values.items())
+def _check_parts(training: Tokens, held_out: Tokens, params: Train, n_ctx: int) -> None:
+    if (params.tokens or 0) > len(training):
         raise UserError(
-            f"train: at step {step} the {found}; lower train.learning_rate, or set "
-            "train.max_gradient_norm; the last checkpoint is kept"
+            f"params.yaml: train.tokens is {params.tokens}, and the training part has only "
+            f"{len(training)}"
         )
-
-
-def _check_not_run_away(validations: list[Row], n_vocab: int) -> None:
-    """Overfitting takes a held-out loss to some times that of a guess, not to far more."""
-    (_, first), (step, last) = validations[0], validations[-1]
-    guess = math.log(n_vocab)
-    if last > max(first, RUN_AWAY * guess):
-        raise UserError(
-            f"train: at step {step} the held-out loss is {last:.4g} nats a token, where a uniform "
-            f"guess has {guess:.1f}: the training has run away; lower train.learning_rate, or set "
-            "train.max_gradient_norm; the last checkpoint is kept"
-        )
+    for part, tokens in (("training", training), ("held-out", held_out)):
+        if len(tokens) < n_ctx + 1:
+            raise UserError(
+                f"the {part} part has {len(tokens)} tokens, a window of model.n_ctx {n_ctx} takes "
+                f"{n_ctx + 1}: lower model.n_ctx, change tokenize.validation_fraction, or take "
+                "more documents"
+            )
 
 
 def _check_shares(params: Train, shard_weights: bool) -> None:
@@ -243,13 +230,4 @@ def _check_shares(params: Train, shard_weights: bool) -> None:
         raise UserError(
             "params.yaml: train.compile is true, which does not go with runtime.shard_weights: "
             "set it to auto or false"
-        )
-
-
-def _check_length(tokens: Tokens, part: str, n_ctx: int) -> None:
-    if len(tokens) < n_ctx + 1:
-        raise UserError(
-            f"the {part} part has {len(tokens)} tokens, a window of model.n_ctx {n_ctx} takes "
-            f"{n_ctx + 1}: lower model.n_ctx, change tokenize.validation_fraction, or take more "
-            "documents"
         )

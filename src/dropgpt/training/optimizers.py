@@ -2,13 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dropgpt.machine.threads import in_threads, number
 from dropgpt.model.gpt import GPT
 from dropgpt.model.sharding import gathered, local, part
 from dropgpt.params import Train
@@ -17,15 +15,26 @@ EPSILON = 1e-8  # of AdamW
 MOMENTUM = 0.95  # of Muon, and its quintic's coefficients, as Jordan et al. have them
 QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
-LARGE = 1 << 16  # elements of a parameter
 
 Part = tuple[Tensor, ...]  # of a parameter: itself, its gradient, and both moments
+Number = float | Tensor  # a tensor where a CUDA graph reads it: it may change from step to step
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that AdamW moves at one rate, `factor` times the step's, and with one decay."""
+
+    names: list[str]
+    factor: float
+    decay: float
 
 
 class Optimizers:
     """AdamW and, for the matrices inside the blocks where `params.optimizer` says so, Muon.
 
-    `moments` are the running means of the gradients, for each parameter by its name.
+    moments       the running means of the gradients, for each parameter by its name
+    adamw_groups  what AdamW moves
+    muon_groups   the names of Muon's matrices, those of one shape together
     """
 
     def __init__(self, model: GPT, params: Train, dtype: torch.dtype) -> None:
@@ -40,33 +49,73 @@ class Optimizers:
             }
             for name, parameter in self.parameters.items()
         }
-
-    @torch.no_grad()
-    def step(self, step: int, rate: float) -> None:
-        """Move the parameters along their gradients, which are let go, at `rate` times a factor.
-
-        `step` counts the updates before this one.
-        """
         by_shape: defaultdict[torch.Size, list[str]] = defaultdict(list)
-        by_rate: defaultdict[tuple[float, float], list[Part]] = defaultdict(list)
-        moves: list[Callable[[], None]] = []
-        steps = torch.full((), step + 1.0, device=next(iter(self.parameters.values())).device)
+        by_rate: defaultdict[tuple[float, float], list[str]] = defaultdict(list)
         for name, parameter in self.parameters.items():
             if self._by_muon(name):
                 by_shape[wide(parameter).shape].append(name)
-                continue
-            rates = rate * self._factor(name), self._decay(name)
-            of_it = (parameter, self._gradient(name), *self.moments[name].values())
-            whole = tuple(map(local, of_it))
-            if number() > 1 and parameter.numel() > LARGE:
-                # An element moves by itself: a large parameter is shared out to the threads.
-                parts = zip(*(tensor.chunk(number()) for tensor in whole), strict=True)
-                moves += [partial(self._adamw, [part], steps, *rates) for part in parts]
             else:
-                by_rate[rates].append(whole)
-        moves += [partial(self._adamw, parts, steps, *rates) for rates, parts in by_rate.items()]
-        moves += [partial(self._muon, names, rate) for names in by_shape.values()]
-        list(in_threads(lambda move: move(), moves))
+                by_rate[self._factor(name), self._decay(name)].append(name)
+        self.adamw_groups = [Group(names, *rates) for rates, names in by_rate.items()]
+        self.muon_groups = list(by_shape.values())
+
+    def held(self, name: str) -> Part:
+        """What AdamW reads and writes of a parameter, so far as this process holds it."""
+        whole = self.parameters[name], self._gradient(name), *self.moments[name].values()
+        return tuple(map(local, whole))
+
+    @torch.no_grad()
+    def adamw(self, parts: list[Part], steps: Tensor, rate: Number, decay: float) -> None:
+        """AdamW (Loshchilov and Hutter 2019) in one pass over memory.
+
+        `steps` counts the updates with this one, in float32.
+        """
+        parameters, gradients, means, squares = map(list, zip(*parts, strict=True))
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            [steps] * len(parts),
+            lr=rate,
+            beta1=self.params.beta1,
+            beta2=self.params.beta2,
+            weight_decay=decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    @torch.no_grad()
+    def muon(self, names: list[str], rate: Number) -> None:
+        """Momentum, made orthogonal, for matrices of one shape (Jordan et al. 2024).
+
+        A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates
+        and decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that
+        the matrix products are of any type: bfloat16 takes 40 times as long where the hardware
+        lacks it.
+        """
+        rate = rate * self.params.matrix_rate_factor
+        ahead = []
+        for name in names:
+            gradient = local(self._gradient(name))
+            momentum = local(self.moments[name]["momentum"]).lerp_(gradient, 1 - MOMENTUM)
+            update = gradient.lerp(momentum, MOMENTUM).to(self.dtype)
+            ahead.append(wide(gathered(update, self.parameters[name])))
+        for name, update in zip(names, orthogonal(torch.stack(ahead)), strict=True):
+            matrix = self.parameters[name]
+            if wide(matrix) is not matrix:
+                update = update.T
+            held, length = local(matrix), 0.2 * math.sqrt(max(matrix.shape))
+            held.mul_(1 - rate * self.params.weight_decay)
+            if isinstance(rate, Tensor):
+                held.addcmul_(part(update, matrix).to(held.dtype), rate, value=-length)
+            else:
+                held.add_(part(update, matrix), alpha=-rate * length)
+
+    def release(self) -> None:
+        """Let the gradients go."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -90,48 +139,6 @@ class Optimizers:
         if self.parameters[name].ndim == 1:
             return self.params.weight_decay_biases_and_norms
         return self.params.weight_decay
-
-    def _adamw(self, parts: list[Part], steps: Tensor, rate: float, decay: float) -> None:
-        """AdamW (Loshchilov and Hutter 2019) in one pass over memory."""
-        parameters, gradients, means, squares = map(list, zip(*parts, strict=True))
-        torch._fused_adamw_(
-            parameters,
-            gradients,
-            means,
-            squares,
-            [],
-            [steps] * len(parts),
-            lr=rate,
-            beta1=self.params.beta1,
-            beta2=self.params.beta2,
-            weight_decay=decay,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def _muon(self, names: list[str], rate: float) -> None:
-        """Momentum, made orthogonal, for matrices of one shape (Jordan et al. 2024).
-
-        A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates
-        and decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that
-        the matrix products are of any type: bfloat16 takes 40 times as long where the hardware
-        lacks it.
-        """
-        rate *= self.params.matrix_rate_factor
-        ahead = []
-        for name in names:
-            gradient = local(self._gradient(name))
-            momentum = local(self.moments[name]["momentum"]).lerp_(gradient, 1 - MOMENTUM)
-            update = gradient.lerp(momentum, MOMENTUM).to(self.dtype)
-            ahead.append(wide(gathered(update, self.parameters[name])))
-        for name, update in zip(names, orthogonal(torch.stack(ahead)), strict=True):
-            matrix = self.parameters[name]
-            if wide(matrix) is not matrix:
-                update = update.T
-            held = local(matrix)
-            held.mul_(1 - rate * self.params.weight_decay)
-            held.add_(part(update, matrix), alpha=-rate * 0.2 * math.sqrt(max(matrix.shape)))
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -1,0 +1,36 @@
+"""The blocks by torch.compile: fewer and larger kernels."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dropgpt.model.dropout import leave_masks_uncompiled
+from dropgpt.model.gpt import GPT
+from dropgpt.params import Train
+from dropgpt.training.checkpoint import COMPILED
+
+Transformed = Callable[[Tensor], Tensor]  # `GPT.transformed`, or the same compiled
+
+
+def compiles(params: Train, device: torch.device) -> bool:
+    """Whether `params.compile` asks for it there."""
+    if params.compile == "auto":
+        # A schedule that gives each step rates of its own would have each compiled anew.
+        return device.type == "cuda" and not params.dropout_schedule.startswith("linear")
+    return params.compile
+
+
+def compiled(model: GPT) -> Transformed:
+    """What `model.transformed` does, the blocks compiled; the code is kept for the next training.
+
+    All blocks are of one code, so that it is compiled once, not once a block.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
+    # Code that is chosen by a race would be other code on another day, with other last bits.
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
+    leave_masks_uncompiled()
+    blocks = [torch.compile(block, dynamic=False) for block in model.h]
+    return partial(model.transformed, blocks=blocks)
