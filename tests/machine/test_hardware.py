@@ -1,15 +1,17 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 
+import cuda
 from conftest import needs_fork
 from dropgpt.errors import UserError
-from dropgpt.machine.hardware import compute_dtype, prepare
+from dropgpt.machine.hardware import compute_dtype, environment, peak_flops, prepare
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
@@ -23,6 +25,42 @@ def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(UserError, match=f"is {name}, where several processes cannot work"):
         prepare(name)
+
+
+@pytest.mark.parametrize(("name", "index"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_what_the_user_of_a_gpu_meets_first(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None], name: str, index: int
+) -> None:
+    chosen = cuda.stand_in(monkeypatch)
+    device = prepare(name)
+    assert device == torch.device("cuda", index)
+    assert chosen == [index]
+    dtype = compute_dtype("auto", device)
+    assert environment(device, dtype)["device"] == f"cuda: {cuda.H100}"
+    assert peak_flops(device, dtype) == 989e12
+    assert peak_flops(device, torch.float32) is None
+
+
+def test_each_of_several_processes_has_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+) -> None:
+    chosen = cuda.stand_in(monkeypatch)
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "one",
+        "LOCAL_WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert prepare("auto") == torch.device("cuda:1")
+    assert chosen == [1]
+
+
+def test_a_gpu_without_its_number_is_refused_by_the_stand_in_as_by_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda.stand_in(monkeypatch)
+    with pytest.raises(ValueError, match="index"):
+        torch.cuda.set_device(torch.device("cuda"))
 
 
 def test_auto_takes_what_is_there() -> None:

@@ -18,10 +18,11 @@ from dropgpt.evaluation import window_loss
 from dropgpt.machine.interruption import Interrupted
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
-from dropgpt.training.gradients import set_gradients
-from dropgpt.training.loop import UNREAD, Result, outcome, train
+from dropgpt.training.loop import Result, outcome, train
 from dropgpt.training.schedules import dropout_factor, learning_rate
 from dropgpt.training.state import State
+from dropgpt.training.step_on_cpu import StepOnCPU
+from dropgpt.training.step_on_gpu import StepOnGPU
 
 RANDOM = np.random.default_rng(0)
 TRAINING = RANDOM.integers(0, 50, 500).astype(np.uint16)
@@ -45,18 +46,22 @@ class Forgotten(Checkpoint):
 
 @contextmanager
 def stopped_at(step: int) -> Iterator[None]:
-    """The signal comes in the middle of step `step`."""
+    """The signal comes at the begin of step `step`."""
 
-    def with_signal(*arguments: Any) -> torch.Tensor:
-        if arguments[4] == step:
-            signal.raise_signal(signal.SIGTERM)
-        return set_gradients(*arguments)
+    def disturbed(gradients: Callable[..., Any]) -> Callable[..., Any]:
+        def with_signal(self: Any, number: int) -> Any:
+            if number == step:
+                signal.raise_signal(signal.SIGTERM)
+            return gradients(self, number)
+
+        return with_signal
 
     with (
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(Interrupted, match=f"SIGTERM after step {step} of [46], saved"),
     ):
-        patch.setattr("dropgpt.training.loop.set_gradients", with_signal)
+        for kind in (StepOnCPU, StepOnGPU):
+            patch.setattr(kind, "gradients", disturbed(kind.gradients))
         yield
 
 
@@ -289,7 +294,7 @@ class EveryThird(Forgotten):
 def test_numbers_that_are_read_later_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, which would have to be waited for at each step."""
     expected = run(steps=6)
-    monkeypatch.setitem(UNREAD, "cpu", 4)
+    monkeypatch.setattr(StepOnCPU, "unread", 4)
     checkpoint = EveryThird()
     with stopped_at(4):
         run(steps=6, checkpoint=checkpoint)
@@ -299,7 +304,7 @@ def test_numbers_that_are_read_later_are_the_same(monkeypatch: pytest.MonkeyPatc
 def test_a_loss_that_is_not_finite_is_caught_before_anything_is_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(UNREAD, "cpu", 100)
+    monkeypatch.setattr(StepOnCPU, "unread", 100)
     checkpoint = EveryThird()
     with pytest.raises(UserError, match=r"at step \d+ the loss is"):
         run(
@@ -329,7 +334,7 @@ def test_out_of_memory_names_what_to_lower(
     def full(*_: Any) -> float:
         raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("dropgpt.training.loop.set_gradients", full)
+    monkeypatch.setattr(StepOnCPU, "gradients", full)
     with pytest.raises(UserError) as error:
         run(micro_batch_size=3)
     assert "train, on cpu: out of memory; train.batch_size is 4" in message(error)
@@ -392,8 +397,50 @@ def test_a_gpu_learns_as_the_cpu_does(dtype: torch.dtype) -> None:
 
 @pytest.mark.gpu
 @gpu
-def test_a_training_stopped_on_a_gpu_ends_as_if_it_had_not_been() -> None:
+@pytest.mark.parametrize("compile_", [True, False])
+def test_a_training_stopped_on_a_gpu_ends_as_if_it_had_not_been(compile_: bool) -> None:
+    changes: dict[str, Any] = {"device": "cuda", "compile": compile_, "dtype": torch.bfloat16}
     checkpoint = Forgotten()
     with stopped_at(3):
-        run(checkpoint=checkpoint, device="cuda")
-    assert same(run(checkpoint=checkpoint, device="cuda"), run(device="cuda"))
+        run(checkpoint=checkpoint, **changes)
+    assert same(run(checkpoint=checkpoint, **changes), run(**changes))
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_cuda_graph_has_the_bits_of_the_step_without(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str, dtype: torch.dtype
+) -> None:
+    """With dropout; and no two steps have the same masks."""
+    changes: dict[str, Any] = {
+        "device": "cuda",
+        "dtype": dtype,
+        "optimizer": optimizer,
+        "steps": 20,
+        "learning_rate": 1e-30,  # so that losses differ by their masks and windows alone
+        "training": np.resize(np.arange(32, dtype=np.uint16), 3200),  # and windows do not differ
+    }
+    found = run(**changes)
+    assert found.steps.loss.nunique() == 20
+    monkeypatch.setattr(StepOnGPU, "_made_graphs", lambda *_: None)
+    assert same(run(**changes), found)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.slow
+def test_a_large_batch_on_a_gpu_has_the_same_bits_again() -> None:
+    """There the attention of other projects began to differ."""
+    training = np.random.default_rng(0).integers(0, 50_257, 50_000).astype(np.uint16)
+    changes: dict[str, Any] = {
+        "model": {"n_layer": 4, "n_head": 12, "n_embd": 768, "n_ctx": 256},
+        "training": training,
+        "held_out": training[:1000],
+        "batch_size": 128,
+        "steps": 10,
+        "dtype": torch.bfloat16,
+        "device": "cuda",
+    }
+    assert same(run(**changes), run(**changes))

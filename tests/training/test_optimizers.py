@@ -23,12 +23,16 @@ def with_gradients(model: GPT) -> GPT:
     return model
 
 
-def moved(make_gpt: Callable[..., GPT], **changes: Any) -> dict[str, torch.Tensor]:
-    """By how much one step moves each parameter, at a rate of 0.01."""
+FIRST = torch.tensor(1.0)
+
+
+def moved(
+    make_gpt: Callable[..., GPT], rate: float | torch.Tensor = 0.01, **changes: Any
+) -> dict[str, torch.Tensor]:
+    """By how much one step moves each parameter."""
     model = with_gradients(make_gpt())
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    Optimizers(model, train_params(**changes), torch.float32).step(0, 0.01)
-    assert all(p.grad is None for p in model.parameters())
+    Optimizers(model, train_params(**changes), torch.float32).step(FIRST, rate)
     return {name: p.detach() - before[name] for name, p in model.named_parameters()}
 
 
@@ -50,7 +54,7 @@ def test_muon_is_that_of_torch(make_gpt: Callable[..., GPT]) -> None:
         for name, parameter in ours.named_parameters():
             parameter.grad = theirs.get_parameter(name).grad.clone()
         muon.step()
-        optimizers.step(step, 0.01)
+        optimizers.step(torch.tensor(step + 1.0), 0.01)
     for name in names:
         a, b = (model.get_parameter(name) - start[name] for model in (ours, theirs))
         assert (a - b).norm() < 0.01 * b.norm(), name
@@ -79,7 +83,7 @@ def test_one_rate_and_one_decay_are_plain_adamw(make_gpt: Callable[..., GPT]) ->
         weight_decay=0.01,
         weight_decay_biases_and_norms=0.01,
     )
-    Optimizers(ours, one, torch.float32).step(0, 1e-3)
+    Optimizers(ours, one, torch.float32).step(FIRST, 1e-3)
     torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.01, fused=True).step()
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -107,3 +111,13 @@ def test_biases_and_norms_decay_by_themselves(make_gpt: Callable[..., GPT]) -> N
     none = {"weight_decay": 0.0, "weight_decay_biases_and_norms": 0.0}
     assert decayed(**none | {"weight_decay": 0.5}) == {2}
     assert decayed(**none | {"weight_decay_biases_and_norms": 0.5}) == {1}
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_rate_that_a_graph_reads_moves_as_a_number_does(
+    make_gpt: Callable[..., GPT], optimizer: str
+) -> None:
+    by_number = moved(make_gpt, 0.01, optimizer=optimizer)
+    by_tensor = moved(make_gpt, torch.tensor(0.01), optimizer=optimizer)
+    for name, step in by_number.items():
+        torch.testing.assert_close(by_tensor[name], step, rtol=1e-4, atol=1e-7)

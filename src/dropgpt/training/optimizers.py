@@ -59,6 +59,14 @@ class Optimizers:
         self.adamw_groups = [Group(names, *rates) for rates, names in by_rate.items()]
         self.muon_groups = list(by_shape.values())
 
+    def step(self, steps: Tensor, rate: Number) -> None:
+        """Move all parameters along their gradients; `steps` counts the updates with this one."""
+        for group in self.adamw_groups:
+            parts = [self.held(name) for name in group.names]
+            self.adamw(parts, steps, rate * group.factor, group.decay)
+        for names in self.muon_groups:
+            self.muon(names, rate)
+
     def held(self, name: str) -> Part:
         """What AdamW reads and writes of a parameter, so far as this process holds it."""
         whole = self.parameters[name], self._gradient(name), *self.moments[name].values()
@@ -66,10 +74,7 @@ class Optimizers:
 
     @torch.no_grad()
     def adamw(self, parts: list[Part], steps: Tensor, rate: Number, decay: float) -> None:
-        """AdamW (Loshchilov and Hutter 2019) in one pass over memory.
-
-        `steps` counts the updates with this one, in float32.
-        """
+        """AdamW (Loshchilov and Hutter 2019) in one pass over memory."""
         parameters, gradients, means, squares = map(list, zip(*parts, strict=True))
         torch._fused_adamw_(
             parameters,

@@ -87,7 +87,7 @@ class StepOnGPU:
         if self.graphs:
             self.graphs.update.replay()
         else:
-            self._update()
+            self.optimizers.step(self.steps, self.rate)
             self.optimizers.release()
 
     def _prepare(self, step: int) -> None:
@@ -112,7 +112,7 @@ class StepOnGPU:
         before = [state.detach().clone() for state in states]
         for _ in range(WARM_UP):
             self._set_gradients(step)
-            self._update()
+            self.optimizers.step(self.steps, self.rate)
         for state, value in zip(states, before, strict=True):
             state.detach().copy_(value)
         del before
@@ -122,7 +122,7 @@ class StepOnGPU:
             with torch.cuda.graph(made.gradients):
                 self._set_gradients(None)
             with torch.cuda.graph(made.update, pool=made.gradients.pool()):
-                self._update()
+                self.optimizers.step(self.steps, self.rate)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -214,11 +214,3 @@ class StepOnGPU:
             factor = (largest / (norm + 1e-6)).clamp(max=1)
             torch._foreach_mul_([local(g) for g in gradients], factor)
         return norm
-
-    def _update(self) -> None:
-        optimizers = self.optimizers
-        for group in optimizers.adamw_groups:
-            parts = [optimizers.held(name) for name in group.names]
-            optimizers.adamw(parts, self.steps, self.rate * group.factor, group.decay)
-        for names in optimizers.muon_groups:
-            optimizers.muon(names, self.rate)
