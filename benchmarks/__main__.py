@@ -16,7 +16,7 @@ from benchmarks.setting import device_and_dtype
 from benchmarks.training import flop_of
 from benchmarks.whole_stages import STAGES
 from benchmarks.work import TRAININGS
-from dropgpt.machine.hardware import environment
+from dropgpt.machine.hardware import environment, peak_flops
 
 ROUNDS = 3
 
@@ -53,7 +53,21 @@ ROWS += [
 if torch.cuda.is_available():
     ROWS += [
         Row(f"train GPT-2 small, {peer}", TOKENS, "GPT-2 small", f"GPT-2 small {peer}")
-        for peer in ["without dropout", "transformers compiled", *NANOGPT]
+        for peer in ["without dropout", "by AdamW", "transformers compiled"]
+    ]
+    ROWS += [
+        Row(f"train {name}, {peer}", TOKENS, name, f"GPT-2 small {size}{peer}")
+        for name, size in (("GPT-2 small by AdamW", ""), ("GPT-2 small at 1,024", "at 1,024 "))
+        for peer in NANOGPT
+    ]
+    ROWS += [
+        Row(
+            "evaluate GPT-2 small, transformers",
+            TOKENS,
+            "GPT-2 small evaluate",
+            "GPT-2 small evaluate_transformers",
+        ),
+        Row("start: train to the first step, GPT-2 small", "s", "GPT-2 small first step"),
     ]
 ROWS += [
     Row("evaluate, transformers", TOKENS, "evaluate", "evaluate_transformers"),
@@ -89,7 +103,7 @@ def measure(work: str) -> dict[str, float]:
     return result
 
 
-def line(row: Row) -> str:
+def line(row: Row, peak: float) -> str:
     works = [row.ours] if row.peer is None else [row.ours, row.peer]
     rounds = [[measure(work) for work in works] for _ in range(ROUNDS)]
     medians, peaks = (
@@ -100,8 +114,11 @@ def line(row: Row) -> str:
         return f"| {row.title} | {medians[0]:.2f} {row.unit} | | | | |"
     ratios = [ours["found"] / peer["found"] for ours, peer in rounds]
     middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+    share = ""
+    if row.ours in TRAININGS:
+        share = f" ({medians[0] * flop_of(TRAININGS[row.ours]) / peak:.0%})"
     return (
-        f"| {row.title} | {figure(medians[0])} {row.unit} | {figure(medians[1])} | "
+        f"| {row.title} | {figure(medians[0])} {row.unit}{share} | {figure(medians[1])} | "
         f"{middle:.2f} ({least:.2f} to {most:.2f}) | {peaks[0]:,.0f} MB | {peaks[1]:,.0f} |"
     )
 
@@ -112,17 +129,21 @@ def figure(rate: float) -> str:
 
 
 def main() -> None:
-    print(json.dumps(environment(*device_and_dtype())), "\n")
+    device_and_type = device_and_dtype()
+    print(json.dumps(environment(*device_and_type)), "\n")
     flop = measure("matrix products")["found"]
     print(f"A large matrix product runs at {flop / 1e9:,.0f} GFLOP/s, which is:\n")
     for name, what in TRAININGS.items():
         print(f"- {flop / flop_of(what):,.0f} tokens/s of {name}")
-    print()
+    known = peak_flops(*device_and_type)
+    peak = known or flop
+    source = "the maker's figure" if known else "that of the large product"
+    print(f"\nIn brackets the share of {peak / 1e9:,.0f} GFLOP/s, {source}.\n")
     print("| work | ours | peer | ratio of the rates | peak memory | peer |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
         if not sys.argv[1:] or any(word in row.title for word in sys.argv[1:]):
-            print(line(row), flush=True)
+            print(line(row, peak), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,19 +25,25 @@ NEW = 100  # tokens generated after a prompt of 8
 # Evaluating: tokens a second, each predicted once, at the default stride.
 
 
-def both() -> tuple[GPT, torch.nn.Module]:
-    """One model, as ours and as theirs."""
+Size = tuple[int, int, int]  # n_layer, n_head and n_embd
+
+
+def both(size: Size | None = None) -> tuple[GPT, torch.nn.Module]:
+    """One model, as ours and as theirs; by default of the default size."""
     from transformers import GPT2LMHeadModel
 
-    ours = initialised(setting.PARAMS.model.model_copy(update={"dropout": 0.0}), 1)
+    changes: dict[str, float] = {"dropout": 0.0}
+    if size:
+        changes |= zip(("n_layer", "n_head", "n_embd"), size, strict=True)
+    ours = initialised(setting.PARAMS.model.model_copy(update=changes), 1)
     with TemporaryDirectory() as folder:
         artifact.save(ours, Path(folder) / "gpt")
         return artifact.load(Path(folder) / "gpt"), GPT2LMHeadModel.from_pretrained(f"{folder}/gpt")
 
 
-def evaluate() -> float:
+def evaluate(size: Size | None = None) -> float:
     device, _ = device_and_dtype()
-    ours = both()[0].to(device)
+    ours = both(size)[0].to(device)
     tokens = stream()[:MEASURED]
     windows = evaluation.plan(
         np.array([len(tokens)]), setting.PARAMS.model.n_ctx, setting.PARAMS.evaluate.stride
@@ -48,10 +54,10 @@ def evaluate() -> float:
     return len(tokens) / timer.seconds
 
 
-def evaluate_transformers() -> float:
+def evaluate_transformers(size: Size | None = None) -> float:
     """The sliding window of the Hugging Face documentation, one window at a time."""
     device, _ = peers_device_and_dtype()
-    model = both()[1].to(device)
+    model = both(size)[1].to(device)
     ids = torch.from_numpy(np.concatenate([[N_VOCAB - 1], stream()[:MEASURED]]).astype(np.int64))
     total, seen = 0.0, 0
     with torch.no_grad(), timed() as timer:

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from benchmarks import setting
 from benchmarks.setting import device_and_dtype, peers_device_and_dtype, stream
 from benchmarks.timing import timed
+from dropgpt.model.gpt import GPT
+from dropgpt.params import Model
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training import loop
@@ -39,6 +41,7 @@ class Training(NamedTuple):
     size: tuple[int, int, int] = (4, 4, 128)
     threads: int | None = None
     steps: int = 3
+    optimizer: str = "muon"  # ours; the peers have AdamW
 
     @property
     def tokens(self) -> int:
@@ -48,7 +51,10 @@ class Training(NamedTuple):
 LARGE = Training()
 DEFAULT = Training(batch_size=8, n_ctx=128, steps=40)
 SMALL = DEFAULT._replace(n_vocab=1025, dropout=0.2, threads=1)
-GPT2_SMALL = Training(size=(12, 12, 768), steps=20)  # for a GPU
+# For a GPU.
+GPT2_SMALL = Training(size=(12, 12, 768), steps=20)
+GPT2_SMALL_ADAMW = GPT2_SMALL._replace(optimizer="adamw")
+GPT2_SMALL_1024 = GPT2_SMALL_ADAMW._replace(n_ctx=1024)
 
 
 class Clock(Checkpoint):
@@ -69,19 +75,27 @@ class Clock(Checkpoint):
         pass
 
 
+def model_params(what: Training) -> Model:
+    sizes = dict(zip(("n_layer", "n_head", "n_embd"), what.size, strict=True))
+    changes = sizes | {"dropout": what.dropout, "n_ctx": what.n_ctx}
+    return setting.PARAMS.model.model_copy(update=changes)
+
+
 def train(what: Training) -> float:
     """The loop as the stage calls it, from the first step's gradients to the last one's."""
     device, dtype = device_and_dtype(what.threads)
-    sizes = dict(zip(("n_layer", "n_head", "n_embd"), what.size, strict=True))
-    changes = {"batch_size": what.batch_size, "steps": 1 + what.steps, "validation_windows": 1}
+    changes = {
+        "batch_size": what.batch_size,
+        "steps": 1 + what.steps,
+        "validation_windows": 1,
+        "optimizer": what.optimizer,
+    }
     ids = stream(what.n_vocab)
     documents = pd.DataFrame({"tokens": [len(ids)] * 2, "held_out": [False, True]})
     clock = Clock()
     loop.train(
         setting.PARAMS.train.model_copy(update=changes),
-        setting.PARAMS.model.model_copy(
-            update=sizes | {"dropout": what.dropout, "n_ctx": what.n_ctx}
-        ),
+        model_params(what),
         TokenTensor(np.concatenate([ids, ids]), documents, what.n_vocab),
         device=device,
         dtype=dtype,
@@ -197,7 +211,5 @@ def matrix_rate() -> float:
 
 
 def flop_of(what: Training) -> float:
-    """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B)."""
-    n_layer, _, n_embd = what.size
-    parameters = n_layer * 12 * n_embd**2 + what.n_vocab * n_embd
-    return 6 * parameters + 12 * n_layer * n_embd * what.n_ctx
+    """Of a token's forward and backward pass."""
+    return GPT.empty(model_params(what), what.n_vocab).flop_of_token

@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.timing import timed
+from benchmarks.training import Training, model_params
 from dropgpt.corpus import wikipedia
 from dropgpt.params import load
 from dropgpt.tokens.vocabulary import gpt2_encoding
@@ -28,6 +29,13 @@ import runpy, sys
 from dropgpt.machine import progress
 progress.progress = lambda *_, **__: sys.exit()
 runpy.run_module("stages.{}", run_name="__main__")
+"""
+# Leaves where the first step's gradients have been asked for.
+FIRST_STEP = """
+import runpy, sys
+from dropgpt.training import loop
+loop._Loop.look_up = lambda self, *_: sys.exit(self.curves.read())
+runpy.run_module("stages.train", run_name="__main__")
 """
 
 
@@ -45,13 +53,15 @@ def project(**changes: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def workspace(stage: str, times: int) -> Iterator[float]:
+def workspace(
+    stage: str, times: int, model: dict[str, Any] = SIZE, **train: Any
+) -> Iterator[float]:
     """A folder in which the stages before `stage` have run; the megabytes of text there."""
     size = 0
     with project(
         data={"source": "files", "files": "corpora/*.jsonl"},
-        model=SIZE,
-        train={"steps": STEPS, "validation_interval": STEPS},
+        model=model,
+        train={"steps": STEPS, "validation_interval": STEPS} | train,
     ):
         Path("corpora").mkdir()
         with Path("corpora/own.jsonl").open("w") as file:
@@ -79,6 +89,16 @@ def start(stage: str) -> float:
     """Seconds that pass before a stage works."""
     with workspace(stage, 1), timed() as timer:
         subprocess.run([sys.executable, "-c", START.format(stage)], check=True)
+    return timer.seconds
+
+
+def first_step(what: Training) -> float:
+    """Seconds from the start of `train` to the loss of its first step, if it has run before."""
+    model, train = model_params(what).model_dump(), {"batch_size": what.batch_size}
+    with workspace("train", 1, model, **train):
+        for _ in range(2):
+            with timed() as timer:
+                subprocess.run([sys.executable, "-c", FIRST_STEP], check=True)
     return timer.seconds
 
 

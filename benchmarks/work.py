@@ -20,6 +20,8 @@ from benchmarks.models import (
 from benchmarks.training import (
     DEFAULT,
     GPT2_SMALL,
+    GPT2_SMALL_1024,
+    GPT2_SMALL_ADAMW,
     LARGE,
     SMALL,
     Training,
@@ -31,13 +33,21 @@ from benchmarks.training import (
 )
 from benchmarks.whole_stages import (
     STAGES,
+    first_step,
     repro_with_nothing_to_do,
     start,
     tokenize_tiktoken,
     whole_stage,
 )
 
-TRAININGS = {"large": LARGE, "default": DEFAULT, "small": SMALL, "GPT-2 small": GPT2_SMALL}
+TRAININGS = {
+    "large": LARGE,
+    "default": DEFAULT,
+    "small": SMALL,
+    "GPT-2 small": GPT2_SMALL,
+    "GPT-2 small by AdamW": GPT2_SMALL_ADAMW,
+    "GPT-2 small at 1,024": GPT2_SMALL_1024,
+}
 
 
 def train_beside(what: Training, programs: int) -> float:
@@ -53,6 +63,9 @@ WORK: dict[str, Callable[[], float]] = {
     "matrix products": matrix_rate,
     "tokenize_tiktoken": lambda: tokenize_tiktoken(1),
     "tokenize_tiktoken ten times": lambda: tokenize_tiktoken(10),
+    "GPT-2 small evaluate": partial(evaluate, GPT2_SMALL.size),
+    "GPT-2 small evaluate_transformers": partial(evaluate_transformers, GPT2_SMALL.size),
+    "GPT-2 small first step": partial(first_step, GPT2_SMALL),
     "repro with nothing to do": repro_with_nothing_to_do,
 }
 for name, what in TRAININGS.items():

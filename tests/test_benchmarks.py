@@ -2,11 +2,12 @@
 
 import re
 from functools import partial
+from importlib import import_module, reload
 
 import pytest
 
+import cuda
 from benchmarks import models, setting, work
-from benchmarks.__main__ import ROWS
 from benchmarks.training import Training
 from conftest import params_with
 
@@ -47,6 +48,11 @@ def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
 
 
-def test_every_row_names_work_that_there_is() -> None:
-    for row in ROWS:
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_every_row_names_work_that_there_is(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    cuda.stand_in(monkeypatch, gpus)
+    monkeypatch.setenv("NANOGPT", "a checkout")
+    rows = reload(import_module("benchmarks.__main__")).ROWS
+    for row in rows:
         assert {row.ours, row.peer or row.ours} <= {*work.WORK}
+    assert any("GPT-2 small at 1,024, nanoGPT" in row.title for row in rows) == (gpus > 0)

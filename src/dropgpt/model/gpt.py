@@ -8,11 +8,12 @@ that Hugging Face's GPT-2 gives them.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dropgpt.model.dropout import Dropout, attention, attention_dropping_keys
 from dropgpt.params import Model
@@ -124,6 +125,15 @@ class Block(nn.Module):
         return x + (y - x) * self.dropout(x.new_ones(len(x), 1, 1))
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out what torch.nn.init would draw, as it lets one (torch.overrides)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 Blocks = list[Callable[[Tensor, Cache | None], Tensor]]
 
 
@@ -145,6 +155,12 @@ class GPT(nn.Module):
         # Last, and only where it is not the token embedding: optimizers know parameters by number.
         self.lm_head = None if variant.tied_head else nn.Linear(config.n_embd, n_vocab, bias=False)
         self.logit_scale = 1 / math.sqrt(config.n_embd) if config.scale_logits else 1.0
+
+    @classmethod
+    def empty(cls, config: Model, n_vocab: int = N_VOCAB, variant: Variant = OURS) -> "GPT":
+        """One whose matrices and embeddings are still to be set: torch's own take long to draw."""
+        with _NothingDrawn():
+            return cls(config, n_vocab, variant)
 
     @property
     def head(self) -> Tensor:
@@ -221,7 +237,7 @@ def initialised(config: Model, seed: int, n_vocab: int = N_VOCAB) -> GPT:
     that a model hardly sees its tokens at first. `config.token_embedding_std` sets another, and
     the positions to N(0, 0.02).
     """
-    model = GPT(config, n_vocab)
+    model = GPT.empty(config, n_vocab)
     random = torch_generator(seed, "initial weights")
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -108,7 +108,7 @@ def read(folder: Path) -> GPT:
     path = folder / "config.json"
     try:
         config = Config.model_validate(_json(path))
-        model = GPT(config.model(), config.vocab_size, config.variant())
+        model = GPT.empty(config.model(), config.vocab_size, config.variant())
     except ValidationError as error:
         raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
     _check_tokenizer(folder, config.vocab_size)

@@ -75,7 +75,7 @@ def part(whole: Tensor, like: Tensor) -> Tensor:
 @torch.no_grad()
 def unsharded(model: GPT) -> GPT:
     """The same model with all its weights, on the CPU, in the first process."""
-    result = GPT(model.config, model.n_vocab)
+    result = GPT.empty(model.config, model.n_vocab)
     for own, held in zip(result.parameters(), model.parameters(), strict=True):
         whole = gathered(local(held), held)
         if not processes.rank():
