@@ -13,7 +13,6 @@ from benchmarks import setting
 from benchmarks.setting import device_and_dtype, peers_device_and_dtype, stream
 from benchmarks.timing import timed
 from dropgpt import evaluation, generation
-from dropgpt.machine.threads import in_threads
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT, initialised
 from dropgpt.tokens.vocabulary import N_VOCAB
@@ -81,12 +80,10 @@ def generate() -> float:
     ours = both()[0].to(device)
     params = setting.PARAMS.sample.model_copy(update={"tokens": NEW})
 
-    def run(start: int) -> int:
-        return len(generation.generate(ours, stream()[start : start + 8].tolist(), 0.8, params))
-
-    run(0)
+    pairs = [(stream()[start : start + 8].tolist(), 0.8) for start in range(0, 32, 8)]
+    list(generation.generations(ours, pairs[:1], params))
     with timed() as timer:
-        made = sum(in_threads(run, range(0, 32, 8)))
+        made = sum(map(len, generation.generations(ours, pairs, params)))
     return made / timer.seconds
 
 

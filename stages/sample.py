@@ -13,7 +13,6 @@ from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.hardware import environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
-from dropgpt.machine.threads import in_threads
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Params
@@ -34,26 +33,25 @@ def sample(params: Params) -> list[str]:
                 f"model's context of {model.config.n_ctx}: shorten it"
             )
 
-    def written(pair: tuple[str, float]) -> dict[str, Any]:
-        text, temperature = pair
-        ids = generation.generate(model, prompts[text], temperature, params.sample)
-        return {
-            "prompt": text,
-            "temperature": temperature,
-            "text": encoding.decode(ids),
-            "tokens": ids,
-            "ended": len(ids) < params.sample.tokens,
-        }
-
     pairs = list(product(prompts, params.sample.temperatures))
-    generations = []
+    generations: list[dict[str, Any]] = []
     with (
         slot(device),
         progress("sample", "generations", params.runtime.log_interval, len(pairs)) as bar,
     ):
         model.to(device)
-        for one in in_threads(written, pairs):
-            generations.append(one)
+        asked = [(prompts[text], temperature) for text, temperature in pairs]
+        made = generation.generations(model, asked, params.sample)
+        for (text, temperature), ids in zip(pairs, made, strict=True):
+            generations.append(
+                {
+                    "prompt": text,
+                    "temperature": temperature,
+                    "text": encoding.decode(ids),
+                    "tokens": ids,
+                    "ended": len(ids) < params.sample.tokens,
+                }
+            )
             bar.update()
 
     made_from = provenance.read(folder) | provenance.record(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import params_with
-from dropgpt.generation import draw, generate, page, probabilities, variety
+from dropgpt.generation import draw, generate, page, probabilities, together, variety
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
@@ -45,6 +45,28 @@ def test_the_cache_gives_the_logits_of_the_whole_text(model: GPT) -> None:
     parts = [model.features(text[:, :4], cache)]
     parts += [model.features(text[:, i : i + 1], cache) for i in range(4, 8)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model.features(text), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"top_k": 5}, {"top_p": 0.5}], ids=str)
+@pytest.mark.parametrize("tokens", [20, 60])  # 60: the context of 32 fills up, and slides
+def test_all_together_are_what_each_is_alone(
+    model: GPT, tokens: int, changes: dict[str, Any]
+) -> None:
+    """As a GPU makes them, on tensors of the CPU."""
+    params = sample(tokens=tokens, **changes)
+    prompts = [[10, 20, 30], [7], list(range(100, 130)), [1, 2, 3, 4, 5, 6]]
+    pairs = [(prompt, temperature) for prompt in prompts for temperature in (0.0, 0.5, 1.0)]
+    assert together(model, pairs, params) == [generate(model, *pair, params) for pair in pairs]
+
+
+def test_one_that_ends_does_not_end_the_others(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [([10, 20, 30], 0.0), ([7], 1.0)]
+    likeliest = generate(model, *pairs[0], sample())[0]
+    monkeypatch.setattr(GPT, "end_of_text", likeliest)
+    ended, other = together(model, pairs, sample())
+    assert ended == []
+    assert other == generate(model, *pairs[1], sample())
+    assert len(other) > 1
 
 
 def test_temperature_zero_takes_the_likeliest_token(model: GPT) -> None:

@@ -7,12 +7,66 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
+
+Pair = tuple[list[int], float]  # a prompt and a temperature
+
+
+def generations(model: GPT, pairs: list[Pair], params: Sample) -> Iterator[list[int]]:
+    """Up to `params.tokens` new tokens for each pair, in their order; see `new_tokens`.
+
+    On a CPU each is a thread's work, and has the bits of one that is made alone. On a GPU all are
+    made together, since a token of many takes no longer there than one of a single text.
+    """
+    if model.head.device.type == "cpu":
+        yield from in_threads(lambda pair: generate(model, *pair, params), pairs)
+    else:
+        yield from together(model, pairs, params)
+
+
+@torch.inference_mode()
+def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
+    """The same as one batch, a token of each at a time."""
+    device, n_ctx, filler = model.head.device, model.config.n_ctx, model.end_of_text
+    uniforms = [_uniform(params, *pair) for pair in pairs]
+    texts = [list(prompt) for prompt, _ in pairs]
+    going = set(range(len(pairs)))
+    cache: Cache | None = None
+    for number in range(params.tokens):
+        if not going:
+            break
+        if cache is not None and cache.length < n_ctx:
+            unread = [text[-1:] for text in texts]
+        else:  # at first, and where the longest has filled the context, along which all slide
+            unread = [text[-n_ctx:] for text in texts]
+            longest = max(map(len, unread))
+            padding = [longest - len(text) for text in unread]
+            unread = [[filler] * pad + text for pad, text in zip(padding, unread, strict=True)]
+            cache = Cache(model, torch.tensor(padding, device=device))
+        features = model.features(torch.tensor(unread, device=device), cache)
+        logits = (features[:, -1] @ model.head.T).cpu()
+        for row, (_, temperature) in enumerate(pairs):
+            token = filler
+            if row in going:
+                p = probabilities(logits[row], temperature, params.top_k, params.top_p)
+                token = draw(p, float(uniforms[row][number]))
+                if token == model.end_of_text:
+                    going.remove(row)
+            texts[row].append(token)
+    made = [text[len(prompt) :] for text, (prompt, _) in zip(texts, pairs, strict=True)]
+    return [tokens[: _length(tokens, model.end_of_text)] for tokens in made]
+
+
+def _length(tokens: list[int], end: int) -> int:
+    """How many tokens there are before `end`."""
+    return tokens.index(end) if end in tokens else len(tokens)
 
 
 def generate(
@@ -40,7 +94,7 @@ def new_tokens(
     sampled. Once the context is full it slides along by a token at a time; positions are learned
     for absolute places, so the cache is of no use from there on.
     """
-    uniform = generator(params.seed, "sampling", f"{prompt}/{temperature}").random(params.tokens)
+    uniform = _uniform(params, prompt, temperature)
     device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
@@ -57,6 +111,11 @@ def new_tokens(
             return
         text.append(token)
         yield token
+
+
+def _uniform(params: Sample, prompt: list[int], temperature: float) -> npt.NDArray[np.float64]:
+    """What each new token is drawn by, (params.tokens,), in [0, 1)."""
+    return generator(params.seed, "sampling", f"{prompt}/{temperature}").random(params.tokens)
 
 
 def probabilities(

@@ -36,10 +36,16 @@ EMBEDDINGS = "wte.weight", "wpe.weight"
 
 
 class Cache:
-    """Keys and values of the tokens that generation has already read, one pair a block."""
+    """Keys and values of the tokens that generation has already read, one pair a block.
 
-    def __init__(self, model: "GPT", batch_size: int = 1) -> None:
+    Of several texts at once `padding` (batch,) says how many columns on the left of each are none
+    of its tokens, so that all end in the same one.
+    """
+
+    def __init__(self, model: "GPT", padding: Tensor | None = None) -> None:
         c = model.config
+        self.padding = padding
+        batch_size = 1 if padding is None else len(padding)
         size = (c.n_layer, batch_size, c.n_head, c.n_ctx, c.n_embd // c.n_head)
         device = model.wte.weight.device
         self.keys = torch.zeros(size, device=device)
@@ -52,6 +58,18 @@ class Cache:
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def mask(self, new: int) -> Tensor | None:
+        """Which columns each of `new` tokens may see, (batch, 1, new, columns), if any is padded.
+
+        A column of padding sees itself: it must see something.
+        """
+        if self.padding is None:
+            return None
+        columns = torch.arange(self.length + new, device=self.padding.device)
+        own = columns[self.length :, None]
+        theirs = columns >= self.padding[:, None, None, None]
+        return (theirs & (columns <= own)) | (columns == own)
 
 
 class Attention(nn.Module):
@@ -76,7 +94,10 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         rate = self.attention_dropout.rate if self.training else 0.0
-        if rate and self.drops_keys:
+        mask = None if cache is None else cache.mask(q.size(2))
+        if mask is not None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        elif rate and self.drops_keys:
             y = attention_dropping_keys(q, k, v, rate)
         else:
             # One new token may see all that the cache holds.
@@ -189,15 +210,18 @@ class GPT(nn.Module):
         Apart from `forward` because a loss need not hold all logits at once. With a cache, which
         must be empty or followed by a single token, positions go on from its length.
         """
-        x = self.embedded(tokens, cache.length if cache is not None else 0)
+        x = self.embedded(tokens, cache)
         features = self.transformed(x, cache)
         if cache is not None:
             cache.length += tokens.size(1)
         return features
 
-    def embedded(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """The sum of both embeddings, (batch, time, n_embd), of tokens at positions from start."""
+    def embedded(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """The sum of both embeddings, (batch, time, n_embd), of tokens behind those of a cache."""
+        start = 0 if cache is None else cache.length
         positions = torch.arange(start, start + tokens.size(1), device=tokens.device)
+        if cache is not None and cache.padding is not None:
+            positions = (positions - cache.padding[:, None]).clamp(min=0)
         return self.wte(tokens) + self.wpe(positions)
 
     def transformed(
