@@ -1,5 +1,8 @@
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.batches import Batches
-from dropgpt.training.compiled import compiles
+from dropgpt.training.compiled import compiled, compiles
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.step import Step, windows_at_once
 from dropgpt.training.step_on_cpu import StepOnCPU, clip_gradients, shares
@@ -105,6 +108,43 @@ def test_both_kinds_of_step_train_alike(
     near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.01, "atol": 0.01}
     for a, b in zip(on_cpu, on_gpu, strict=True):
         torch.testing.assert_close(a, b, **near)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a compiler")
+def test_a_compiled_step_of_a_gpu_trains_alike(
+    make_gpt: Callable[..., GPT],
+    threads: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """All that is compiled there, by the compiler for a CPU."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    threads(1)
+    models = [make_gpt(dropout=0.2).train() for _ in range(2)]
+    plain, found = (
+        trained(begun(StepOnGPU, model, compile=compile_, learning_rate=1e-3), model)
+        for model, compile_ in zip(models, (False, True), strict=True)
+    )
+    for a, b in zip(plain, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_blocks_are_compiled_once_and_not_once_each(
+    make_gpt: Callable[..., GPT], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond eight pieces of code for one function, torch.compile gives up without a word."""
+    found = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        found.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = make_gpt(n_layer=12, dropout=0.0).train()
+    x = torch.randn(2, 8, model.config.n_embd, requires_grad=True)
+    torch.testing.assert_close(compiled(model)(x), model.transformed(x))
+    assert len(found) == 1
 
 
 SCHEDULES: list[dict[str, Any]] = [

@@ -35,6 +35,7 @@ class Optimizers:
     moments       the running means of the gradients, for each parameter by its name
     adamw_groups  what AdamW moves
     muon_groups   the names of Muon's matrices, those of one shape together
+    muon_step     the function of that name, or the same compiled
     """
 
     def __init__(self, model: GPT, params: Train, dtype: torch.dtype) -> None:
@@ -58,6 +59,7 @@ class Optimizers:
                 by_rate[self._factor(name), self._decay(name)].append(name)
         self.adamw_groups = [Group(names, *rates) for rates, names in by_rate.items()]
         self.muon_groups = list(by_shape.values())
+        self.muon_step = muon_step
 
     def step(self, steps: Tensor, rate: Number) -> None:
         """Move all parameters along their gradients; `steps` counts the updates with this one."""
@@ -94,30 +96,15 @@ class Optimizers:
 
     @torch.no_grad()
     def muon(self, names: list[str], rate: Number) -> None:
-        """Momentum, made orthogonal, for matrices of one shape (Jordan et al. 2024).
-
-        A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates
-        and decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that
-        the matrix products are of any type: bfloat16 takes 40 times as long where the hardware
-        lacks it.
-        """
-        rate = rate * self.params.matrix_rate_factor
-        ahead = []
-        for name in names:
-            gradient = local(self._gradient(name))
-            momentum = local(self.moments[name]["momentum"]).lerp_(gradient, 1 - MOMENTUM)
-            update = gradient.lerp(momentum, MOMENTUM).to(self.dtype)
-            ahead.append(wide(gathered(update, self.parameters[name])))
-        for name, update in zip(names, orthogonal(torch.stack(ahead)), strict=True):
-            matrix = self.parameters[name]
-            if wide(matrix) is not matrix:
-                update = update.T
-            held, length = local(matrix), 0.2 * math.sqrt(max(matrix.shape))
-            held.mul_(1 - rate * self.params.weight_decay)
-            if isinstance(rate, Tensor):
-                held.addcmul_(part(update, matrix).to(held.dtype), rate, value=-length)
-            else:
-                held.add_(part(update, matrix), alpha=-rate * length)
+        """Muon for matrices of one shape; see `muon_step`."""
+        self.muon_step(
+            [self.parameters[name] for name in names],
+            [self._gradient(name) for name in names],
+            [self.moments[name]["momentum"] for name in names],
+            rate * self.params.matrix_rate_factor,
+            self.params.weight_decay,
+            self.dtype,
+        )
 
     def release(self) -> None:
         """Let the gradients go."""
@@ -144,6 +131,36 @@ class Optimizers:
         if self.parameters[name].ndim == 1:
             return self.params.weight_decay_biases_and_norms
         return self.params.weight_decay
+
+
+def muon_step(
+    matrices: list[Tensor],
+    gradients: list[Tensor],
+    momenta: list[Tensor],
+    rate: Number,
+    decay: float,
+    dtype: torch.dtype,
+) -> None:
+    """Momentum, made orthogonal, for matrices of one shape or its transpose (Jordan et al. 2024).
+
+    A step has the root mean square of one of AdamW's, about 0.2, so that it takes its rates and
+    decay (Liu et al. 2025). It is torch.optim.Muon with `match_rms_adamw`, except that the matrix
+    products are of any type: bfloat16 takes 40 times as long where the hardware lacks it.
+    """
+    ahead = []
+    for matrix, whole, momentum in zip(matrices, gradients, momenta, strict=True):
+        gradient = local(whole)
+        mean = local(momentum).lerp_(gradient, 1 - MOMENTUM)
+        ahead.append(wide(gathered(gradient.lerp(mean, MOMENTUM).to(dtype), matrix)))
+    for matrix, update in zip(matrices, orthogonal(torch.stack(ahead)), strict=True):
+        if wide(matrix) is not matrix:
+            update = update.T
+        held, length = local(matrix), 0.2 * math.sqrt(max(matrix.shape))
+        held.mul_(1 - rate * decay)
+        if isinstance(rate, Tensor):
+            held.addcmul_(part(update, matrix).to(held.dtype), rate, value=-length)
+        else:
+            held.add_(part(update, matrix), alpha=-rate * length)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -16,13 +16,18 @@ from dropgpt.errors import UserError
 from dropgpt.machine import processes
 from dropgpt.machine.threads import pieces
 from dropgpt.model.gpt import EMBEDDINGS, GPT, scale_dropout
-from dropgpt.model.loss_on_gpu import add_gradients, compiled_softmax, softmax_gradient
+from dropgpt.model.loss_on_gpu import (
+    Softmax,
+    add_gradients,
+    compiled_softmax,
+    softmax_gradient,
+)
 from dropgpt.model.sharding import is_sharded, local
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.batches import Batches
-from dropgpt.training.compiled import compiled, compiles
-from dropgpt.training.optimizers import Optimizers
+from dropgpt.training.compiled import Transformed, compiled, compiles
+from dropgpt.training.optimizers import Optimizers, muon_step
 from dropgpt.training.schedules import dropout_factor, learning_rate
 
 AHEAD = 32  # steps whose windows are sent at once
@@ -62,8 +67,11 @@ class StepOnGPU:
         self.between = [p for name, p in model.named_parameters() if name not in EMBEDDINGS]
         self.sharded = any(map(is_sharded, self.between))
         compiling = compiles(params, self.device) and not self.sharded
-        self.transformed = compiled(model) if compiling else model.transformed
-        self.softmax = compiled_softmax() if compiling else softmax_gradient
+        self.transformed: Transformed = model.transformed
+        self.softmax: Softmax = softmax_gradient
+        if compiling:
+            self.transformed, self.softmax = compiled(model), compiled_softmax()
+            optimizers.muon_step = torch.compile(muon_step, dynamic=False)
         # Several processes talk to each other within a step; micro-batches have a seed each.
         alone = processes.number() == len(self.micro_batches) == 1
         self.has_graphs = compiling and alone and self.device.type == "cuda"
