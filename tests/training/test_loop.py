@@ -1,4 +1,5 @@
 import math
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -258,6 +259,16 @@ def test_a_training_stopped_at_each_step_ends_as_if_it_had_not_been(
         with stopped_at(step):
             run(checkpoint=checkpoint, **changes)
     assert same(run(checkpoint=checkpoint, **changes), run(**changes))
+
+
+def test_the_share_of_the_hardware_s_arithmetic_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(log_interval=1e-9)
+    assert "FLOP/s" not in capsys.readouterr().err  # of a CPU the peak is not known
+    monkeypatch.setattr("dropgpt.training.loop.peak_flops", lambda *_: 989e12)
+    run(log_interval=1e-9)
+    assert re.search(r"tokens/s.*held-out \d+\.\d+, 0% of 989 TFLOP/s", capsys.readouterr().err)
 
 
 def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:
