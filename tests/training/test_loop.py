@@ -269,6 +269,9 @@ def test_the_share_of_the_hardware_s_arithmetic_is_told(
     monkeypatch.setattr("dropgpt.training.loop.peak_flops", lambda *_: 989e12)
     run(log_interval=1e-9)
     assert re.search(r"tokens/s.*held-out \d+\.\d+, 0% of 989 TFLOP/s", capsys.readouterr().err)
+    monkeypatch.setenv("RANK", "1")  # one of several processes, which tells nothing
+    run()
+    assert not capsys.readouterr().err
 
 
 def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:

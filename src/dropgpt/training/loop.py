@@ -171,7 +171,8 @@ class _Loop:
 
     def told(self, bar: "tqdm[Any]") -> str:
         """Where the training is, for the line of progress."""
-        rate = bar.format_dict["rate"]
+        # Of several processes only the first has a bar that tells.
+        rate = self.peak and not bar.disable and bar.format_dict["rate"]
         if not self.peak or not rate:
             return self.curves.told()
         share = rate * self.model.flop_of_token / self.peak
