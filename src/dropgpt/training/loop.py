@@ -87,7 +87,12 @@ def train(
         model.to(device)
         optimizers = Optimizers(model, params, dtype)
         batches = Batches(training, n_ctx, params, processes.share(params.batch_size))
-        curves = Curves(*restore(checkpoint.load(), model, optimizers), model.n_vocab)
+        state = checkpoint.load()
+        curves = Curves(*restore(state, model, optimizers), model.n_vocab)
+        if state:
+            done = len(curves.steps)
+            print(f"train: going on after step {done} of {params.steps}", file=sys.stderr)
+            del state
         places = spread_starts(len(tokens.held_out), n_ctx, params.validation_windows)
         _Loop(
             params=params,
@@ -122,8 +127,6 @@ class _Loop:
     def run(self, log_interval: float) -> None:
         params, curves = self.params, self.curves
         first = len(curves.steps)
-        if first:
-            print(f"train: going on after step {first} of {params.steps}", file=sys.stderr)
         tokens = params.batch_size * self.model.config.n_ctx  # of a step
         total = params.steps * tokens
         with progress("train", "tokens", log_interval, total, initial=first * tokens) as bar:
