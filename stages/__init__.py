@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
-from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn
 
 # The code beside this file, also in the copies of the project in which DVC runs experiments and
 # which know nothing of an editable install.
@@ -66,9 +65,23 @@ def _restore_outputs() -> None:
             for output in repo.stage.load_one(pipeline or "dvc.yaml", name=name).outs:
                 output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
                 if output.hash_info:
-                    output.checkout(force=True, allow_missing=True)
+                    _restore(output)
     except Exception as error:  # why the stage itself has failed must be told all the same
         print(f"its last outputs are not back: {error}; try `dvc checkout`", file=sys.stderr)
+
+
+def _restore(output: Any) -> None:
+    try:
+        output.checkout(force=True, allow_missing=True)
+    except Exception:
+        # What refused the stage's writing refuses a copy, too, but not a link. DVC makes a file of
+        # its own of it where it is written next.
+        output.cache.cache_types = ["hardlink", "symlink"]
+        try:
+            output.checkout(force=True, allow_missing=True)
+        except Exception:
+            output.remove()  # rather none than a part
+            raise
 
 
 for _needed in ("torch", "pydantic", "tiktoken", "datasets"):
@@ -81,11 +94,25 @@ if "PET_NNODES" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
 
 from dropgpt.errors import UserError
 from dropgpt.machine import interruption
+from dropgpt.machine.inputs import Inputs
+from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params, load
 
 # As torchrun has it: whether this process is one of several, and whether it speaks for them.
 OF_SEVERAL = "TORCHELASTIC_RUN_ID" in os.environ
 FIRST = not OF_SEVERAL or os.environ["RANK"] == "0"
+
+# What a write is refused by, and what to do.
+REFUSED = {
+    errno.ENOSPC: "the disk is full: {}; make room and run this again",
+    errno.EDQUOT: "the disk is full: {}; make room and run this again",
+    errno.EFBIG: "no file may be so large here: {}; raise `ulimit -f` and run this again",
+    errno.EROFS: "nothing can be written here: {}; run this where it can",
+    errno.EACCES: "it may not be written: {}; allow it and run this again",
+    errno.EPERM: "it may not be written: {}; allow it and run this again",
+    errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
+}
+_inputs: list[Inputs] = []  # of the stage that runs
 
 
 def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False) -> None:
@@ -94,8 +121,7 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
     What the stage returns is told on standard error: what came out, in a line or two. With
     `in_processes` it may be run in several processes at once; see `machine.processes`.
     """
-    for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
-        cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
+    make_unbreakable()
     try:
         try:
             interruption.listen()
@@ -111,12 +137,20 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
             sys.exit(f"error: {error}")
         if isinstance(error, interruption.Interrupted):
             sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            sys.exit(f"error: the disk is full: {error}; make room and run this again")
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            sys.exit(f"error: {stage.__name__}: {REFUSED[error.errno].format(error)}")
         raise
 
 
+def check_inputs() -> None:
+    """Raise UserError where what the running stage has read is no longer what stands there."""
+    if FIRST:
+        for inputs in _inputs:
+            inputs.check()
+
+
 def _work(stage: Callable[[Params], list[str] | None], in_processes: bool) -> None:
+    _inputs[:] = [Inputs(stage.__name__)]
     params = load(Path("params.yaml"))
     several = params.runtime.processes > 1 or params.runtime.shard_weights
     if in_processes and not OF_SEVERAL and (several or "PET_NNODES" in os.environ):
@@ -127,7 +161,9 @@ def _work(stage: Callable[[Params], list[str] | None], in_processes: bool) -> No
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" and FIRST:
         print(f"{stage.__name__}: a process has failed, all begin again", file=sys.stderr)
     with _together() if OF_SEVERAL else nullcontext():
-        for line in stage(params) or []:
+        lines = stage(params) or []
+        check_inputs()
+        for line in lines:
             print(f"{stage.__name__}: {line}", file=sys.stderr)
 
 

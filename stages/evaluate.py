@@ -76,8 +76,8 @@ def evaluate(params: Params) -> list[str]:
         return []
 
     made_from = (
-        provenance.read(TOKENS)
-        | provenance.read(folder)
+        artifact.past(folder)
+        | provenance.read(TOKENS)  # last, since these were measured
         | provenance.record(
             "evaluate",
             {"evaluate": params.evaluate},

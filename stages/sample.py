@@ -54,7 +54,7 @@ def sample(params: Params) -> list[str]:
             )
             bar.update()
 
-    made_from = provenance.read(folder) | provenance.record(
+    made_from = artifact.past(folder) | provenance.record(
         "sample",
         {"sample": params.sample},
         {"weights": weight_files(folder)},

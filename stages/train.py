@@ -11,7 +11,7 @@ from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.training import checkpoint, loop, tracker
 from dropgpt.training.schedules import bound_to_steps
-from stages import run
+from stages import check_inputs, run
 
 TOKENS = Path("data/tokens")
 
@@ -52,6 +52,7 @@ def train(params: Params) -> list[str]:
                 table.to_csv(partial, index=False)
         outcome = loop.outcome(result)
         write_json(Path("metrics/train.json"), outcome)
+        check_inputs()  # before the checkpoint is let go: the old parameters may come back
         saved.end(bound_to_steps(params.train))
     held_out = result.validations.validation_loss.iloc[-1]
     return [

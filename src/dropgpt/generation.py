@@ -129,7 +129,10 @@ def probabilities(
     z = logits.detach().cpu().double()  # some devices have no float64
     if temperature == 0:
         return torch.zeros_like(z).index_fill_(0, z.argmax(), 1.0)
-    z = z / temperature
+    scaled = z / temperature
+    if not scaled.isfinite().all():  # so near to 0 that it is the same
+        return probabilities(logits, 0.0)
+    z = scaled
     if top_k is not None and top_k < len(z):
         z = torch.full_like(z, -torch.inf).scatter(0, *_top(z, top_k))
     p = z.softmax(0)

@@ -26,6 +26,21 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
+# What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
+# rounding in the case of the batch. Whatever else is set, a result may be another one.
+WITHOUT_EFFECT = frozenset(
+    {
+        "train.validation_interval",
+        "train.validation_windows",
+        "evaluate.seed",
+        "evaluate.batch_size",
+        "evaluate.dropout_passes",
+        "evaluate.bootstrap_resamples",
+        "evaluate.extra_corpora",
+    }
+)
+
+
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
 

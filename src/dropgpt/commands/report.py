@@ -20,7 +20,7 @@ def run(revisions: list[str], output: Path) -> None:
     device = prepare(runtime.device, runtime.threads)
     try:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
-        default = experiments.params("HEAD")
+        default = experiments.params("HEAD" if experiments.has_commits() else "workspace")
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
     text = page([results.read(one, device) for one in runs], default)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -19,7 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
-from dropgpt.machine.provenance import FILE, Chain
+from dropgpt.machine.provenance import FILE, MODEL, Chain
 
 RESULT = "data/evaluation"
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
@@ -55,6 +56,15 @@ def since_head() -> list[str]:
     return sorted(name for experiments in found.values() for name, _ in experiments)
 
 
+def has_commits() -> bool:
+    """Whether git has a HEAD; not before the first commit."""
+    try:
+        with Repo() as repo:
+            return bool(repo.scm.get_rev())
+    except SCMError:
+        return False
+
+
 def read(revision: str) -> Run:
     """The run of an experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
@@ -69,6 +79,11 @@ def read(revision: str) -> Run:
             with files.open(root / RESULT / "documents.parquet", "rb") as file:
                 table = pd.read_parquet(file)
             chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(
+            f"compare: {RESULT} of {revision} is damaged: {' '.join(str(error).split())}; remove "
+            "the folder, and `dvc checkout evaluate` brings it back"
+        ) from None
     except (OSError, DataIndexDirError):
         raise UserError(
             f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
@@ -103,8 +118,9 @@ def params(revision: str) -> dict[str, Any]:
 def parameters(chain: Chain) -> dict[str, Any]:
     """Those of all stages that had a part in a result, by dotted keys."""
     found: dict[str, Any] = {}
-    for record in chain.values():
-        found |= flatten(record["params"])
+    for stage, record in chain.items():
+        if stage != MODEL:
+            found |= flatten(record["params"])
     return found
 
 

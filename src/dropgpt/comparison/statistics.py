@@ -17,6 +17,7 @@ from scipy import stats
 
 from dropgpt.comparison.experiments import Run
 from dropgpt.errors import UserError
+from dropgpt.params import WITHOUT_EFFECT
 from dropgpt.randomness import generator
 
 RESAMPLES = 2000  # of the documents
@@ -24,9 +25,6 @@ CONFIDENCE = 0.95
 SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
-# Of what the stage evaluate reads, only its model has an effect on the loss beyond SAME.
-WITHOUT_EFFECT = ("evaluate.",)
-WITH_EFFECT = ("evaluate.model",)
 MADE_WITH = ("code.", "environment")  # what is no parameter
 
 # A group's runs, by all else that has an effect on the loss, the seed above all: what it pairs by.
@@ -142,11 +140,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
 
 def _effective(run: Run) -> dict[str, Any]:
     """What made a run, without what cannot change its loss."""
-    return {
-        key: value
-        for key, value in run.made_by.items()
-        if key in WITH_EFFECT or not key.startswith(WITHOUT_EFFECT)
-    }
+    return {key: value for key, value in run.made_by.items() if key not in WITHOUT_EFFECT}
 
 
 def table(grouped: Groups, baseline: str) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """The texts in a file, by its format and compression."""
 
-import bz2
 import csv
 import gzip
 import json
@@ -12,6 +11,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -21,10 +21,50 @@ import pyarrow as pa
 from dropgpt.corpus.document import BLOCK, string_columns
 from dropgpt.errors import UserError
 
+
+class _Streams(RawIOBase):
+    """What all streams of an .xz file hold.
+
+    Python's own reader takes what follows the first and is damaged for no part of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.stream = lzma.LZMADecompressor()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = b""
+        while not found:
+            given = b""
+            if self.stream.eof:
+                if not (given := self._next_begin()):
+                    return 0
+                self.stream = lzma.LZMADecompressor()
+            elif self.stream.needs_input and not (given := self.file.read(BLOCK)):
+                raise EOFError("it ends in the middle")
+            found = self.stream.decompress(given, len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def _next_begin(self) -> bytes:
+        """The first bytes behind the stream that has ended, and behind zeros; none at the end."""
+        given = self.stream.unused_data.lstrip(b"\0")
+        while not given and (block := self.file.read(BLOCK)):
+            given = block.lstrip(b"\0")
+        return given
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
+    ".bz2": lambda path: pa.input_stream(path, compression="bz2"),
+    ".xz": lambda path: BufferedReader(_Streams(path)),
     ".zst": lambda path: pa.input_stream(path, compression="zstd"),
 }
 SETTING = "data.text_column"

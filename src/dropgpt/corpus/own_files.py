@@ -20,6 +20,11 @@ READERS = {
     ".json": ("item", formats.json_items),
 }
 PLAIN = [".txt", ".md"]
+# How what stands in for a file begins, and what brings the file itself.
+STAND_INS = {
+    b"version https://git-lfs.github.com/spec/": "git lfs pull",
+    b"/annex/": "git annex get",
+}
 _PACKED = " or ".join(formats.COMPRESSIONS)
 
 
@@ -95,6 +100,7 @@ def _files(pattern: str, key: str) -> list[Path]:
     except (ValueError, OSError) as error:
         raise UserError(f"{key} is {pattern!r}, which is no file name or glob: {error}") from None
     linked = _linked_folders(pattern)
+    _check_here(pattern, paths, key)
     if not paths:
         hint = f"; the linked folder {linked[0]} is not entered: {MEND}" if linked else ""
         raise UserError(f"{key} is {pattern!r}, which matches no file{hint}")
@@ -128,8 +134,29 @@ def _matches(root: Path, pattern: str) -> list[Path]:
         ]
     for path in found:
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path}: a link to nothing; mend it or take it out")
+            annexed = "annex" in path.readlink().parts
+            mend = "`git annex get` brings it" if annexed else "mend it or take it out"
+            raise UserError(f"{path}: a link to nothing; {mend}")
     return sorted((path for path in found if path.is_file()), key=str)
+
+
+def _check_here(pattern: str, paths: list[Path], key: str) -> None:
+    """Raise UserError where something only stands in for a file that is elsewhere."""
+    for path in paths:
+        with path.open("rb") as file:
+            begin = file.read(50)
+        for word, command in STAND_INS.items():
+            if begin.startswith(word):
+                raise UserError(
+                    f"{path} only stands in for a file that is elsewhere: `{command}` brings it"
+                )
+    for tracked in _matches(Path(), f"{pattern}.dvc"):
+        if not os.path.lexists(tracked.with_suffix("")):
+            raise UserError(
+                f"{key} is {pattern!r}, and {tracked} stands for a file that is not here: "
+                f"`dvc checkout {tracked}` brings it, after `dvc pull {tracked}` where it was made "
+                "elsewhere"
+            )
 
 
 def _linked_folders(pattern: str) -> list[str]:

@@ -101,16 +101,19 @@ def compute_dtype(
 ) -> torch.dtype:
     """The type of the large matrix products; weights and sums stay in float32.
 
-    `auto` is bfloat16 only where the hardware multiplies it: elsewhere it is emulated, slower
-    than float32.
+    `auto` is bfloat16 only where the hardware multiplies it faster than float32. Elsewhere it is
+    emulated; and Intel's processors with its instructions but without AMX take a quarter longer
+    for it (docs/log.md).
     """
     if precision == "auto":
         match device.type:
             case "cuda":
                 multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
             case "cpu":
-                instructions = torch.cpu.get_capabilities()
-                multiplies = any(instructions.get(i) for i in ("avx512_bf16", "amx_bf16", "bf16"))
+                found = torch.cpu.get_capabilities()
+                by_vectors = not str(found.get("cpu_name")).startswith("Intel")
+                names = ["amx_bf16", "bf16", *["avx512_bf16"] * by_vectors]
+                multiplies = any(found.get(name) for name in names)
             case _:
                 multiplies = False
         return torch.bfloat16 if multiplies else torch.float32

@@ -2,7 +2,8 @@
 
 A chain holds a record for each stage that had a part in it: the parameters that the stage read,
 checksums of its inputs and of its code, and what else may change the last bits. So nothing that
-reads a result asks another file what made it.
+reads a result asks another file what made it. What was measured and what a model was made with
+are two things: nothing of a model's past stands for the texts, tokens or settings of a measurement.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from dropgpt.machine.files import SUMS, sha256, write_json
 from dropgpt.params import Section
 
 FILE = "provenance.json"
+MODEL = "model"  # under this name the chain of a model from elsewhere: what it was made with, there
 
 Chain = dict[str, dict[str, Any]]  # a record by stage
 

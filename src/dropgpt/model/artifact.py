@@ -119,6 +119,12 @@ def load(folder: Path) -> GPT:
     return hugging_face.read(folder)
 
 
+def past(folder: Path) -> Chain:
+    """What the model of this pipeline, or one from elsewhere, is the result of."""
+    chain = provenance.read(folder)
+    return chain if folder == TRAINED or not chain else {provenance.MODEL: chain}
+
+
 def chosen(value: str | None, key: str) -> Path:
     """The folder that the parameter `key` means: one in pretrained/, or None for models/gpt.
 
