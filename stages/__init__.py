@@ -138,7 +138,7 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
         if isinstance(error, interruption.Interrupted):
             sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
         if isinstance(error, OSError) and error.errno in REFUSED:
-            sys.exit(f"error: {stage.__name__}: {REFUSED[error.errno].format(error)}")
+            sys.exit(f"error: {REFUSED[error.errno].format(error)}")
         raise
 
 

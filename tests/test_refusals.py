@@ -1,0 +1,175 @@
+"""Streams that go away and writes that are refused, wherever a stage is: no result is lost."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clone import Clone
+from conftest import needs_fork
+from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS, sha256
+from dropgpt.machine.inputs import Inputs
+from dropgpt.params import load
+
+pytestmark = needs_fork
+ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
+FOLDERS = {"tokenize": "data/tokens", "train": "models/gpt", "evaluate": "data/evaluation"}
+FOLDERS |= {"sample": "samples"}
+
+
+def opened(number: int) -> Any:
+    """As Python has its streams when it begins."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return os.fdopen(number, "w", closefd=False)
+
+
+def run_stage(stage: str, folder: Path, prepare: Callable[[], Any]) -> int:
+    """Its exit status, in a process of its own in which `prepare` is called first."""
+    process = os.fork()
+    if process == 0:
+        status = 70
+        try:
+            os.chdir(folder)
+            prepare()
+            sys.stdout, sys.stderr = opened(1), opened(2)
+            module = __import__(f"stages.{stage}", fromlist=[stage])
+            module.run(getattr(module, stage))
+            status = 0
+        except BaseException as left:
+            with suppress(OSError):
+                if isinstance(left, SystemExit):
+                    status = 1
+                    print(left.code, file=sys.stderr, flush=True)
+                else:
+                    traceback.print_exception(left)
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.fixture
+def copied(reproduced: Clone, tmp_path: Path) -> Clone:
+    return reproduced.copy(tmp_path / "clone")
+
+
+once = settings(
+    max_examples=8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@once
+@given(stage=st.sampled_from([*FOLDERS]), read=st.integers(0, 400))
+def test_a_reader_that_goes_away_costs_nothing(copied: Clone, stage: str, read: int) -> None:
+    """Of what the stage tells, so many bytes are read, and then nobody is there any more."""
+    before = copied.bytes()
+    reader, writer = os.pipe()
+
+    def prepare() -> None:
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        os.close(writer)
+
+    helper = os.fork()
+    if helper == 0:
+        os.close(writer)
+        left = read
+        while left and (found := os.read(reader, left)):
+            left -= len(found)
+        os._exit(0)
+    os.close(reader)
+    try:
+        assert run_stage(stage, copied.folder, prepare) == 0
+    finally:
+        os.close(writer)
+        os.waitpid(helper, 0)
+    assert copied.bytes() == before
+
+
+def test_streams_that_were_closed_from_the_start_cost_nothing(copied: Clone) -> None:
+    before = copied.bytes()
+
+    def prepare() -> None:
+        os.close(1)
+        os.close(2)
+
+    assert run_stage("evaluate", copied.folder, prepare) == 0
+    assert copied.bytes() == before
+
+
+@once
+@given(stage=st.sampled_from([*FOLDERS]), number=st.integers(0, 12), error=st.sampled_from(ERRORS))
+def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
+    copied: Clone, stage: str, number: int, error: int
+) -> None:
+    """The write of this number: of a file that is opened for it, flushed, or put in its place."""
+    before = copied.bytes()
+    told = copied.folder / "told"
+
+    def prepare() -> None:
+        left = number
+
+        def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            if event not in ("open", "os.rename") or not isinstance(arguments[0], str | Path):
+                return
+            read = event == "open" and str(arguments[1])[:1] not in ("w", "x")
+            if not read and Path(arguments[0]).absolute().is_relative_to(copied.folder):
+                left -= 1
+                if left == -1:
+                    raise OSError(error, os.strerror(error), str(arguments[0]))
+
+        output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 2)
+        sys.addaudithook(refuse)
+
+    status = run_stage(stage, copied.folder, prepare)
+    lines = told.read_text()
+    assert "Traceback" not in lines
+    assert status in (0, 1)
+    assert ("error: " in lines) == (status == 1)
+    folder = copied.folder / FOLDERS[stage]
+    if (folder / SUMS).exists():
+        for line in (folder / SUMS).read_text().splitlines():
+            assert sha256(folder / line[66:]) == line[:64]
+    assert run_stage(stage, copied.folder, lambda: None) == 0  # nothing stands in its way
+    assert copied.bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "told"),
+    [
+        ("train", "params.yaml", "params.yaml: train.steps"),
+        ("train", "src/dropgpt/model/gpt.py", "src/dropgpt/model/gpt.py"),
+        ("tokenize", "data/documents.parquet", "data/documents.parquet"),
+        ("download_fineweb", "corpora/0.txt", "corpora/0.txt"),
+        ("evaluate", "corpora/new.txt", "corpora/new.txt"),
+    ],
+)
+def test_what_a_stage_read_must_stand_there_at_its_end(
+    copied: Clone, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, told: str
+) -> None:
+    monkeypatch.chdir(copied.folder)
+    inputs = Inputs(stage)
+    inputs.check()
+    copied.set(evaluate={"seed": 5} if stage != "evaluate" else {}, sample={"seed": 5})
+    inputs.check()  # what another stage reads
+    if name == "params.yaml":
+        copied.set(train={"steps": load(Path(name)).train.steps + 1})
+    else:
+        with (copied.folder / name).open("a") as file:
+            file.write("\n")
+    with pytest.raises(UserError, match=f"{stage}: {told} changed while it ran.*dvc repro {stage}"):
+        inputs.check()
