@@ -69,6 +69,13 @@ def test_one_that_ends_does_not_end_the_others(model: GPT, monkeypatch: pytest.M
     assert len(other) > 1
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-300])
+def test_a_temperature_however_near_to_zero_is_greedy(model: GPT, temperature: float) -> None:
+    greedy = generate(model, PROMPT, 0.0, sample())
+    for changes in ({}, {"top_k": 5}, {"top_p": 0.5}):
+        assert generate(model, PROMPT, temperature, sample(**changes)) == greedy
+
+
 def test_temperature_zero_takes_the_likeliest_token(model: GPT) -> None:
     first = generate(model, PROMPT, 0.0, sample())[0]
     assert first == model(torch.tensor([PROMPT]))[0, -1].argmax().item()

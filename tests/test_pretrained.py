@@ -1,6 +1,7 @@
 """Another's model through the pipeline, by the real DVC."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,28 @@ def test_models_of_two_vocabularies_compare_in_bits_per_byte(copied: Clone) -> N
 
 def documents(clone: Clone) -> pd.DataFrame:
     return pd.read_parquet(clone.folder / "data/evaluation/documents.parquet")
+
+
+def test_what_was_measured_is_not_what_the_model_was_made_with(copied: Clone) -> None:
+    """A model made here, with the ends of documents among its tokens, measures some without."""
+    shutil.copytree(copied.folder / "models/gpt", copied.folder / "pretrained/mine")
+    copied.set(evaluate={"model": "pretrained/mine"}, sample={"model": "pretrained/mine"})
+    copied.dvc("repro", "evaluate")
+    copied.commit()
+    copied.git("branch", "ends")
+    copied.set(tokenize={"end_of_text": False})
+    copied.dvc("repro", "--force", "--single-item", "tokenize")
+    copied.dvc("repro", "--force", "--single-item", "evaluate")
+    copied.dvc("repro", "--force", "--single-item", "sample")
+    chain = copied.json("data/evaluation/provenance.json")
+    assert [*chain] == ["model", "tokenize", "evaluate"]
+    assert not chain["tokenize"]["params"]["tokenize"]["end_of_text"]
+    assert chain["model"]["tokenize"]["params"]["tokenize"]["end_of_text"]
+    assert chain["model"] == copied.json("pretrained/mine/provenance.json")
+    assert [*copied.json("samples/provenance.json")] == ["model", "sample"]
+    said = copied.dropgpt("compare", "ends", "workspace", ok=False)
+    assert "evaluated with tokenize.end_of_text True, workspace with False" in said
+    copied.dropgpt("report")
 
 
 @pytest.mark.slow

@@ -52,6 +52,17 @@ def test_what_cannot_be_compared_is_told_in_a_line(clone: Clone) -> None:
         assert why in clone.dropgpt("compare", *arguments, ok=False)
 
 
+def test_a_damaged_result_is_told_in_a_line(clone: Clone) -> None:
+    for name in ("documents.parquet", "provenance.json"):
+        path = clone.folder / "data/evaluation" / name
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content[: len(content) // 2])
+        said = clone.dropgpt("compare", "HEAD", "workspace", ok=False)
+        assert "data/evaluation of workspace is damaged" in said
+        path.write_bytes(content)
+
+
 def test_another_stride_is_not_compared(clone: Clone) -> None:
     clone.set(evaluate={"stride": 8})
     clone.dvc("repro", "evaluate")

@@ -150,7 +150,8 @@ def _check_here(pattern: str, paths: list[Path], key: str) -> None:
                 raise UserError(
                     f"{path} only stands in for a file that is elsewhere: `{command}` brings it"
                 )
-    for tracked in _matches(Path(), f"{pattern}.dvc"):
+    tracked_as = f"{pattern}/*.dvc" if Path(pattern).name == "**" else f"{pattern}.dvc"
+    for tracked in _matches(Path(), tracked_as):
         if not os.path.lexists(tracked.with_suffix("")):
             raise UserError(
                 f"{key} is {pattern!r}, and {tracked} stands for a file that is not here: "
