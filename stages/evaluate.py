@@ -22,6 +22,7 @@ from dropgpt.model.sharding import shard
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents, encode_documents
+from dropgpt.tokens.statistics import copies_lines
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
@@ -111,7 +112,11 @@ def evaluate(params: Params) -> list[str]:
         Path("metrics/evaluate.json"),
         {name: summary[name] for name in headline} | {"trigram": summary["trigram_bits_per_byte"]},
     )
-    return told(folder, summary)
+    lines = told(folder, summary)
+    for path in params.evaluate.extra_corpora:
+        documents = corpora[path][1]
+        lines += copies_lines(tensor.copies(TOKENS, documents), documents, f"documents of {path}")
+    return lines
 
 
 def told(folder: Path, summary: dict[str, Any]) -> list[str]:

@@ -8,7 +8,13 @@ from dropgpt.machine.progress import progress
 from dropgpt.params import Params
 from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.encoding import encode_documents, part_single
-from dropgpt.tokens.statistics import count_tokens, describe, held_out_lines, rank_frequency
+from dropgpt.tokens.statistics import (
+    copies_lines,
+    count_tokens,
+    describe,
+    held_out_lines,
+    rank_frequency,
+)
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
@@ -50,9 +56,11 @@ def tokenize(params: Params) -> list[str]:
         rank_frequency(counts, encoding).to_csv(partial, index=False)
     if params.data.all_of_fineweb:
         shards.forget(made)
+    held_out = tokens.documents[tokens.documents.held_out]
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
         *held_out_lines(tokens, fraction, statistics["documents"]),
+        *copies_lines(tensor.copies(TOKENS, held_out), held_out, "held-out documents"),
     ]
 
 

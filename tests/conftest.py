@@ -129,6 +129,7 @@ def data_params(**values: Any) -> Data:
         "files": "corpora/*.txt",
         "text_column": "text",
         "separator": "<|endoftext|>",
+        "deduplicate": False,
     }
     return Data.model_validate(defaults | values)
 

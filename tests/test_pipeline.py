@@ -210,6 +210,22 @@ def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
     assert "error: evaluate.extra_corpora is 'corpora/no.txt', which matches no file" in output
 
 
+def test_held_out_text_is_held_out(clone: Clone) -> None:
+    """A corpus that holds each document twice: once, unless both are asked for."""
+    for number in range(3):
+        content = (clone.folder / f"corpora/{number}.txt").read_text()
+        (clone.folder / f"corpora/{number + 3}.txt").write_text(content)
+    told = clone.dvc("repro", "download_fineweb")
+    assert "warning: 27 later copies of documents are left out" in told
+    assert "27 documents of" in told
+    clone.set(data={"deduplicate": False}, evaluate={"extra_corpora": ["corpora/1.txt"]})
+    told = clone.dvc("repro", "evaluate")
+    held_out = clone.json("data/statistics.json")["validation_documents"]
+    assert f"warning: {held_out} of {held_out} held-out documents, " in told
+    assert "warning: 9 of 9 documents of corpora/1.txt, " in told
+    assert "stand word for word in the training part, too" in told
+
+
 def test_an_experiment_in_a_copy_tells_which_files_it_lacks(clone: Clone) -> None:
     (clone.folder / "corpora/3.txt").write_text("the cat sat " * 100)
     run = ("exp", "run", "--temp", "download_fineweb")

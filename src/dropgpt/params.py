@@ -55,6 +55,7 @@ class Data(Section):
     files: Text
     text_column: Text
     separator: Text | None
+    deduplicate: bool
 
     @property
     def all_of_fineweb(self) -> bool:

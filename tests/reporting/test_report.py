@@ -98,6 +98,13 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert "reports" not in clone.git("status", "--porcelain").stdout
 
 
+def test_a_page_before_the_first_commit(clone: Clone, tmp_path: Path) -> None:
+    new = clone.copy(tmp_path / "new")
+    shutil.rmtree(new.folder / ".git")
+    new.git("init", "--quiet")
+    assert report(new, "workspace").headings
+
+
 @pytest.mark.slow
 def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clone) -> None:
     clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5", "evaluate")

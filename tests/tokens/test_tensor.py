@@ -11,7 +11,13 @@ from dropgpt.machine.files import SUMS
 from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents, part_single
-from dropgpt.tokens.statistics import count_tokens, describe, held_out_lines, rank_frequency
+from dropgpt.tokens.statistics import (
+    copies_lines,
+    count_tokens,
+    describe,
+    held_out_lines,
+    rank_frequency,
+)
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 ENCODING = gpt2_encoding()
@@ -62,6 +68,32 @@ def test_whole_articles_are_held_out(tmp_path: Path, fraction: float) -> None:
     assert tokens.documents.held_out.tolist() == [False, False, True, True]
     assert len(tokens.held_out) >= fraction * len(tokens.tokens)
     assert len(tokens.train) + len(tokens.held_out) == len(tokens.tokens)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_copies_of_held_out_documents_are_found(tmp_path: Path, shards: int) -> None:
+    """In the training part; twice among what is held out is no copy there."""
+    texts = ["one", "two", "three", "two", "four", "four", "one"]
+    documents = [Document(text, str(n), str(n)) for n, text in enumerate(texts)]
+    encoded = list(encode_documents(documents, ENCODING, end_of_text=True))
+    for shard in range(shards):
+        part = encoded[shard * 7 // shards : (shard + 1) * 7 // shards]
+        tensor.write_shard(part, tmp_path / str(shard))
+    if shards == 1:
+        tensor.write(encoded, tmp_path / "tokens", N_VOCAB, 0.5)
+    else:
+        parts = [tmp_path / str(shard) for shard in range(shards)]
+        tensor.join(parts, tmp_path / "tokens", N_VOCAB, 0.5)
+    found = tensor.read(tmp_path / "tokens").documents
+    held_out = found[found.held_out]
+    assert held_out.id.tolist() == ["3", "4", "5", "6"]
+    assert tensor.copies(tmp_path / "tokens", held_out).id.tolist() == ["3", "6"]
+    others = held_out.assign(sha256=found.sha256.iloc[0])
+    assert copies_lines(others, others, "documents of x") == [
+        "warning: 4 of 4 documents of x, 14 of 14 bytes, stand word for word in the training part, "
+        "too"
+    ]
+    assert copies_lines(others[:0], others, "documents of x") == []
 
 
 def test_nothing_left_to_train_on(tmp_path: Path) -> None:

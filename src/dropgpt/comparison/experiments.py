@@ -13,7 +13,7 @@ import pyarrow as pa
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.scm import SCMError
+from dvc.scm import SCMError, resolve_rev
 from dvc.utils.flatten import flatten
 from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
@@ -60,8 +60,8 @@ def has_commits() -> bool:
     """Whether git has a HEAD; not before the first commit."""
     try:
         with Repo() as repo:
-            return bool(repo.scm.get_rev())
-    except SCMError:
+            return bool(resolve_rev(repo.scm, "HEAD"))
+    except (DvcException, SCMError):
         return False
 
 

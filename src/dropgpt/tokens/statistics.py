@@ -101,3 +101,13 @@ def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> li
             "ones in the order of names, or part it"
         )
     return lines
+
+
+def copies_lines(copies: pd.DataFrame, documents: pd.DataFrame, what: str) -> list[str]:
+    """A warning where some of `documents`, which are to be measured, are in the training part."""
+    if copies.empty:
+        return []
+    return [
+        f"warning: {len(copies):,} of {len(documents):,} {what}, {copies.bytes.sum():,} of "
+        f"{documents.bytes.sum():,} bytes, stand word for word in the training part, too"
+    ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,8 +141,28 @@ def read(folder: Path) -> TokenTensor:
 def lengths(folder: Path) -> Iterator[pd.DataFrame]:
     """Tokens and bytes of each document of the token tensor in `folder`, a table a shard."""
     for name in _tokens_files(folder):
-        table = folder / name.replace("tokens", "documents").replace(".npy", ".parquet")
-        yield pd.read_parquet(table, columns=["tokens", "bytes"])
+        yield pd.read_parquet(_table_of(folder, name), columns=["tokens", "bytes"])
+
+
+def copies(folder: Path, others: pd.DataFrame) -> pd.DataFrame:
+    """Those of `others` that stand, word for word, in the training part in `folder`, too.
+
+    `others` is a table of documents: what is held out there, or others.
+    """
+    held_out = pd.read_parquet(folder / "documents.parquet", columns=["sha256", "held_out"])
+    apart = held_out.sha256[held_out.held_out].value_counts()
+    texts = {*others.sha256}
+    there: Counter[str] = Counter()
+    for name in _tokens_files(folder):
+        table = pd.read_parquet(_table_of(folder, name), columns=["sha256"])
+        there.update(table.sha256[table.sha256.isin(texts)])
+    in_training = {text for text, times in there.items() if times > apart.get(text, 0)}
+    return others[others.sha256.isin(in_training)]
+
+
+def _table_of(folder: Path, tokens: str) -> Path:
+    """The table of the documents whose tokens are in the file of that name."""
+    return folder / tokens.replace("tokens", "documents").replace(".npy", ".parquet")
 
 
 def _tokens_files(folder: Path) -> list[str]:
