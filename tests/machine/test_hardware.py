@@ -41,6 +41,25 @@ def test_what_the_user_of_a_gpu_meets_first(
     assert peak_flops(device, torch.float32) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA GH200 480GB", 989e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", 181e12),
+        ("Tesla T4", None),
+    ],
+)
+def test_the_peak_of_a_gpu_is_known_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, peak: float | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda:0"), torch.bfloat16) == peak
+
+
 def test_each_of_several_processes_has_a_gpu(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
 ) -> None:

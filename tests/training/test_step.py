@@ -17,9 +17,10 @@ from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.batches import Batches
+from dropgpt.training.begin import windows_at_once
 from dropgpt.training.compiled import compiled, compiles
 from dropgpt.training.optimizers import Optimizers
-from dropgpt.training.step import Step, windows_at_once
+from dropgpt.training.step import Step
 from dropgpt.training.step_on_cpu import StepOnCPU, clip_gradients, shares
 from dropgpt.training.step_on_gpu import AHEAD, StepOnGPU
 

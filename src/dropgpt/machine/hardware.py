@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,8 @@ import torch
 from dropgpt.errors import UserError
 from dropgpt.machine import processes, threads
 
-# FLOP/s of bfloat16 without sparsity, by what is in the name of the GPU, as the makers' data sheets
-# have them; what is longer stands first.
+# FLOP/s of bfloat16 without sparsity, by words in the name of the GPU, as the makers' data sheets
+# have them; more words stand first.
 PEAK_FLOPS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -25,6 +26,7 @@ PEAK_FLOPS = {
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
@@ -125,7 +127,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     if device.type != "cuda" or dtype != torch.bfloat16:
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    found = (peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name))
+    return next(found, None)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

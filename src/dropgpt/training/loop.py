@@ -23,12 +23,13 @@ from dropgpt.params import Model, Train
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import Batches, spread_starts, windows
 from dropgpt.tokens.tensor import TokenTensor
+from dropgpt.training.begin import begin, windows_at_once
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.curves import Curves
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import learning_rate
 from dropgpt.training.state import restore, state_of
-from dropgpt.training.step import Step, begin, windows_at_once
+from dropgpt.training.step import Step
 from dropgpt.training.tracker import Tell
 
 
@@ -175,8 +176,7 @@ class _Loop:
     def told(self, bar: "tqdm[Any]") -> str:
         """Where the training is, for the line of progress."""
         # Of several processes only the first has a bar that tells.
-        rate = self.peak and not bar.disable and bar.format_dict["rate"]
-        if not self.peak or not rate:
+        if not self.peak or bar.disable or not (rate := bar.format_dict["rate"]):
             return self.curves.told()
         share = rate * self.model.flop_of_token / self.peak
         return f"{self.curves.told()}, {share:.0%} of {self.peak / 1e12:.0f} TFLOP/s"

@@ -1,30 +1,41 @@
-"""One step of a training, in one way on a CPU and in another on a GPU."""
+"""One step of a training, as the loop knows it."""
 
-import math
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dropgpt.machine import processes
-from dropgpt.model.gpt import GPT
-from dropgpt.model.sharding import is_sharded
+from dropgpt.machine.threads import pieces
+from dropgpt.model.gpt import EMBEDDINGS, GPT
 from dropgpt.params import Train
 from dropgpt.tokens.batches import Batches
-from dropgpt.training import step_on_cpu
 from dropgpt.training.optimizers import Optimizers
-from dropgpt.training.step_on_cpu import StepOnCPU
-from dropgpt.training.step_on_gpu import StepOnGPU
 
 
-class Step(Protocol):
-    """`gradients`, then `update`, for each step in turn.
+@dataclass(eq=False)
+class Step(ABC):
+    """`gradients`, then `update`, for each step in turn, of a training of `model`, where it lies.
 
-    unread  for how many steps at most loss and norm should be left unread
+    dtype    of the large matrix products
+    at_once  of a process's windows of a batch, how many are worked on together
+    unread   for how many steps at most loss and norm should be left unread
     """
 
-    unread: int
+    model: GPT
+    optimizers: Optimizers
+    params: Train
+    batches: Batches
+    dtype: torch.dtype
+    at_once: int
+    unread: ClassVar[int]
 
+    @abstractmethod
+    def __post_init__(self) -> None:
+        """Prepare what does not change from step to step."""
+
+    @abstractmethod
     def gradients(self, step: int) -> tuple[Tensor, Tensor]:
         """Find the gradients of step `step`, clipped.
 
@@ -32,28 +43,14 @@ class Step(Protocol):
         Of several processes each works on its share of the windows, and all find the same.
         """
 
+    @abstractmethod
     def update(self, step: int) -> None:
         """Move the parameters along these gradients, and let the gradients go."""
 
+    def micro_batches(self) -> list[range]:
+        """The windows that are worked on together."""
+        return pieces(len(self.batches.own), self.at_once)
 
-def windows_at_once(params: Train, n_ctx: int, device: torch.device) -> int:
-    """Of a process's share of a batch, how many windows are worked on together."""
-    share = math.ceil(params.batch_size / processes.number())
-    quick = step_on_cpu.quick(n_ctx) if device.type == "cpu" else share
-    return min(share, params.micro_batch_size or quick)
-
-
-def begin(
-    model: GPT,
-    optimizers: Optimizers,
-    params: Train,
-    batches: Batches,
-    dtype: torch.dtype,
-    at_once: int,
-) -> Step:
-    """The steps of a training of `model`, where it lies; the large products in `dtype`."""
-    sharded = any(map(is_sharded, model.parameters()))
-    # Threads of a CPU do not share out weights that processes hold in parts.
-    on_cpu = model.wte.weight.device.type == "cpu" and not sharded
-    kind = StepOnCPU if on_cpu else StepOnGPU
-    return kind(model, optimizers, params, batches, dtype, at_once)
+    def parameters_between(self) -> list[nn.Parameter]:
+        """All but the two embeddings, in their order."""
+        return [p for name, p in self.model.named_parameters() if name not in EMBEDDINGS]

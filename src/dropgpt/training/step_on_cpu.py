@@ -9,43 +9,29 @@ import torch
 from torch import Tensor
 
 from dropgpt.machine import processes
-from dropgpt.machine.threads import in_threads, number, pieces
-from dropgpt.model.gpt import EMBEDDINGS, GPT, scale_dropout
+from dropgpt.machine.threads import in_threads, number
+from dropgpt.model.gpt import GPT, scale_dropout
 from dropgpt.model.loss_on_cpu import add_gradients
-from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens.batches import Batches
 from dropgpt.training.compiled import compiled, compiles
-from dropgpt.training.optimizers import Optimizers, Part
+from dropgpt.training.optimizers import Part
 from dropgpt.training.schedules import dropout_factor, learning_rate
+from dropgpt.training.step import Step
 
 CPU = torch.device("cpu")
 TOKENS = 1024  # of a thread at once: more fall out of its cache, fewer wait on Python
 LARGE = 1 << 16  # elements of a parameter
 
 
-class StepOnCPU:
+class StepOnCPU(Step):
     """See `step.Step`."""
 
     unread = 1  # nobody waits here
 
-    def __init__(
-        self,
-        model: GPT,
-        optimizers: Optimizers,
-        params: Train,
-        batches: Batches,
-        dtype: torch.dtype,
-        at_once: int,
-    ) -> None:
-        self.model = model
-        self.optimizers = optimizers
-        self.params = params
-        self.batches = batches
-        self.dtype = dtype
-        self.micro_batches = pieces(len(batches.own), at_once)
-        self.transformed = compiled(model) if compiles(params, CPU) else model.transformed
-        self.between = [p for name, p in model.named_parameters() if name not in EMBEDDINGS]
+    def __post_init__(self) -> None:
+        compiling = compiles(self.params, CPU)
+        self.transformed = compiled(self.model) if compiling else self.model.transformed
+        self.between = self.parameters_between()
 
     def gradients(self, step: int) -> tuple[Tensor, Tensor]:
         scale_dropout(self.model, dropout_factor(self.params, step))
@@ -108,7 +94,7 @@ class StepOnCPU:
                 torch._foreach_add_(sums[thread], found)
             return d_x
 
-        for windows in self.micro_batches:
+        for windows in self.micro_batches():
             passed = list(in_threads(forward, shares(windows)))
             features = torch.cat([features.detach() for _, features in passed])
             rows = slice(windows.start, windows.stop)

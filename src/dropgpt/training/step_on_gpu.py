@@ -14,8 +14,7 @@ from torch import Tensor
 
 from dropgpt.errors import UserError
 from dropgpt.machine import processes
-from dropgpt.machine.threads import pieces
-from dropgpt.model.gpt import EMBEDDINGS, GPT, scale_dropout
+from dropgpt.model.gpt import scale_dropout
 from dropgpt.model.loss_on_gpu import (
     Softmax,
     add_gradients,
@@ -23,12 +22,11 @@ from dropgpt.model.loss_on_gpu import (
     softmax_gradient,
 )
 from dropgpt.model.sharding import is_sharded, local
-from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens.batches import Batches
 from dropgpt.training.compiled import Transformed, compiled, compiles
-from dropgpt.training.optimizers import Optimizers, muon_step
+from dropgpt.training.optimizers import muon_step
 from dropgpt.training.schedules import dropout_factor, learning_rate
+from dropgpt.training.step import Step
 
 AHEAD = 32  # steps whose windows are sent at once
 WARM_UP = 2  # passes before a graph is made: what is made only once must be made by then
@@ -43,49 +41,35 @@ class Graphs:
     factor: float
 
 
-class StepOnGPU:
+class StepOnGPU(Step):
     """See `step.Step`. The masks of a step are those of (seed, step), in a graph or not."""
 
     unread = 16
 
-    def __init__(
-        self,
-        model: GPT,
-        optimizers: Optimizers,
-        params: Train,
-        batches: Batches,
-        dtype: torch.dtype,
-        at_once: int,
-    ) -> None:
-        self.model = model
-        self.optimizers = optimizers
-        self.params = params
-        self.batches = batches
-        self.dtype = dtype
-        self.device = model.wte.weight.device
-        self.micro_batches = pieces(len(batches.own), at_once)
-        self.between = [p for name, p in model.named_parameters() if name not in EMBEDDINGS]
+    def __post_init__(self) -> None:
+        self.device = self.model.wte.weight.device
+        self.between = self.parameters_between()
         self.sharded = any(map(is_sharded, self.between))
-        compiling = compiles(params, self.device) and not self.sharded
-        self.transformed: Transformed = model.transformed
+        compiling = compiles(self.params, self.device) and not self.sharded
+        self.transformed: Transformed = self.model.transformed
         self.softmax: Softmax = softmax_gradient
         if compiling:
-            self.transformed, self.softmax = compiled(model), compiled_softmax()
-            optimizers.muon_step = torch.compile(muon_step, dynamic=False)
+            self.transformed, self.softmax = compiled(self.model), compiled_softmax()
+            self.optimizers.muon_step = torch.compile(muon_step, dynamic=False)
         # Several processes talk to each other within a step; micro-batches have a seed each.
-        alone = processes.number() == len(self.micro_batches) == 1
+        alone = processes.number() == len(self.micro_batches()) == 1
         self.has_graphs = compiling and alone and self.device.type == "cuda"
         self.graphs: Graphs | None = None
         self.sent = range(0)  # the steps whose windows are there
         self.windows = torch.empty(0)
-        size = len(batches.own), batches.n_ctx + 1
+        size = len(self.batches.own), self.batches.n_ctx + 1
         self.rows = torch.zeros(size, dtype=torch.int64, device=self.device)
         self.rate, self.steps, self.loss, self.norm = torch.zeros(4, device=self.device)
 
     def gradients(self, step: int) -> tuple[Tensor, Tensor]:
         self._prepare(step)
         if self.graphs:
-            self._seed(step, self.micro_batches[0])
+            self._seed(step, *self.micro_batches())
             self.graphs.gradients.replay()
         else:
             self._set_gradients(step)
@@ -160,7 +144,7 @@ class StepOnGPU:
         d_head: Tensor | None = None
         d_positions = torch.zeros_like(model.wpe.weight)
         sums: list[Tensor] = []
-        for windows in self.micro_batches:
+        for windows in self.micro_batches():
             rows = slice(windows.start, windows.stop)
             if step is not None:
                 self._seed(step, windows)
