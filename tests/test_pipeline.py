@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from clone import Clone, stages_run
+from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
@@ -208,6 +208,32 @@ def test_extra_corpora_are_read_as_the_corpus_is(clone: Clone) -> None:
     clone.set(evaluate={"extra_corpora": ["corpora/no.txt"]})
     output = clone.run(*evaluate, ok=False).stderr
     assert "error: evaluate.extra_corpora is 'corpora/no.txt', which matches no file" in output
+
+
+def test_a_result_of_parameters_that_were_edited_meanwhile_is_not_taken_for_theirs(
+    clone: Clone,
+) -> None:
+    """The last outputs come back, and what was trained is kept for the parameters it is of."""
+    before = clone.bytes()
+    clone.set(train={"steps": 40}, runtime={"checkpoint_interval": 0})
+    dvc = clone.start("repro", "train")
+    wait_for(clone.saves)
+    clone.set(model={"dropout": 0.5})
+    output = dvc.communicate(timeout=300)[0]
+    assert dvc.returncode != 0
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert line == (
+        "error: train: params.yaml: model.dropout changed while it ran, so what it made is not of "
+        "what stands there now: `dvc repro train` makes that"
+    )
+    assert "Traceback" not in output
+    assert clone.bytes() == before
+    clone.set(model={"dropout": 0.1})
+    assert "going on after step 40 of 40" in clone.dvc("repro", "train")
+    clone.set(model={"dropout": 0.5})
+    assert stages_run(clone.dvc("repro", "train")) == ["train"]
+    made = clone.json("models/gpt/provenance.json")["train"]["params"]
+    assert made["model"]["dropout"] == 0.5
 
 
 def test_held_out_text_is_held_out(clone: Clone) -> None:

@@ -32,7 +32,7 @@ def opened(number: int) -> Any:
         os.fstat(number)
     except OSError:
         return None
-    return os.fdopen(number, "w", closefd=False)
+    return os.fdopen(number, "w", buffering=1, closefd=False)
 
 
 def run_stage(stage: str, folder: Path, prepare: Callable[[], Any]) -> int:

@@ -233,7 +233,7 @@ def test_several_streams_in_a_file_are_one_text_and_none_may_be_damaged(
 
 def test_zeros_between_the_streams_of_an_xz_file_are_padding(here: Path) -> None:
     one, two = lzma.compress(b"one|"), lzma.compress(b"two")
-    (here / "a.txt.xz").write_bytes(one + bytes(1 << 17) + two + bytes(4))
+    (here / "a.txt.xz").write_bytes(one + bytes(1 << 22) + two + bytes(4))
     found = own_files.documents("corpora/a.txt.xz", "text", "|")
     assert [text for text, _, _ in found] == ["one", "two"]
 
