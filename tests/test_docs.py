@@ -61,9 +61,11 @@ def test_every_experiment_sets_parameters_that_exist(page: Path) -> None:
 
 
 def test_the_reference_experiment_is_read_whole() -> None:
-    (words,) = commands(ROOT / "docs/reference.md")
-    assert "model.n_embd=768" in words
-    assert "sample.tokens=100" in words
+    both = commands(ROOT / "docs/reference.md")
+    assert len(both) == 2  # as it is, and with a recipe that learns
+    for words in both:
+        assert "model.n_embd=768" in words
+        assert "sample.tokens=100" in words
 
 
 @each_page
