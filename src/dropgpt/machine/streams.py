@@ -14,10 +14,10 @@ class Unbreakable:
 
     def write(self, text: str) -> int:
         try:
-            return int(self._stream.write(text))
+            self._stream.write(text)
         except OSError:
             self._let_go()
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         try:
