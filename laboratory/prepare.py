@@ -2,25 +2,34 @@
 
 Articles come in an order drawn by chance, so that what is held out is of the same kind as what
 is read, also where only the first tokens are read.
+
+DVC knows of the setting alone, which has the tokens' checksum: of an output it would demand, in
+each clone and at each `dvc checkout`, that it is there. A run makes the tokens where they are not.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS, sha256, write_json
 from dropgpt.params import Params, Tokenize
 from dropgpt.randomness import generator
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from laboratory import plan
 from laboratory.plan import SETTING, TOKENS, Plan
 from stages import run
 
 DOCUMENTS = Path("data/documents.parquet")
+LOCK = Path(".dvc/tmp/laboratory-tokens.lock")
 # The code that a run's numbers come from.
 CODE = [
     "errors.py",
@@ -36,6 +45,26 @@ CODE = [
 
 def prepare(params: Params) -> None:
     chosen = plan.load()
+    with _lock():
+        make_tokens(chosen)
+        write_json(SETTING, setting(chosen))
+
+
+def prepared_tokens(chosen: Plan) -> TokenTensor:
+    """Those that SETTING speaks of. Raises UserError where they are made of other documents."""
+    named = json.loads(SETTING.read_text(encoding="utf-8"))["tokens"]
+    with _lock():
+        if not TOKENS.is_dir() or sha256(TOKENS / SUMS) != named:
+            make_tokens(chosen)
+    if sha256(TOKENS / SUMS) != named:
+        raise UserError(
+            f"laboratory: {DOCUMENTS} or the plan is not what {SETTING} was made of: "
+            "`make results` makes that anew"
+        )
+    return tensor.read(TOKENS)
+
+
+def make_tokens(chosen: Plan) -> None:
     settings = Tokenize.model_validate(chosen.base["tokenize"])
     encoding = gpt2_encoding(settings.vocabulary_size)
     pattern = re.compile(chosen.documents or "")
@@ -44,7 +73,12 @@ def prepare(params: Params) -> None:
     fraction = settings.validation_fraction
     parted = part_single(encoded, encoding, fraction)
     tensor.write(parted, TOKENS, encoding.n_vocab, fraction)
-    write_json(SETTING, setting(chosen))
+
+
+def _lock() -> FileLock:
+    """For as many workers as there are cores want the tokens at once."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(LOCK)
 
 
 def shuffled(documents: list[Document]) -> list[Document]:

@@ -14,19 +14,20 @@ from dropgpt.machine.slot import slot
 from dropgpt.model.gpt import GPT, Block
 from dropgpt.params import Evaluate, Params
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens import tensor
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training import checkpoint
 from dropgpt.training.loop import Result, train
 from laboratory import plan
-from laboratory.plan import SETTING, TOKENS, RunParams
+from laboratory.plan import SETTING, RunParams
+from laboratory.prepare import prepared_tokens
 from stages import run
 
 
 def make(params: Params, variant: str, seed: int, output: Path) -> None:
     """Write to `output` what the run finds; see `found`. Goes on where it was stopped."""
-    own = plan.load().params(variant, seed)
+    chosen = plan.load()
+    own = chosen.params(variant, seed)
     # A run for each core gets further than a core more for each run.
     device = prepare(params.runtime.device, 1)
     dtype = compute_dtype(own.train.precision, device)
@@ -35,7 +36,7 @@ def make(params: Params, variant: str, seed: int, output: Path) -> None:
         "setting": sha256(SETTING),
         "environment": environment(device, dtype),
     }
-    tokens = tensor.read(TOKENS)
+    tokens = prepared_tokens(chosen)
     with (
         checkpoint.of_training({"train": made_by}, params.runtime.checkpoint_interval) as saved,
         slot(device),

@@ -51,7 +51,9 @@ def test_the_laboratorys_stages_name_each_file_that_they_import(stage: str) -> N
 def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
     parts = {"stages/__init__.py", "laboratory/__init__.py", "laboratory/plan.py"}
     parts |= {"src/dropgpt/__init__.py"}
+    parts |= {"laboratory/prepare.py"}  # the checksum of the tokens stands for what makes them
     files = imported(ROOT / "laboratory/run.py") - parts
+    files = {file for file in files if not file.startswith("src/dropgpt/corpus/")}
     assert files <= {file.as_posix() for file in code_files()}
 
 

@@ -128,13 +128,27 @@ def test_a_torn_lock_costs_no_training(clone: Clone) -> None:
     """`kill -9` while DVC writes it, and what docs/recovery.md says then."""
     clone.set(train={"seed": 7})
     clone.dvc("repro")
-    whole, found = (clone.folder / "dvc.lock").read_text(), clone.bytes()
+    lock = clone.folder / "dvc.lock"
+    whole, found = lock.read_text(), clone.bytes()
     for torn in ("", whole[: whole.index("outs:")], whole[: whole.index("  train:")]):
-        (clone.folder / "dvc.lock").write_text(torn)
-        clone.git("checkout", "dvc.lock")
+        lock.write_text(torn)
+        lock.unlink()
         assert "Running stage" not in clone.dvc("repro")
-        assert (clone.folder / "dvc.lock").read_text() == whole
+        assert lock.read_text() == whole
         assert clone.bytes() == found
+
+
+def test_a_lock_of_another_machine_costs_no_training(clone: Clone) -> None:
+    """Its results are in no cache here, ours are; and what docs/recovery.md says then."""
+    lock = clone.folder / "dvc.lock"
+    whole, found = lock.read_text(), clone.bytes()
+    model = clone.outputs()["models/gpt"]
+    lock.write_text(whole.replace(model, "0" * 32 + ".dir"))
+    assert stages_run(clone.dvc("repro", "--dry"))[0] == "train"  # no run-cache is asked
+    lock.unlink()
+    assert "Running stage" not in clone.dvc("repro")
+    assert lock.read_text() == whole
+    assert clone.bytes() == found
 
 
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:

@@ -1,6 +1,7 @@
 """The laboratory as a user runs it, on a plan that is too small to mean anything."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from clone import Clone, environment, project_files, wait_for
+from clone import Clone, environment, project_files, stages_run, wait_for
 from conftest import ROOT
 
 GROUPS = {
@@ -100,6 +101,7 @@ def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> N
     """Also where it was killed at that, and DVC while it wrote its lock."""
     first = made(clone)
     assert len(first) == 6 + 3
+    assert not (clone.folder / "laboratory/tokens").exists()
     assert "up to date" in laboratory(clone)
     when = {path: path.stat().st_mtime_ns for path in clone.folder.glob("laboratory/runs/*")}
     for name in ("p0-1", "p20-2", "only-mlp-1"):
@@ -125,6 +127,39 @@ def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> N
     assert made(clone) == first
     assert all(path.stat().st_mtime_ns == before for path, before in when.items())
     assert clone.git("status", "--porcelain").stdout == ""
+
+
+def test_dvc_demands_nothing_of_it_from_those_who_do_not_use_it(
+    finished: Clone, clone: Clone, tmp_path: Path
+) -> None:
+    """DVC's commands take in every pipeline below the root, where they are given no target."""
+    everyday = (["status"], ["checkout"], ["repro"], ["fetch"], ["push"], ["gc", "-w", "--force"])
+    missing = re.compile("not found|missing|laboratory|ERROR")
+    made = finished.copy(tmp_path / "made")
+    shutil.rmtree(made.folder / "laboratory/tokens")
+    made.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    for command in everyday:
+        told = made.dvc(*command)
+        assert not missing.search(told), command
+        assert stages_run(told) == []
+    assert "up to date" in made.dvc("status")
+    made.commit()
+
+    clone.git("pull", "--quiet", str(made.folder))
+    assert "laboratory" not in clone.dvc("checkout", ok=False)  # of what is neither made nor pulled
+    clone.dvc("pull")
+    for command in everyday:
+        assert not missing.search(clone.dvc(*command)), command
+    assert clone.bytes() == made.bytes()
+    assert clone.git("status", "--porcelain").stdout == ""
+
+
+def test_a_run_has_no_tokens_but_those_of_its_setting(finished: Clone, clone: Clone) -> None:
+    (clone.folder / "data").mkdir()
+    shutil.copy(finished.folder / "data/documents.parquet", clone.folder / "data")
+    edit(clone.folder / "laboratory/plan.yaml", lambda plan: plan.update({"documents": "0"}))
+    run = [sys.executable, "-m", "laboratory.run", "p0", "1"]
+    assert "is not what laboratory/setting.json was made of" in clone.run(*run, ok=False).stderr
 
 
 @pytest.mark.slow
