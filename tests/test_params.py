@@ -45,7 +45,7 @@ def written(folder: Path, key: str, line: str) -> Path:
             "train.compile is 'yes': input should be 'auto', true",
         ),
         ("stride", "stride: 9999", "evaluate.stride 9999 is above model.n_ctx"),
-        ("temperatures", "temperatures: [-1.0]", "sample.temperatures.0 is -1.0"),
+        ("temperatures", "temperatures:\n  - -1.0", "sample.temperatures.0 is -1.0"),
         ("prompts", "prompts: ['']\n  unread:", "sample.prompts.0 is ''"),
         ("device", "device: gpu", "runtime.device is 'gpu'"),
         ("tokenize", "tokenise:", "tokenise: unknown key; did you mean tokenize?"),
@@ -81,7 +81,7 @@ def test_the_stride_of_a_model_from_elsewhere_is_compared_with_its_own_context(
     tmp_path: Path,
 ) -> None:
     path = written(tmp_path, "stride", "stride: 9999\n  model: pretrained/theirs")
-    path.write_text(path.read_text().replace("  model: null", "", 1))
+    path.write_text(path.read_text().replace("  model: #", "  #", 1))
     assert load(path).evaluate.stride == 9999
 
 
@@ -108,6 +108,18 @@ def test_a_list_may_be_filled_emptied_and_filled_again(tmp_path: Path, key: str)
         apply_overrides(path, [f"{key}={value}"])
     apply_overrides(path, [f"{key}={before[key]!r}"])
     assert flatten(load(path).model_dump()) == before
+
+
+def test_an_experiment_changes_a_line_a_parameter(tmp_path: Path) -> None:
+    """params.yaml is written as DVC's writer writes it, so that `git diff` shows what changed."""
+    path = tmp_path / "params.yaml"
+    before = (ROOT / "params.yaml").read_text().splitlines()
+    path.write_text("\n".join(before) + "\n")
+    apply_overrides(path, ["model.dropout=0.25", "train.tokens=500", "runtime.device=cpu"])
+    after = path.read_text().splitlines()
+    changed = [line.split("#")[0].strip() for line in after if line not in before]
+    assert changed == ["dropout: 0.25", "tokens: 500", "device: cpu"]
+    assert len(after) == len(before)
 
 
 def test_rates_that_change_at_each_step_are_not_compiled(tmp_path: Path) -> None:
