@@ -4,48 +4,26 @@ The regions that decide were written down before the runs.
 """
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
 
-from laboratory.verdicts import ENSEMBLE, NEGATIVE, POSITIVE, Claim, Finding, Terms, minus
-
-OFF, ON, MONTE_CARLO, ATTENTION_ON = (
-    "nats",
-    "nats_dropout_on",
-    "nats_monte_carlo",
-    "nats_attention_on",
+from laboratory.verdicts import (
+    ATTENTION_ON,
+    ENSEMBLE,
+    MONTE_CARLO,
+    NEGATIVE,
+    OFF,
+    ON,
+    POSITIVE,
+    Claim,
+    Finding,
+    against,
+    gap,
+    growing,
+    minus,
+    named,
 )
+
 RATES = ("p5", "p10", "p20", "p30", "p50")
 SITES = ("embedding", "attention", "attention_output", "mlp")
-
-
-def against(ours: str, theirs: str, measure: str) -> Terms:
-    return {(ours, measure): 1, (theirs, measure): -1}
-
-
-def gap(variant: str, measure: str) -> Terms:
-    """Of the same weights, to the loss with dropout off."""
-    return {(variant, measure): 1, (variant, OFF): -1}
-
-
-def growing(kind: str, rates: tuple[str, ...], terms: Callable[[str], Terms]) -> list[Finding]:
-    """The first is above 0, and each later one above the one before."""
-    first = Finding(f"{kind} at {named(rates[0])}", terms(rates[0]), POSITIVE)
-    return [first] + [
-        Finding(
-            f"{kind} at {named(after)} less that at {named(before)}",
-            minus(terms(after), terms(before)),
-            POSITIVE,
-        )
-        for before, after in pairwise(rates)
-    ]
-
-
-def named(rate: str) -> str:
-    """p20 -> p 0.2"""
-    return f"p {int(rate.removeprefix('p')) / 100:g}"
-
-
 BEST, LAST, ONCE = "best in 32", "after 32", "after 1"
 # What is compared with variants that end after 20 readings, or after 16.
 BEST_20, AFTER_20, AFTER_16 = "best in 20", "after 20", "after 16"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ from laboratory.results import Found, Results
 #   ensemble    the same, if the probabilities of all seeds' models are averaged
 Terms = dict[tuple[str, str], float]
 ENSEMBLE = "ensemble"
+OFF, ON, MONTE_CARLO, ATTENTION_ON = (
+    "nats",
+    "nats_dropout_on",
+    "nats_monte_carlo",
+    "nats_attention_on",
+)
 
 NEGATIVE, POSITIVE = (-math.inf, 0.0), (0.0, math.inf)
 NOT_YET_RUN = "not yet run"
@@ -143,3 +150,30 @@ def minus(ours: Terms, theirs: Terms, times: float = 1) -> Terms:
     keys = dict.fromkeys([*ours, *theirs])
     sums = {key: ours.get(key, 0) - times * theirs.get(key, 0) for key in keys}
     return {key: weight for key, weight in sums.items() if weight}
+
+
+def against(ours: str, theirs: str, measure: str) -> Terms:
+    return {(ours, measure): 1, (theirs, measure): -1}
+
+
+def gap(variant: str, measure: str) -> Terms:
+    """Of the same weights, to the loss with dropout off."""
+    return {(variant, measure): 1, (variant, OFF): -1}
+
+
+def growing(kind: str, rates: tuple[str, ...], terms: Callable[[str], Terms]) -> list[Finding]:
+    """The first is above 0, and each later one above the one before."""
+    first = Finding(f"{kind} at {named(rates[0])}", terms(rates[0]), POSITIVE)
+    return [first] + [
+        Finding(
+            f"{kind} at {named(after)} less that at {named(before)}",
+            minus(terms(after), terms(before)),
+            POSITIVE,
+        )
+        for before, after in pairwise(rates)
+    ]
+
+
+def named(rate: str) -> str:
+    """p20 -> p 0.2"""
+    return f"p {int(rate.removeprefix('p')) / 100:g}"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from dropgpt.training import checkpoint
+from dropgpt.training.checkpoint_files import remove_ended
 
 
 def main() -> None:
     _dvc("repro")
     before = outputs(Path("dvc.lock").read_text())
-    checkpoint.remove_ended()  # or a longer training would go on from a shorter one
+    remove_ended()  # or a longer training would go on from a shorter one
     _dvc("repro", "--force")
     after = outputs(Path("dvc.lock").read_text())
     different = [path for path in before if before[path] != after.get(path)]

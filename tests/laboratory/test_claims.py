@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from laboratory.claims import CLAIMS, OFF
+from laboratory.claims import CLAIMS
 from laboratory.plan import load
 from laboratory.results import Found, Results
-from laboratory.verdicts import NEGATIVE, POSITIVE, Claim, Finding, Terms, measured, verdict
+from laboratory.verdicts import NEGATIVE, OFF, POSITIVE, Claim, Finding, Terms, measured, verdict
 
 SEEDS = (1, 2, 3, 4, 5)
 BEST = "best in 4"

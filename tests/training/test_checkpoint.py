@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from conftest import ROOT, killed_before, needs_fork
 from dropgpt.training import checkpoint
-from dropgpt.training.checkpoint import Checkpoint, of_training
+from dropgpt.training.checkpoint import ENDED_KEPT, Checkpoint, of_training
+from dropgpt.training.checkpoint_files import ENDED, stale
 
 PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}}
 INPUTS = {"tokenize": {"params": {}}, "train": {"params": PARAMS, "code": "00"}}
@@ -180,7 +181,7 @@ def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_on
         raise ZeroDivisionError
     for seed in range(20):
         ended(tmp_path, seed, 9)
-    assert len(list((tmp_path / checkpoint.ENDED).glob("*.safetensors"))) == checkpoint.ENDED_KEPT
+    assert len(list((tmp_path / ENDED).glob("*.safetensors"))) == ENDED_KEPT
     with of_training(of_seed(99), 60, tmp_path) as saved:
         assert saved.load() is not None
 
@@ -193,7 +194,7 @@ def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise ZeroDivisionError
     with of_training(of_seed(0), 60, tmp_path) as saved:
         assert saved.load() is None
-        assert len(checkpoint.stale(tmp_path)) == 2  # and the one in use is not among them
+        assert len(stale(tmp_path)) == 2  # and the one in use is not among them
     for seed, there in ((1, False), (2, True), (3, True)):
         with of_training(of_seed(seed), 60, tmp_path) as saved:
             assert (saved.load() is not None) == there

@@ -7,7 +7,6 @@ or have ended, and with `--remove` removes them.
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as deserialised
 from safetensors.torch import save as serialised
 
@@ -27,13 +26,18 @@ from dropgpt.machine import processes
 from dropgpt.machine.files import replacing
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
+from dropgpt.training.checkpoint_files import (
+    ENDED,
+    FOLDER,
+    changed,
+    digest,
+    read_metadata,
+    remove,
+    stale,
+)
 from dropgpt.training.state import State
 
-# DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
-COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
 KEPT = 10  # checkpoints of other trainings; the oldest make room
-ENDED = "ended"  # the folder within for the last states of trainings that have ended
 ENDED_KEPT = 3  # of those; they are as large, and only of use where more steps are wanted
 SHARE = 0.02  # of the time, at most, goes into saving
 
@@ -88,7 +92,7 @@ class Checkpoint:
         with replacing(path) as partial:
             # Not save_file, which hides from us that a disk is full.
             partial.write_bytes(
-                serialised(state, {"sha256": _digest(state), "inputs": inputs} | facts)
+                serialised(state, {"sha256": digest(state), "inputs": inputs} | facts)
             )
 
     def load(self) -> State | None:
@@ -104,9 +108,9 @@ class Checkpoint:
         if path is None:
             return None
         try:
-            metadata = _metadata(path)
+            metadata = read_metadata(path)
             state = deserialised(path.read_bytes())
-            if _digest(state) != metadata.get("sha256"):
+            if digest(state) != metadata.get("sha256"):
                 raise ValueError("its content is not what was saved")
         except (OSError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -124,7 +128,7 @@ class Checkpoint:
         for fingerprint in reversed(stale(self.path.parent)):
             path = self.path.with_name(f"{fingerprint}.safetensors")
             with suppress(OSError, ValueError, KeyError, SafetensorError):
-                inputs = json.loads(_metadata(path)["inputs"])
+                inputs = json.loads(read_metadata(path)["inputs"])
                 pairs = [_without_processes(one) for one in (inputs, self.inputs)]
                 (number, rest), (own_number, own_rest) = pairs
                 if number != own_number and rest == own_rest:
@@ -141,7 +145,7 @@ class Checkpoint:
         found: list[tuple[int, str, Path]] = []
         for path in (self.path.parent / ENDED).glob("*.safetensors"):
             with suppress(OSError, ValueError, KeyError, SafetensorError):
-                metadata = _metadata(path)
+                metadata = read_metadata(path)
                 made, made_with = _apart(json.loads(metadata["inputs"]))
                 if made < steps and made_with == rest:
                     found.append((made, metadata.get("bound", ""), path))
@@ -218,32 +222,13 @@ def _without_processes(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     return environment.pop("processes", 1), rest
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
-    """The fingerprints of the trainings that left something and do not run, oldest first."""
-    left = {file.name.split(".")[0] for file in folder.glob("*.*")}
-    by_date = sorted(left, key=lambda fingerprint: _changed(fingerprint, folder))
-    return [one for one in by_date if not _in_use(folder / f"{one}.lock")]
-
-
-def remove(fingerprint: str, folder: Path = FOLDER) -> None:
-    """Remove all that a training has left."""
-    for file in folder.glob(f"{fingerprint}.*"):
-        file.unlink(missing_ok=True)
-
-
-def remove_ended() -> None:
-    """Remove the last states of all trainings that have ended."""
-    for fingerprint in stale(FOLDER / ENDED):
-        remove(fingerprint, FOLDER / ENDED)
-
-
 def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:
     """A checkpoint in a line: name, date, size, progress, and how it differs from `params`."""
-    date = datetime.fromtimestamp(_changed(fingerprint, folder))
+    date = datetime.fromtimestamp(changed(fingerprint, folder))
     size = sum(file.stat().st_size for file in folder.glob(f"{fingerprint}.*")) / 1e6
     line = f"{fingerprint}  {date:%Y-%m-%d %H:%M}  {size:.0f} MB"
     try:
-        metadata = _metadata(folder / f"{fingerprint}.safetensors")
+        metadata = read_metadata(folder / f"{fingerprint}.safetensors")
         trained_with = json.loads(metadata["inputs"])["train"]["params"]
     except (OSError, ValueError, KeyError, SafetensorError):
         return f"{line}  nothing whole"
@@ -259,34 +244,6 @@ def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:
             *differing,
         ]
     )
-
-
-def _changed(fingerprint: str, folder: Path) -> float:
-    with suppress(FileNotFoundError):
-        return max((file.stat().st_mtime for file in folder.glob(f"{fingerprint}.*")), default=0.0)
-    return 0.0  # its training has just ended
-
-
-def _in_use(lock: Path) -> bool:
-    try:
-        with FileLock(lock).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
-def _digest(state: State) -> str:
-    """A checksum of all names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.numpy().reshape(-1).view("uint8").data)
-    return digest.hexdigest()
 
 
 def _main() -> None:

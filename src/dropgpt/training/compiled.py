@@ -10,7 +10,7 @@ from torch import Tensor
 from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
-from dropgpt.training.checkpoint import COMPILED
+from dropgpt.training.checkpoint_files import COMPILED
 
 Transformed = Callable[[Tensor], Tensor]  # `GPT.transformed`, or the same compiled
 

@@ -1,0 +1,63 @@
+"""The files that trainings keep in `checkpoints/`, each by the fingerprint of its training."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import safe_open
+
+from dropgpt.training.state import State
+
+# DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
+FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
+ENDED = "ended"  # the folder within for the last states of trainings that have ended
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """The fingerprints of the trainings that left something and do not run, oldest first."""
+    left = {file.name.split(".")[0] for file in folder.glob("*.*")}
+    by_date = sorted(left, key=lambda fingerprint: changed(fingerprint, folder))
+    return [one for one in by_date if not _in_use(folder / f"{one}.lock")]
+
+
+def remove(fingerprint: str, folder: Path = FOLDER) -> None:
+    """Remove all that a training has left."""
+    for file in folder.glob(f"{fingerprint}.*"):
+        file.unlink(missing_ok=True)
+
+
+def remove_ended() -> None:
+    """Remove the last states of all trainings that have ended."""
+    for fingerprint in stale(FOLDER / ENDED):
+        remove(fingerprint, FOLDER / ENDED)
+
+
+def changed(fingerprint: str, folder: Path) -> float:
+    with suppress(FileNotFoundError):
+        return max((file.stat().st_mtime for file in folder.glob(f"{fingerprint}.*")), default=0.0)
+    return 0.0  # its training has just ended
+
+
+def _in_use(lock: Path) -> bool:
+    try:
+        with FileLock(lock).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def digest(state: State) -> str:
+    """A checksum of all names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.numpy().reshape(-1).view("uint8").data)
+    return digest.hexdigest()
