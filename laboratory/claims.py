@@ -18,6 +18,8 @@ from laboratory.verdicts import (
     against,
     gap,
     growing,
+    higher,
+    lower,
     minus,
     named,
 )
@@ -36,7 +38,7 @@ CLAIMS = [
         "below 0",
         [
             Finding("best, p 0.2 less p 0", AT_BEST, NEGATIVE),
-            Finding("best, p 0.2 less p 0.1", against("p20", "p10", BEST), NEGATIVE),
+            lower("best, p 0.2 less p 0.1", "p20", "p10", BEST),
         ],
     ),
     Claim(
@@ -62,9 +64,9 @@ CLAIMS = [
         "a pilot of this laboratory at another size",
         "above 0; below 0; below 0",
         [
-            Finding("after 1 reading, p 0.1 less p 0", against("p10", "p0", ONCE), POSITIVE),
-            Finding("after 12, p 0.1 less p 0", against("p10", "p0", "after 12"), NEGATIVE),
-            Finding("after 32, p 0.2 less p 0.1", against("p20", "p10", LAST), NEGATIVE),
+            higher("after 1 reading, p 0.1 less p 0", "p10", "p0", ONCE),
+            lower("after 12, p 0.1 less p 0", "p10", "p0", "after 12"),
+            lower("after 32, p 0.2 less p 0.1", "p20", "p10", LAST),
         ],
     ),
     Claim(
@@ -72,8 +74,8 @@ CLAIMS = [
         "slower overfitting",
         "above 0 readings",
         [
-            Finding("p 0.1 less p 0", against("p10", "p0", "best at 32"), POSITIVE),
-            Finding("p 0.2 less p 0.1", against("p20", "p10", "best at 32"), POSITIVE),
+            higher("p 0.1 less p 0", "p10", "p0", "best at 32"),
+            higher("p 0.2 less p 0.1", "p20", "p10", "best at 32"),
         ],
     ),
     Claim(
@@ -116,10 +118,11 @@ CLAIMS = [
         "a trial of this laboratory (docs/log.md)",
         "below 0",
         [
-            Finding(
+            lower(
                 "best of 20 readings, anywhere without dropout less p 0.2 at fixed places",
-                against("with-replacement-p0", "p20", BEST_20),
-                NEGATIVE,
+                "with-replacement-p0",
+                "p20",
+                BEST_20,
             )
         ],
     ),
@@ -128,10 +131,11 @@ CLAIMS = [
         "follows from the first claim",
         "below 0",
         [
-            Finding(
+            lower(
                 "best of 20 readings, anywhere, p 0.2 less p 0",
-                against("with-replacement", "with-replacement-p0", BEST_20),
-                NEGATIVE,
+                "with-replacement",
+                "with-replacement-p0",
+                BEST_20,
             )
         ],
     ),
@@ -140,8 +144,8 @@ CLAIMS = [
         "common practice",
         "below 0; below 0; above 0",
         [
-            Finding("best of 20, weight decay 1", against("wd1-p0", "p0", BEST_20), NEGATIVE),
-            Finding("best of 20, p 0.2", against("p20", "p0", BEST_20), NEGATIVE),
+            lower("best of 20, weight decay 1", "wd1-p0", "p0", BEST_20),
+            lower("best of 20, p 0.2", "p20", "p0", BEST_20),
             Finding(
                 "joint effect less the sum",
                 minus(against("wd1-p20", "p20", BEST_20), against("wd1-p0", "p0", BEST_20)),
@@ -154,9 +158,7 @@ CLAIMS = [
         "Kim et al. 2025 (arXiv 2509.14786)",
         "below 0",
         [
-            Finding(
-                "best of 20, weight decay 3 less p 0.2", against("wd3-p0", "p20", BEST_20), NEGATIVE
-            ),
+            lower("best of 20, weight decay 3 less p 0.2", "wd3-p0", "p20", BEST_20),
         ],
     ),
     Claim(
@@ -175,11 +177,7 @@ CLAIMS = [
         "Dropout in the first half only is worse where the model overfits",
         "Liu et al. 2023 (arXiv 2303.01500), for vision",
         "above 0",
-        [
-            Finding(
-                "after 20, early only less constant", against("early", "p20", AFTER_20), POSITIVE
-            )
-        ],
+        [higher("after 20, early only less constant", "early", "p20", AFTER_20)],
     ),
     Claim(
         "Dropout in the second half only is as good as all the time, where the model overfits",
@@ -223,22 +221,16 @@ CLAIMS = [
         "Dropping whole blocks at 0.1 lowers the best loss",
         "Huang et al. 2016, for vision",
         "below 0",
-        [
-            Finding(
-                "best of 20, block dropout 0.1 less none",
-                against("blocks", "p0", BEST_20),
-                NEGATIVE,
-            )
-        ],
+        [lower("best of 20, block dropout 0.1 less none", "blocks", "p0", BEST_20)],
     ),
     Claim(
         "With the learning rate decayed to the end, as in practice, the map holds",
         "no published answer",
         "above 0; below 0; below 0",
         [
-            Finding("4 readings, p 0.1 less p 0", against("d4-p10", "d4-p0", OFF), POSITIVE),
-            Finding("12 readings, p 0.1 less p 0", against("d12-p10", "d12-p0", OFF), NEGATIVE),
-            Finding("32 readings, p 0.2 less p 0", against("d32-p20", "d32-p0", OFF), NEGATIVE),
+            higher("4 readings, p 0.1 less p 0", "d4-p10", "d4-p0", OFF),
+            lower("12 readings, p 0.1 less p 0", "d12-p10", "d12-p0", OFF),
+            lower("32 readings, p 0.2 less p 0", "d32-p20", "d32-p0", OFF),
         ],
     ),
     Claim(
@@ -275,13 +267,7 @@ CLAIMS = [
         "With Muon dropout helps as it does with AdamW",
         "no published answer",
         "below 0",
-        [
-            Finding(
-                "best of 20, Muon, p 0.2 less p 0",
-                against("muon-p20", "muon-p0", BEST_20),
-                NEGATIVE,
-            )
-        ],
+        [lower("best of 20, Muon, p 0.2 less p 0", "muon-p20", "muon-p0", BEST_20)],
     ),
     Claim(
         "An ensemble of the seeds without dropout beats one model with it",

@@ -177,3 +177,11 @@ def growing(kind: str, rates: tuple[str, ...], terms: Callable[[str], Terms]) ->
 def named(rate: str) -> str:
     """p20 -> p 0.2"""
     return f"p {int(rate.removeprefix('p')) / 100:g}"
+
+
+def lower(label: str, ours: str, theirs: str, measure: str) -> Finding:
+    return Finding(label, against(ours, theirs, measure), NEGATIVE)
+
+
+def higher(label: str, ours: str, theirs: str, measure: str) -> Finding:
+    return Finding(label, against(ours, theirs, measure), POSITIVE)
