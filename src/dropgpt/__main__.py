@@ -13,29 +13,27 @@ import shtab
 
 from dropgpt.errors import UserError
 
+# Within 80 columns; the others are folded by argparse.
 EXAMPLES = """examples:
-  dropgpt write "Once upon a time"             the model in models/gpt goes on from there
-  dropgpt compare --by model.dropout           all experiments since HEAD, by their dropout
-  dropgpt report                               reports/index.html, of what lies in this folder
-  dropgpt export for-the-hub                   a folder with a model card, for `hf upload`
+  dropgpt write "Once upon a time"     the model in models/gpt goes on
+  dropgpt compare --by model.dropout   all experiments since HEAD, by dropout
+  dropgpt report                       reports/index.html, of this folder
+  dropgpt export for-the-hub           with a model card, for `hf upload`
 """
 
-WRITE = """Let a model write.
-
-Without a PROMPT it begins a document. It writes until it ends its text, or --tokens are written.
+WRITE = """Let a model write. Without a PROMPT it begins a document. It writes until it ends its
+text, or --tokens are written.
 """
 
-COMPARE = """Compare runs on the held-out tokens.
-
-Without a REVISION: all experiments since HEAD, grouped by what differs in them but the seed.
-With some: these experiments, branches, tags or commits, the first of which is the baseline; with
-two, document by document. "workspace" is what lies in this folder, which is not touched.
+COMPARE = """Compare runs on the held-out tokens. Without a REVISION: all experiments since HEAD,
+grouped by what differs in them but the seed. With some: these experiments, branches, tags or
+commits, the first of which is the baseline; with two, document by document. "workspace" is what
+lies in this folder, which is not touched.
 """
 
-REPORT = """Write a page about a run that any browser shows, in one file without network.
-
-Without a REVISION: what lies in this folder, which is not touched. With several experiments,
-branches, tags or commits: all of them in the same pictures, compared with the first.
+REPORT = """Write a page about a run that any browser shows, in one file without network. Without a
+REVISION: what lies in this folder, which is not touched. With several experiments, branches, tags
+or commits: all of them in the same pictures, compared with the first.
 """
 
 
@@ -47,7 +45,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
-        arguments = vars(parser().parse_args())
+        arguments = vars(parser().parse_args(sys.argv[1:] or ["--help"]))
         # Only what is asked for is imported: torch and DVC take seconds.
         import_module(f"dropgpt.commands.{arguments.pop('command')}").run(**arguments)
         sys.stdout.flush()
@@ -89,7 +87,6 @@ def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "write",
         help="let a model write",
         description=WRITE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
     add = command.add_argument
@@ -108,7 +105,6 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "compare",
         help="whether runs differ by more than chance",
         description=COMPARE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "revisions",
@@ -135,7 +131,6 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "report",
         help="a page about runs, for the browser",
         description=REPORT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
         "revisions",

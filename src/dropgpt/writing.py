@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dropgpt.errors import UserError
 from dropgpt.generation import new_tokens
 from dropgpt.machine.files import SUMS
+from dropgpt.machine.repository import maker
 from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample, explain
@@ -25,7 +26,12 @@ def load(folder: str | Path) -> GPT:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; `dvc repro train` makes a model in models/gpt")
+        if command := maker(folder):
+            raise UserError(f"{folder} is being made: `{command}` runs")
+        raise UserError(
+            f"{folder}: no such folder; `dvc repro train` makes a model in {artifact.TRAINED}, and "
+            f"{artifact.HUB_PAGE} says how to fetch one from the hub"
+        )
     sealed = (folder / SUMS).exists()  # as what is made here, wherever it was copied to
     return artifact.load(folder) if sealed else hugging_face.read(folder)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.report import drawing, markdown, rounded
+from dropgpt.comparison.report import drawing, folded, markdown, narrow, plain, rounded
 from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
 
@@ -57,15 +57,15 @@ def run(
         case "md":
             print(markdown(rounded(table, title)))
         case None:
-            print(rounded(table, title).to_string(index=False), NOTE, sep="\n\n")
+            print(plain(narrow(table, title)), folded(NOTE), sep="\n\n", end="\n\n")
             if documents is not None:
                 for key in differing[revisions[0]]:
                     values = [str(differing[name][key]) for name in revisions]
-                    print(f"{key}: {' -> '.join(dict.fromkeys(values))}")
+                    print(folded(f"{key}: {' -> '.join(dict.fromkeys(values))}"))
                 _print_documents(documents, *revisions)
     if format != "json":
         for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(folded(f"note: {note}"), file=sys.stderr)
 
 
 def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
@@ -103,16 +103,19 @@ def _records(table: pd.DataFrame) -> list[dict[str, object]]:
 def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
     better = int((documents.difference < 0).sum())
     worse = int((documents.difference > 0).sum())
-    print(
+    said = (
         f"Of {len(documents)} documents {better} are better in {name} than in {baseline}, the "
-        f"baseline, and {worse} worse. Those at the ends:\n"
+        f"baseline, and {worse} worse. Those at the ends, in bits per byte:"
     )
+    print(folded(said), end="\n\n")
     ends = (
         documents
         if len(documents) <= 2 * SHOWN
         else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
     )
-    print(ends.to_string(index=False, float_format="{:.4f}".format))
+    losses = ends[["bits_per_byte", "baseline", "difference"]].map("{:.4f}".format)
+    shown = pd.concat([ends.id, ends.bytes.map(str), losses], axis=1)
+    print(plain(shown.rename(columns={"bits_per_byte": "bits\nper byte"})))
 
 
 def _draw(table: pd.DataFrame, title: str, file: Path) -> None:

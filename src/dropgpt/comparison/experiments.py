@@ -21,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.machine.provenance import FILE, MODEL, Chain
+from dropgpt.machine.repository import maker
 
 RESULT = "data/evaluation"
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
@@ -85,6 +86,8 @@ def read(revision: str) -> Run:
             "the folder, and `dvc checkout evaluate` brings it back"
         ) from None
     except (OSError, DataIndexDirError):
+        if revision == "workspace" and (command := maker(Path())):
+            raise UserError(f"compare: {RESULT} is being made: `{command}` runs") from None
         raise UserError(
             f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
             f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from dropgpt.errors import UserError
 
@@ -19,6 +23,52 @@ def markdown(table: pd.DataFrame) -> str:
     """A table of strings as Markdown."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(table: pd.DataFrame) -> str:
+    """A table of strings for a terminal: the first column and the verdicts fold where it is narrow.
+
+    No line is longer than the terminal is wide, or than 80 columns, which the numbers take.
+    """
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in table:
+        if name in (table.columns[0], "verdict"):
+            shown.add_column(name, overflow="fold")
+        else:
+            shown.add_column(name, justify="right", no_wrap=True)
+    for row in table.to_numpy().tolist():
+        shown.add_row(*row)
+    console = Console(width=max(80, _width()), color_system=None, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(shown)
+    return "\n".join(map(str.rstrip, captured.get().splitlines()))
+
+
+def folded(text: str) -> str:
+    """A paragraph in lines no longer than the terminal is wide; words stay whole."""
+    return textwrap.fill(text, _width(), break_long_words=False, break_on_hyphens=False)
+
+
+def _width() -> int:
+    """Of the terminal, in columns; COLUMNS or 80 where standard output is none."""
+    return shutil.get_terminal_size().columns
+
+
+def narrow(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """What `rounded` gives in fewer columns, for `plain`."""
+    found = rounded(table, title)
+    half = ((table.high - table.low) / 2).map(" ± {:.4f}".format, na_action="ignore").fillna("")
+    return pd.DataFrame(
+        {
+            title.replace(".", ".\n"): found[title],
+            "runs,\nseeds": found.runs + ", " + found.seeds,
+            "bits\nper byte": found["bits per byte"],
+            "spread": found.spread,
+            "perplexity": found.perplexity,
+            "difference\n(95% interval)": found.difference + half,
+            "verdict": found.verdict,
+        }
+    )
 
 
 def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:

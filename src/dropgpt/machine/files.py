@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dropgpt.errors import UserError
+from dropgpt.machine.repository import maker
 
 SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
 
@@ -63,6 +64,8 @@ def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "")
     says what to do where DVC cannot bring the folder back.
     """
     if not folder.is_dir():
+        if command := maker(folder):
+            raise UserError(f"{folder} is being made: `{command}` runs")
         raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
     try:
         if name := _damaged(folder, names):

@@ -4,12 +4,12 @@ import math
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-MANY = 10_000  # from here on a count is shown as 361k, below as it is
+# From here on a count is shown as 361k, and on a terminal as a percentage alone; below, as it is.
+MANY = 10_000
 
 
 def progress(
@@ -24,17 +24,19 @@ def progress(
 
     `unit` is the plural of what is counted. Of several processes only the first one tells.
     """
+    many = total is not None and total >= MANY
     shared: dict[str, Any] = {
         "iterable": iterable,
         "desc": title,
         "total": total,
         "initial": initial,
         "unit": unit,
-        "unit_scale": total is not None and total >= MANY,
+        "unit_scale": many,
         "disable": os.environ.get("RANK", "0") != "0",  # as torchrun has it
     }
     if sys.stderr.isatty():  # as tqdm has it by default, but for the speed
-        known = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {speed}{postfix}]"
+        count = "" if many else "{n_fmt}/{total_fmt} "  # or 80 columns would cut the loss off
+        known = f"{{l_bar}}{{bar}}| {count}[{{elapsed}}<{{remaining}}, {{speed}}{{postfix}}]"
         unknown = "{desc}: {n_fmt} {unit} [{elapsed}, {speed}{postfix}]"
         return _Bar(**shared, bar_format=unknown if total is None else known, dynamic_ncols=True)
     share = (
@@ -78,11 +80,8 @@ class _Lines:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        # Nobody may be there to read any more; that is no reason for the work to end.
-        with suppress(OSError):
-            if line := text.strip("\r\n "):
-                self.stream.write(line + "\n")
+        if line := text.strip("\r\n "):
+            self.stream.write(line + "\n")
 
     def flush(self) -> None:
-        with suppress(OSError):
-            self.stream.flush()
+        self.stream.flush()

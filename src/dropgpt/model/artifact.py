@@ -20,6 +20,7 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, entries, merges
 
 TRAINED = Path("models/gpt")  # from the project's root
 PRETRAINED = Path("pretrained")  # of this folder, DVC watches all
+HUB_PAGE = "docs/other-models.md"
 WEIGHTS = "model.safetensors"
 FILES = (  # what `save` writes, and SHA256SUMS
     "config.json",
@@ -139,14 +140,14 @@ def chosen(value: str | None, key: str) -> Path:
         there = folder.is_dir()
     except (OSError, ValueError) as error:
         raise UserError(f"params.yaml: {key} is {value!r}, no name of a folder: {error}") from None
+    if not there:
+        raise UserError(
+            f"params.yaml: {key} is {value!r}: no such folder; {HUB_PAGE} says how to fetch one "
+            f"from the hub into {PRETRAINED}/ (and `dvc add` it, for --temp and --queue)"
+        )
     if not watched or PRETRAINED not in folder.parents:
         raise UserError(
             f"params.yaml: {key} is {value!r}: DVC would not notice a change there; copy the "
             f"folder into {PRETRAINED}/ and name it so: {PRETRAINED}/NAME (null: {TRAINED})"
-        )
-    if not there:
-        raise UserError(
-            f"params.yaml: {key} is {value!r}: no such folder; copy it there (and `dvc add` it, "
-            "for --temp and --queue)"
         )
     return folder

@@ -53,8 +53,11 @@ class Curves:
 
     def told(self) -> str:
         """Where it is, for a line of progress."""
-        step, loss, *_ = self.steps[-1]
-        return f"step {step + 1}, loss {loss:.3f}, held-out {self.validations[-1][1]:.3f}"
+        lines = [f"loss {self.steps[-1][1]:.3f}"]
+        updates, held_out = self.validations[-1]
+        if updates:  # before the first one it is the loss of the initial weights
+            lines.append(f"held-out {held_out:.3f}")
+        return ", ".join(lines)
 
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Steps and validations."""
