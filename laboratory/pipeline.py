@@ -7,12 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-from dvc.utils.serialize import ParseError, dump_yaml, parse_yaml
-from voluptuous import Invalid
-
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
+from dropgpt.machine.repository import read_lock, write_lock
 from laboratory.plan import Plan
 
 PIPELINE = Path("laboratory/dvc.yaml")
@@ -51,7 +48,7 @@ def kept_lock() -> Iterator[Callable[[], None]]:
 
     def keep() -> None:
         nonlocal kept
-        kept = joined(kept, stages(LOCK))
+        kept = joined(kept, read_lock(LOCK))
         write(KEPT, kept)
 
     yield keep
@@ -60,8 +57,8 @@ def kept_lock() -> Iterator[Callable[[], None]]:
 
 def mend_lock() -> dict[str, Any]:
     """Put back into LOCK what a kill tore off it, as KEPT has that; all that LOCK then says."""
-    now = stages(LOCK)
-    whole = joined(stages(KEPT), now)
+    now = read_lock(LOCK)
+    whole = joined(read_lock(KEPT), now)
     if LOCK.exists() and whole != now:
         print(f"{LOCK} is torn, as by a kill: what it had lost is back", file=sys.stderr)
         write(LOCK, whole)
@@ -77,15 +74,7 @@ def joined(kept: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 def write(lock: Path, found: dict[str, Any]) -> None:
     with replacing(lock) as partial:
-        dump_yaml(partial, {"schema": "2.0", "stages": found})
-
-
-def stages(lock: Path) -> dict[str, Any]:
-    """None where DVC could not read it."""
-    try:
-        return dict(COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_text(), lock))["stages"])
-    except (OSError, ParseError, Invalid, KeyError):
-        return {}
+        write_lock(partial, found)
 
 
 def reason(said: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 # The code beside this file, also in the copies of the project in which DVC runs experiments and
 # which know nothing of an editable install.
@@ -58,30 +58,11 @@ def _restore_outputs() -> None:
     if "DVC_STAGE" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         return  # a process that torchrun has started may be started again
     try:
-        from dvc.repo import Repo
+        from dropgpt.machine.repository import restore_outputs
 
-        with Repo() as repo:
-            pipeline, _, name = os.environ["DVC_STAGE"].rpartition(":")
-            for output in repo.stage.load_one(pipeline or "dvc.yaml", name=name).outs:
-                output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
-                if output.hash_info:
-                    _restore(output)
+        restore_outputs(os.environ["DVC_STAGE"])
     except Exception as error:  # why the stage itself has failed must be told all the same
         print(f"its last outputs are not back: {error}; try `dvc checkout`", file=sys.stderr)
-
-
-def _restore(output: Any) -> None:
-    try:
-        output.checkout(force=True, allow_missing=True)
-    except Exception:
-        # What refused the stage's writing refuses a copy, too, but not a link. DVC makes a file of
-        # its own of it where it is written next.
-        output.cache.cache_types = ["hardlink", "symlink"]
-        try:
-            output.checkout(force=True, allow_missing=True)
-        except Exception:
-            output.remove()  # rather none than a part
-            raise
 
 
 for _needed in ("torch", "pydantic", "tiktoken", "datasets"):

@@ -9,6 +9,7 @@ from typing import Any
 from dropgpt.corpus import formats
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError, warn
+from dropgpt.machine import repository
 
 FOLDER = "corpora"  # the folder that DVC watches, by dvc.yaml
 MEND = f"copy or link the file itself into {FOLDER}/"
@@ -177,7 +178,7 @@ def _linked_folders(pattern: str) -> list[str]:
 
 def _check_watched(paths: list[Path]) -> None:
     """Raise UserError for a file in which DVC would not notice a change."""
-    ignored = _ignored_by_dvc(paths)
+    ignored = repository.ignored(paths)
     for path in paths:
         if path.parts[0] != FOLDER or ".." in path.parts:
             raise UserError(
@@ -194,17 +195,6 @@ def _check_watched(paths: list[Path]) -> None:
                 f"{path} is ignored by DVC (.dvcignore, or a folder such as .git), so that it "
                 "would not notice a change; move it or rename it"
             )
-
-
-def _ignored_by_dvc(paths: list[Path]) -> set[Path]:
-    from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo:
-            return {path for path in paths if repo.dvcignore.is_ignored_file(str(path.absolute()))}
-    except NotDvcRepoError:
-        return set()
 
 
 def _warn_of_missing(pattern: str, key: str) -> None:

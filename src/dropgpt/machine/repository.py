@@ -1,11 +1,80 @@
-"""What DVC keeps of this project."""
+"""What DVC keeps of this project. All that uses DVC's insides goes through here.
+
+Its command line and `dvc.api` are public; most of what is imported here is not, so that a change
+of DVC is a change of this file. The stages run without DVC, and it takes a second to import: so
+each function imports what it needs.
+"""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+
+def restore_outputs(stage: str) -> None:
+    """Bring back what a stage of dvc.yaml has last put out, metrics too, as the cache has it.
+
+    `stage` is its address, as DVC sets it in DVC_STAGE.
+    """
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        pipeline, _, name = stage.rpartition(":")
+        for output in repo.stage.load_one(pipeline or "dvc.yaml", name=name).outs:
+            output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
+            if output.hash_info:
+                _restore(output)
+
+
+def _restore(output: Any) -> None:
+    try:
+        output.checkout(force=True, allow_missing=True)
+    except Exception:
+        # What refused the stage's writing refuses a copy, too, but not a link. DVC makes a file of
+        # its own of it where it is written next.
+        output.cache.cache_types = ["hardlink", "symlink"]
+        try:
+            output.checkout(force=True, allow_missing=True)
+        except Exception:
+            output.remove()  # rather none than a part
+            raise
+
+
+def ignored(paths: Iterable[Path]) -> set[Path]:
+    """Those of the files in which DVC would notice no change; none where there is no DVC."""
+    try:
+        from dvc.exceptions import NotDvcRepoError
+        from dvc.repo import Repo
+    except ImportError:
+        return set()
+    try:
+        with Repo() as repo:
+            return {path for path in paths if repo.dvcignore.is_ignored_file(str(path.absolute()))}
+    except NotDvcRepoError:
+        return set()
+
+
+def read_lock(lock: Path) -> dict[str, Any]:
+    """The stages of a dvc.lock, by name; none where DVC could not read it."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import ParseError, parse_yaml
+    from voluptuous import Invalid
+
+    try:
+        return dict(COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_text(), lock))["stages"])
+    except (OSError, ParseError, Invalid, KeyError):
+        return {}
+
+
+def write_lock(lock: Path, stages: dict[str, Any]) -> None:
+    """Write a dvc.lock as DVC does."""
+    from dvc.utils.serialize import dump_yaml
+
+    dump_yaml(lock, {"schema": "2.0", "stages": stages})
 
 
 def maker(path: Path) -> str | None:
