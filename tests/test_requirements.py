@@ -1,8 +1,9 @@
-"""What pyproject.toml asks for goes beside other packages, and constraints.txt is one choice of it."""
+"""What pyproject.toml asks for goes beside other packages; constraints.txt is one choice."""
 
 import tomllib
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from conftest import ROOT
 
@@ -23,7 +24,8 @@ def test_nothing_that_users_install_is_pinned() -> None:
 
 def test_the_pins_are_within_the_ranges() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = {pin.name: next(iter(pin.specifier)).version for pin in map(Requirement, lines)}
+    chosen = map(Requirement, lines)
+    pins = {canonicalize_name(one.name): next(iter(one.specifier)).version for one in chosen}
     tools = [one for extra in EXTRAS.values() for one in extra]
     for wanted in map(Requirement, [*USED, *tools]):
-        assert wanted.specifier.contains(pins[wanted.name]), wanted
+        assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), wanted
