@@ -1,5 +1,6 @@
 """The command line as such: help, completion, exit statuses."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -13,19 +14,44 @@ from dropgpt import commands
 from dropgpt.__main__ import parser
 
 
-def dropgpt(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([DROPGPT, *arguments], cwd=at, capture_output=True, text=True)
+def dropgpt(
+    *arguments: str, at: Path | None = None, columns: int = 80
+) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"COLUMNS": str(columns)}
+    return subprocess.run(
+        [DROPGPT, *arguments], cwd=at, env=variables, capture_output=True, text=True
+    )
+
+
+def longest(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+NAMES = [command.name for command in iter_modules(commands.__path__)]
 
 
 def test_the_help_names_each_command_and_has_an_example_of_it() -> None:
     done = dropgpt("--help")
     assert (done.returncode, done.stderr) == (0, "")
     listed, _, examples = done.stdout.partition("\nexamples:\n")
-    names = [command.name for command in iter_modules(commands.__path__)]
-    assert {"compare", "write"} <= set(names)
-    for name in names:
+    assert {"compare", "write"} <= set(NAMES)
+    for name in NAMES:
         assert f"\n    {name} " in listed
         assert f"  dropgpt {name} " in examples
+
+
+def test_alone_it_prints_the_help() -> None:
+    done = dropgpt()
+    assert (done.returncode, done.stdout, done.stderr) == (0, dropgpt("--help").stdout, "")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in NAMES)], ids=str)
+def test_the_help_fits_the_terminal(command: list[str]) -> None:
+    assert longest(dropgpt(*command, "--help").stdout) <= 80
+
+
+def test_the_help_uses_a_wide_terminal() -> None:
+    assert 80 < longest(dropgpt("compare", "--help", columns=120).stdout) <= 120
 
 
 def test_each_argument_has_its_help() -> None:
@@ -69,7 +95,6 @@ def test_bash_completes_a_command(tmp_path: Path) -> None:
     [
         (["--version"], 0, ""),
         (["write", "--model", "no-such"], 1, "error: no-such: no such folder; "),
-        ([], 2, "usage: dropgpt "),
         (["wirte"], 2, "usage: dropgpt "),
         (["write", "--tokens", "many"], 2, "usage: dropgpt write "),
     ],

@@ -22,6 +22,7 @@ from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from test_docs import commands
 
 
 def test_everything_is_there_and_adds_up(clone: Clone) -> None:
@@ -49,14 +50,22 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert len(clone.json("samples/variety.json")) == 4
 
 
-def test_tables_fit_into_a_terminal(clone: Clone) -> None:
+def test_tables_fit_into_a_terminal(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for name in ("evaluate", "train"):  # of the default run, since untrained losses are wider
         shutil.copy(ROOT / f"metrics/{name}.json", clone.folder / "metrics")
     tables = [clone.dvc("metrics", "show"), clone.dvc("metrics", "diff", "--all")]
-    kept = "Experiment|bits_per_byte|perplexity|model.dropout$|train.seed"
-    tables.append(clone.dvc("exp", "show", "--drop", ".*", "--keep", kept))
     assert all("bits_per_byte" in table and "perplexity" in table for table in tables)
     assert max(len(line) for table in tables for line in table.splitlines()) <= 120
+    for name in ([], ["--name", "dropout-of-0.25"]):
+        clone.dvc("exp", "save", *name)
+    pages = (commands(ROOT / page) for page in ("README.md", "docs/sharing.md"))
+    shown, again = (words for page in pages for words in page if "--keep" in words)
+    assert shown == again
+    table = clone.dvc(*shown[1:])
+    assert all(f" {name} " in table for name in ("bits_per_byte", "model.dropout", "train.seed"))
+    assert len(re.findall(r"[├└]── \w{7} \[[\w.-]+", table)) >= 2
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:

@@ -1,16 +1,26 @@
 """`dropgpt write`, as it is typed."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from clone import DROPGPT, Clone, environment
-from conftest import needs_fork
+from clone import DROPGPT, Clone, environment, wait_for
+from conftest import ROOT, message, needs_fork
+from dropgpt.comparison import experiments
+from dropgpt.errors import UserError
+from dropgpt.machine.repository import maker
+from dropgpt.model import artifact
 
 BEGINNING = "the cat"
+HINT = (
+    "`dvc repro train` makes a model in models/gpt, and docs/other-models.md says how to fetch one "
+    "from the hub"
+)
 
 
 def test_it_writes_what_the_stage_sampled(clone: Clone) -> None:
@@ -66,10 +76,42 @@ def test_ctrl_c_ends_it_quietly(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "models/none"], "models/none: no such folder; `dvc repro train` makes"),
+        (["--model", "gpt2"], f"gpt2: no such folder; {HINT}\n"),
         (["--model", "corpora"], "corpora/config.json: not to be read"),
         (["--top-p", "2"], "write: top_p is 2.0: input should be less than or equal to 1"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], said: str) -> None:
     assert clone.dropgpt("write", *arguments, ok=False).startswith(f"error: {said}")
+
+
+def test_the_page_that_the_error_names_says_how_to_fetch_a_model() -> None:
+    assert 'from_pretrained("gpt2")' in (ROOT / artifact.HUB_PAGE).read_text()
+
+
+def test_a_model_that_is_being_made(
+    reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC has removed the last one before it runs the stage."""
+    clone = reproduced.copy(tmp_path / "clone")
+    clone.set(train={"steps": 100_000})
+    dvc = clone.start("repro")
+    model = clone.folder / artifact.TRAINED
+    try:
+        wait_for(clone.processes)
+        wait_for(lambda: maker(model))
+        line = "models/gpt is being made: `dvc repro` runs"
+        assert clone.dropgpt("write", ok=False) == f"error: {line}\n"
+        with pytest.raises(UserError) as error:  # as `dropgpt export` does
+            artifact.load(model)
+        assert message(error).endswith(line)
+        (clone.folder / "dvc.lock").unlink()  # as before the first evaluation
+        shutil.rmtree(clone.folder / "data/evaluation")
+        monkeypatch.chdir(clone.folder)
+        with pytest.raises(UserError, match="data/evaluation is being made: `dvc repro` runs"):
+            experiments.read("workspace")  # as `dropgpt report` and `compare` do
+    finally:
+        os.killpg(dvc.pid, signal.SIGKILL)
+        dvc.communicate()
+    assert "models/gpt" in (clone.folder / ".dvc/tmp/rwlock").read_text()
+    assert maker(model) is None  # though DVC could not note that it has ended

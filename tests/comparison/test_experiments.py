@@ -102,6 +102,17 @@ def test_a_revision_whose_params_are_none_is_named(clone: Clone, content: str) -
     assert "params.yaml of no-params is not YAML with sections in it" in line
 
 
+def test_it_fits_into_80_columns(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-branch-with-a-name-that-is-long"
+    clone.git("branch", name)
+    clone.set(train={"steps": 5})  # which a note tells
+    said = clone.dropgpt("compare", name, "workspace")
+    clone.git("branch", "-D", name)
+    assert "note: workspace: params.yaml says train.steps 5" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 def test_a_terminal_that_does_not_know_every_letter(clone: Clone) -> None:
     clone.git("branch", "naïve")
     command = ["env", "PYTHONIOENCODING=ascii", "LC_ALL=C", DROPGPT]

@@ -1,5 +1,7 @@
+import os
 import re
 import sys
+import termios
 
 import pytest
 
@@ -27,6 +29,23 @@ def test_a_bar_on_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     list(progress("sample", "generations", 10, total=3, iterable=range(3)))
     assert "\rsample: 100%|" in capsys.readouterr().err
+
+
+def test_the_bar_of_a_training_fits_into_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with progress("train", "tokens", 10, 1_802_240) as bar:
+            bar.start_t -= 4000
+            bar.set_postfix_str("loss 10.123, held-out 11.051", refresh=False)
+            bar.update(450_560)
+        told = os.read(ours, 10_000).decode()
+    os.close(ours)
+    last = re.split(r"[\r\n]+", told.strip())[-1]
+    assert len(last) <= 80
+    assert last.startswith("train:  25%|")
+    assert last.endswith("| [1:06:40<3:20:00, 113 tokens/s, loss 10.123, held-out 11.051]")
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -385,8 +385,11 @@ def test_a_folder_that_dvc_does_not_watch_is_refused(make: Make, tmp_path: Path)
         line = message(error)
         assert line.startswith(f"params.yaml: sample.model is {path!r}: DVC would not notice")
         assert "copy the folder into pretrained/" in line
-    with pytest.raises(UserError, match="no such folder"):
-        artifact.load(artifact.chosen("pretrained/none", "sample.model"))
+    for path in ("pretrained/none", "gpt2"):  # as the hub names it
+        with pytest.raises(UserError) as error:
+            artifact.chosen(path, "sample.model")
+        line = f"sample.model is {path!r}: no such folder; docs/other-models.md says how to fetch"
+        assert line in message(error)
     # Links to files DVC follows.
     shutil.move(WEIGHTS, "other/weights")
     WEIGHTS.symlink_to("../../other/weights")

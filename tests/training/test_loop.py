@@ -274,6 +274,18 @@ def test_the_share_of_the_hardware_s_arithmetic_is_told(
     assert not capsys.readouterr().err
 
 
+def test_held_out_losses_are_told_from_the_first_that_training_has_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = run(log_interval=1e-9)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "loss" in line]
+    measured = result.validations.validation_loss
+    assert f"held-out {measured[1]:.3f}" in lines[-1]
+    first = ["held-out" in line for line in lines].index(True)
+    assert first > 0
+    assert not any(f"held-out {measured[0]:.3f}" in line for line in lines[:first])
+
+
 def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:
     assert same(run(checkpoint=Checkpoint(tmp_path / "state", 0, INPUTS), log_interval=1e-9), run())
 

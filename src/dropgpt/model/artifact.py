@@ -140,7 +140,7 @@ def chosen(value: str | None, key: str) -> Path:
         there = folder.is_dir()
     except (OSError, ValueError) as error:
         raise UserError(f"params.yaml: {key} is {value!r}, no name of a folder: {error}") from None
-    if not there:
+    if not there and folder != TRAINED:
         raise UserError(
             f"params.yaml: {key} is {value!r}: no such folder; {HUB_PAGE} says how to fetch one "
             f"from the hub into {PRETRAINED}/ (and `dvc add` it, for --temp and --queue)"
