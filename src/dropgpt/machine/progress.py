@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+UNSEEN = 2  # seconds that nobody needs a bar for: a `delay`
 MANY = 10_000  # from here on a count is shown as 361k, below as it is
 
 
@@ -19,16 +20,19 @@ def progress(
     total: int | None = None,
     iterable: Iterable[Any] | None = None,
     initial: int = 0,
+    delay: float = 0,
 ) -> "tqdm[Any]":
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
 
-    `unit` is the plural of what is counted. Of several processes only the first one tells.
+    `unit` is the plural of what is counted. What ends within `delay` seconds shows nothing. Of
+    several processes only the first one tells.
     """
     shared: dict[str, Any] = {
         "iterable": iterable,
         "desc": title,
         "total": total,
         "initial": initial,
+        "delay": delay,
         "unit": unit,
         "unit_scale": total is not None and total >= MANY,
         "disable": os.environ.get("RANK", "0") != "0",  # as torchrun has it

@@ -7,7 +7,6 @@ or have ended, and with `--remove` removes them.
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -25,12 +24,12 @@ from safetensors.torch import save as serialised
 from dropgpt.errors import UserError
 from dropgpt.machine import processes
 from dropgpt.machine.files import replacing
+from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
 from dropgpt.training.state import State
 
-# DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+FOLDER = CHECKPOINTS
 COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
 KEPT = 10  # checkpoints of other trainings; the oldest make room
 ENDED = "ended"  # the folder within for the last states of trainings that have ended
