@@ -11,6 +11,7 @@ from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import drawing, folded, markdown, narrow, plain, rounded
 from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
+from dropgpt.machine.progress import UNSEEN, progress
 
 NOTE = """The spread over the runs and the difference to the baseline are in bits per byte, too.
 The interval takes in the chance of seeds and of documents; better and worse are said where it
@@ -74,13 +75,16 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     What was named must be there and comparable; of all experiments, what is not is left out.
     """
     runs, notes = [], []
-    for name in revisions or experiments.since_head():
-        try:
-            runs.append(experiments.read(name))
-        except UserError as error:
-            if revisions:
-                raise
-            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+    names = revisions or experiments.since_head()
+    with progress("compare", "runs", log_interval=10, total=len(names), delay=UNSEEN) as bar:
+        for name in names:
+            try:
+                runs.append(experiments.read(name))
+            except UserError as error:
+                if revisions:
+                    raise
+                notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+            bar.update()
     if revisions:
         statistics.check_comparable(runs)
     else:

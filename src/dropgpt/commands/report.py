@@ -23,7 +23,7 @@ def run(revisions: list[str], output: Path) -> None:
         default = experiments.params("HEAD" if experiments.has_commits() else "workspace")
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
-    text = page([results.read(one, device) for one in runs], default)
+    text = page([results.read(one, device, runtime.log_interval) for one in runs], default)
     try:
         with replacing(output) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+UNSEEN = 2  # seconds that nobody needs a bar for: a `delay`
 # From here on a count is shown as 361k, and on a terminal as a percentage alone; below, as it is.
 MANY = 10_000
 
@@ -19,10 +20,12 @@ def progress(
     total: int | None = None,
     iterable: Iterable[Any] | None = None,
     initial: int = 0,
+    delay: float = 0,
 ) -> "tqdm[Any]":
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
 
-    `unit` is the plural of what is counted. Of several processes only the first one tells.
+    `unit` is the plural of what is counted. What ends within `delay` seconds shows nothing. Of
+    several processes only the first one tells.
     """
     many = total is not None and total >= MANY
     shared: dict[str, Any] = {
@@ -30,6 +33,7 @@ def progress(
         "desc": title,
         "total": total,
         "initial": initial,
+        "delay": delay,
         "unit": unit,
         "unit_scale": many,
         "disable": os.environ.get("RANK", "0") != "0",  # as torchrun has it

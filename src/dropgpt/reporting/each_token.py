@@ -1,6 +1,7 @@
 """What the model expected at single tokens, which data/evaluation adds up by document."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -18,11 +19,16 @@ ENOUGH = 1 << 15  # tokens for a picture
 
 
 def each_token(
-    model: GPT, tokens: TokenTensor, params: Evaluate, enough: int = ENOUGH
+    model: GPT,
+    tokens: TokenTensor,
+    params: Evaluate,
+    enough: int = ENOUGH,
+    shown: Callable[[Iterable[pd.DataFrame], int], Iterable[pd.DataFrame]] = lambda found, _: found,
 ) -> pd.DataFrame:
     """A row a held-out token, of some `enough` of them, in windows evenly spaced.
 
-    The windows are among those of the stage evaluate, so that the losses are, too.
+    The windows are among those of the stage evaluate, so that the losses are, too. `shown` is given
+    what is found of each as it comes, and how many there are, and hands it on.
 
     before     how many tokens of context it had
     loss       in nats
@@ -60,6 +66,6 @@ def each_token(
         )
 
     with torch.no_grad():
-        table = pd.concat(in_threads(one, windows), ignore_index=True)
+        table = pd.concat(shown(in_threads(one, windows), len(windows)), ignore_index=True)
     table["seen"] = count_tokens(tokens.train, tokens.n_vocab)[table.pop("token")]
     return table

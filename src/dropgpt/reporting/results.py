@@ -5,8 +5,9 @@ was evaluated are left out, with a line that says so.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -18,8 +19,11 @@ import torch
 from dvc_data.index import DataIndexDirError
 
 from dropgpt.comparison import experiments
-from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.experiments import RESULT, Run
+from dropgpt.machine import kept
 from dropgpt.machine.files import SUMS, sha256
+from dropgpt.machine.hardware import environment
+from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.provenance import FILE, Chain, checksum
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
@@ -30,7 +34,6 @@ from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.statistics import count_tokens, rank_frequency
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
-from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 
 EXCERPT = 300  # characters of a document's text
 
@@ -87,8 +90,11 @@ class Result:
         return self.run.name
 
 
-def read(run: Run, device: torch.device) -> Result:
-    """What else there is of a run, in the revision in which it was found."""
+def read(run: Run, device: torch.device, log_interval: float) -> Result:
+    """What else there is of a run, in the revision in which it was found.
+
+    What is measured for it on `device` is kept for the next time; `log_interval` as in `progress`.
+    """
     revision = run.name
     inputs = run.chain["evaluate"]["inputs"]
     weights = inputs["weights"]
@@ -111,13 +117,19 @@ def read(run: Run, device: torch.device) -> Result:
             with files.open(root / "metrics" / name, "rb") as file:
                 return pd.read_csv(file)
 
+        def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
+            title = f"report: {revision}"
+            return progress(title, "windows", log_interval, number, found, delay=UNSEEN)
+
         def json_of(name: str) -> Any:
             return json.loads(files.read_text(root / "samples" / name))
 
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            corpus = _corpus(tokens, pd.concat(tensor.lengths(folder)).tokens, inputs["tokens"])
+            summary = json.loads(files.read_text(root / RESULT / "summary.json"))
+            lengths = pd.concat(tensor.lengths(folder)).tokens
+            corpus = _corpus(tokens, lengths, inputs["tokens"], summary)
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 
@@ -129,7 +141,15 @@ def read(run: Run, device: torch.device) -> Result:
             model = artifact.load(folder).to(device)
             parameters = sum(weight.numel() for weight in model.parameters())
             if tokens:
-                table = each_token(model, tokens, evaluate)
+                table = kept.table(
+                    {
+                        "model": sha256(folder / SUMS),
+                        "tokens": inputs["tokens"],
+                        "evaluate": evaluate.model_dump(),
+                        "environment": environment(device, torch.float32),
+                    },
+                    partial(each_token, model, tokens, evaluate, shown=shown),
+                )
         else:
             notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
 
@@ -152,20 +172,21 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
         return None
 
 
-def _corpus(tokens: TokenTensor, lengths: pd.Series, checksum: str) -> Corpus:
-    encoding = gpt2_encoding(tokens.n_vocab)
+_encoding = cache(gpt2_encoding)  # half a second, and most runs have the same
+
+
+def _corpus(
+    tokens: TokenTensor, lengths: pd.Series, checksum: str, summary: dict[str, Any]
+) -> Corpus:
+    encoding = _encoding(tokens.n_vocab)
     held_out = tokens.documents[tokens.documents.held_out]
-    yardsticks = {
-        name: loss(tokens.train, tokens.held_out, tokens.n_vocab)
-        for name, loss in (("trigram", kneser_ney_loss), ("unigram", unigram_loss))
-    }
     return Corpus(
         checksum,
         rank_frequency(count_tokens(tokens.tokens, tokens.n_vocab), encoding),
         lengths[: -len(held_out)].to_numpy(),
         held_out,
         [_begin(text) for text in decode_documents(tokens.held_out, held_out, encoding)],
-        yardsticks,
+        {name: summary[f"{name}_loss"] for name in ("trigram", "unigram")},
     )
 
 

@@ -33,6 +33,7 @@ from dropgpt.corpus.fineweb_shards import Shard
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
+from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.machine.progress import progress
 from dropgpt.params import Data, Runtime, Tokenize, load
 from dropgpt.tokens import tensor
@@ -41,7 +42,7 @@ from dropgpt.tokens.vocabulary import gpt2_encoding
 
 DOCUMENTS = Path("data/documents.parquet")  # where stage download_fineweb lists the shards
 # Outside of DVC's outputs, which it clears away before a stage: what is made is to outlive a kill.
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints" / "shards"
+FOLDER = CHECKPOINTS / "shards"
 
 
 def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:

@@ -1,17 +1,16 @@
 """The files that trainings keep in `checkpoints/`, each by the fingerprint of its training."""
 
 import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from safetensors import safe_open
 
+from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.training.state import State
 
-# DVC keeps experiments apart from each other; a checkpoint is to outlive the folder of one.
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+FOLDER = CHECKPOINTS
 COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
 ENDED = "ended"  # the folder within for the last states of trainings that have ended
 
