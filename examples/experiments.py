@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.machine.repository import since_head
 
 BY = "model.dropout"
 Path("reports").mkdir(exist_ok=True)
@@ -33,7 +34,7 @@ print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 # has the loss of each document, in nats.
 
 # %%
-runs = [experiments.read(name) for name in experiments.since_head()]
+runs = [experiments.read(name) for name in since_head()]
 documents = pd.concat(
     run.documents.assign(**{"run": run.name, BY: run.made_by[BY]}) for run in runs
 )

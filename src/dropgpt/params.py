@@ -246,6 +246,15 @@ def explain(path: Path, error: Any) -> str:
     return f"{where} is {error['input']!r}: {error['msg'].lower()}"
 
 
+def dotted(values: dict[str, Any]) -> dict[str, Any]:
+    """{"model": {"dropout": 0.1}} -> {"model.dropout": 0.1}, as `dvc exp run -S` takes keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        below = dotted(value) if isinstance(value, dict) and value else {"": value}
+        found |= {f"{key}.{rest}" if rest else str(key): one for rest, one in below.items()}
+    return found
+
+
 def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     """Every key of `section` and below, dotted, as `-S` takes them."""
     for name, field in section.model_fields.items():

@@ -99,7 +99,8 @@ def test_a_revision_whose_params_are_none_is_named(clone: Clone, content: str) -
     clone.git("branch", "--force", "no-params")
     clone.git("reset", "--quiet", "--hard", "HEAD~1")
     line = clone.dropgpt("compare", "HEAD", "no-params", ok=False)
-    assert "params.yaml of no-params is not YAML with sections in it" in line
+    assert "no-params" in line
+    assert "params.yaml" in line
 
 
 def test_it_fits_into_80_columns(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dropgpt.comparison.report import drawing, folded, markdown, narrow, plain, 
 from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
 from dropgpt.machine.progress import UNSEEN, progress
+from dropgpt.machine.repository import since_head
 
 NOTE = """The spread over the runs and the difference to the baseline are in bits per byte, too.
 The interval takes in the chance of seeds and of documents; better and worse are said where it
@@ -75,7 +76,7 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     What was named must be there and comparable; of all experiments, what is not is left out.
     """
     runs, notes = [], []
-    names = revisions or experiments.since_head()
+    names = revisions or since_head()
     with progress("compare", "runs", log_interval=10, total=len(names), delay=UNSEEN) as bar:
         for name in names:
             try:

@@ -6,6 +6,7 @@ from dropgpt.comparison import experiments
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
 from dropgpt.machine.hardware import prepare
+from dropgpt.machine.repository import has_commits
 from dropgpt.params import load
 from dropgpt.reporting import results
 from dropgpt.reporting.page import page
@@ -20,7 +21,7 @@ def run(revisions: list[str], output: Path) -> None:
     device = prepare(runtime.device, runtime.threads)
     try:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
-        default = experiments.params("HEAD" if experiments.has_commits() else "workspace")
+        default = experiments.params("HEAD" if has_commits() else "workspace")
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
     text = page([results.read(one, device, runtime.log_interval) for one in runs], default)

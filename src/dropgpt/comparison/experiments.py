@@ -3,26 +3,20 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.index import Index
-from dvc.scm import SCMError, resolve_rev
-from dvc.utils.flatten import flatten
-from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.machine.provenance import FILE, MODEL, Chain
-from dropgpt.machine.repository import maker
+from dropgpt.machine.repository import Revision, maker, opened
+from dropgpt.params import dotted
 
 RESULT = "data/evaluation"
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
@@ -48,25 +42,6 @@ class Run:
     chain: Chain = field(default_factory=dict)
 
 
-def since_head() -> list[str]:
-    """The names of the experiments that began at the commit HEAD, in the order of the names."""
-    try:
-        with Repo() as repo:
-            found = repo.experiments.ls()
-    except (DvcException, SCMError) as error:
-        raise UserError(f"compare: {error}") from None
-    return sorted(name for experiments in found.values() for name, _ in experiments)
-
-
-def has_commits() -> bool:
-    """Whether git has a HEAD; not before the first commit."""
-    try:
-        with Repo() as repo:
-            return bool(resolve_rev(repo.scm, "HEAD"))
-    except (DvcException, SCMError):
-        return False
-
-
 def read(revision: str) -> Run:
     """The run of an experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
@@ -74,19 +49,17 @@ def read(revision: str) -> Run:
     no result in DVC's cache, or one that does not say what made it.
     """
     try:
-        with opened(revision) as (files, root):
-            said = _yaml(files, root, revision, "params.yaml")
-            locked = files.exists(root / "dvc.lock")
-            lock = _yaml(files, root, revision, "dvc.lock") if locked else {}
-            with files.open(root / RESULT / "documents.parquet", "rb") as file:
-                table = pd.read_parquet(file)
-            chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
+        with opened(revision) as files:
+            said = _yaml(files, revision, "params.yaml")
+            lock = _yaml(files, revision, "dvc.lock") if files.has("dvc.lock") else {}
+            table = pd.read_parquet(BytesIO(files.read(f"{RESULT}/documents.parquet")))
+            chain: Chain = json.loads(files.read(f"{RESULT}/{FILE}"))
     except (pa.ArrowException, ValueError) as error:
         raise UserError(
             f"compare: {RESULT} of {revision} is damaged: {' '.join(str(error).split())}; remove "
             "the folder, and `dvc checkout evaluate` brings it back"
         ) from None
-    except (OSError, DataIndexDirError):
+    except OSError:
         if revision == "workspace" and (command := maker(Path())):
             raise UserError(f"compare: {RESULT} is being made: `{command}` runs") from None
         raise UserError(
@@ -99,29 +72,10 @@ def read(revision: str) -> Run:
     return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)), chain)
 
 
-@contextmanager
-def opened(revision: str) -> Iterator[tuple[DVCFileSystem, PurePosixPath]]:
-    """The files of a revision as DVC knows them, those in its cache too, and the project's root.
-
-    Raises UserError where there is no such revision.
-    """
-    try:
-        # subrepos: the project may lie below the root of git.
-        files = DVCFileSystem(
-            rev=None if revision == "workspace" else revision,
-            subrepos=True,
-            repo_factory=lambda *place, **how: _with_own_stages(Repo(*place, **how)),
-        )
-        _with_own_stages(files.repo)
-        yield files, _project(files)
-    except (DvcException, SCMError) as error:
-        raise UserError(f"compare: {revision}: {error}") from None
-
-
 def params(revision: str) -> dict[str, Any]:
     """What params.yaml of a revision says, by dotted keys."""
-    with opened(revision) as (files, root):
-        return flatten(_yaml(files, root, revision, "params.yaml"))
+    with opened(revision) as files:
+        return dotted(_yaml(files, revision, "params.yaml"))
 
 
 def parameters(chain: Chain) -> dict[str, Any]:
@@ -129,7 +83,7 @@ def parameters(chain: Chain) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage, record in chain.items():
         if stage != MODEL:
-            found |= flatten(record["params"])
+            found |= dotted(record["params"])
     return found
 
 
@@ -150,29 +104,9 @@ def made_by(chain: Chain) -> dict[str, Any]:
     }
 
 
-def _with_own_stages(repo: Repo) -> Repo:
-    """`repo`, which has read the stages of the dvc.yaml at its root and will look for no others.
-
-    The laboratory's, of which nothing is asked here, take ten times as long to read.
-    """
-    file = repo.fs.join(repo.root_dir, "dvc.yaml")
-    repo.index = Index.from_file(repo, file) if repo.fs.exists(file) else Index(repo)
-    return repo
-
-
-def _project(files: DVCFileSystem) -> PurePosixPath:
-    """Where in `files` this DVC project begins: a revision's are those of git's root."""
-    repo = files.repo
-    with Repo() as here:
-        if repo.root_dir == here.root_dir:  # the workspace
-            return PurePosixPath("/")
-        below = Path(here.root_dir).relative_to(here.scm.root_dir)
-    return PurePosixPath("/", *below.parts)
-
-
-def _yaml(files: DVCFileSystem, root: PurePosixPath, revision: str, name: str) -> dict[str, Any]:
+def _yaml(files: Revision, revision: str, name: str) -> dict[str, Any]:
     try:
-        values = YAML(typ="safe").load(files.read_text(root / name))
+        values = YAML(typ="safe").load(files.read(name).decode())
     except (YAMLError, UnicodeDecodeError):
         values = None
     if not isinstance(values, dict):
@@ -185,7 +119,7 @@ def _notes(
 ) -> Iterator[str]:
     """A line where the revision's params.yaml is not what made its result."""
     sections = ("tokenize", "model", "train", "evaluate")  # as the stages follow each other
-    told = flatten({name: said.get(name) or {} for name in sections})
+    told = dotted({name: said.get(name) or {} for name in sections})
     differing = [key for key in told if key in found and told[key] != found[key]]
     other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
     what = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
@@ -207,7 +141,7 @@ def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:
         return False
     last = stages[stage]
     params = last.get("params", {}).get("params.yaml", {})
-    if any(flatten({name: said.get(name)}) != flatten({name: params[name]}) for name in params):
+    if any(dotted({name: said.get(name)}) != dotted({name: params[name]}) for name in params):
         return False
     made = {out["path"]: out["md5"] for other in stages.values() for out in other.get("outs", [])}
     return all(dep["md5"] == made.get(dep["path"], dep["md5"]) for dep in last.get("deps", []))

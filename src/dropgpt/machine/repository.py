@@ -6,13 +6,92 @@ each function imports what it needs.
 """
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
+
+from dropgpt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The files of a revision as DVC knows them, those in its cache too; paths are the project's.
+
+    What reads one raises OSError where it is neither there nor in the cache.
+    """
+
+    files: Any  # a DVCFileSystem
+    root: PurePosixPath  # of the project, in it
+
+    def has(self, path: str) -> bool:
+        return bool(self.files.exists(self.root / path))
+
+    def read(self, path: str) -> bytes:
+        with _missing():
+            return bytes(self.files.read_bytes(self.root / path))
+
+    def copy(self, folder: str, to: Path) -> None:
+        with _missing():
+            self.files.get(str(self.root / folder), str(to), recursive=True)
+
+
+@contextmanager
+def opened(revision: str) -> Iterator[Revision]:
+    """An experiment, branch, tag or commit; "workspace" is what lies in the folder.
+
+    Nothing is checked out. Raises UserError where there is no such revision.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        # subrepos: the project may lie below the root of git.
+        files = DVCFileSystem(
+            rev=None if revision == "workspace" else revision,
+            subrepos=True,
+            repo_factory=lambda *place, **how: _with_own_stages(Repo(*place, **how)),
+        )
+        _with_own_stages(files.repo)
+        yield Revision(files, _project(files))
+    except (DvcException, SCMError) as error:
+        raise UserError(f"compare: {revision}: {error}") from None
+
+
+def since_head() -> list[str]:
+    """The names of the experiments that began at the commit HEAD, in the order of the names.
+
+    Raises UserError where there is no such commit.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo() as repo:
+            found = repo.experiments.ls()
+    except (DvcException, SCMError) as error:
+        raise UserError(f"compare: {error}") from None
+    return sorted(name for experiments in found.values() for name, _ in experiments)
+
+
+def has_commits() -> bool:
+    """Whether git has a HEAD; not before the first commit."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError, resolve_rev
+
+    try:
+        with Repo() as repo:
+            return bool(resolve_rev(repo.scm, "HEAD"))
+    except (DvcException, SCMError):
+        return False
 
 
 def restore_outputs(stage: str) -> None:
@@ -100,3 +179,36 @@ def _is_dvc(pid: int) -> bool:
         return any("dvc" in word for word in psutil.Process(pid).cmdline())
     except psutil.Error:
         return False
+
+
+def _with_own_stages(repo: Any) -> Any:
+    """`repo`, which has read the stages of the dvc.yaml at its root and will look for no others.
+
+    The laboratory's, of which nothing is asked here, take ten times as long to read.
+    """
+    from dvc.repo.index import Index
+
+    file = repo.fs.join(repo.root_dir, "dvc.yaml")
+    repo.index = Index.from_file(repo, file) if repo.fs.exists(file) else Index(repo)
+    return repo
+
+
+def _project(files: Any) -> PurePosixPath:
+    """Where in `files` this DVC project begins: a revision's are those of git's root."""
+    from dvc.repo import Repo
+
+    with Repo() as here:
+        if files.repo.root_dir == here.root_dir:  # the workspace
+            return PurePosixPath("/")
+        below = Path(here.root_dir).relative_to(here.scm.root_dir)
+    return PurePosixPath("/", *below.parts)
+
+
+@contextmanager
+def _missing() -> Iterator[None]:
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        yield
+    except DataIndexDirError as error:
+        raise FileNotFoundError(str(error)) from None

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -16,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from dvc_data.index import DataIndexDirError
 
-from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import RESULT, Run
 from dropgpt.machine import kept
 from dropgpt.machine.files import SUMS, sha256
 from dropgpt.machine.hardware import environment
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.provenance import FILE, Chain, checksum
+from dropgpt.machine.repository import opened
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Evaluate
@@ -102,7 +102,7 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
     steps = validations = corpus = table = parameters = generations = None
     chain, notes = dict(run.chain), list(run.notes)
 
-    with experiments.opened(revision) as (files, root), TemporaryDirectory() as temporary:
+    with opened(revision) as files, TemporaryDirectory() as temporary:
 
         def fetched(folder: str) -> Path | None:
             """A folder where it is at hand; of what lies elsewhere, a copy."""
@@ -110,24 +110,23 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
                 return Path(folder)
             there = Path(temporary, folder)
             there.parent.mkdir(exist_ok=True)
-            _if_there(lambda: files.get(str(root / folder), str(there), recursive=True))
+            _if_there(lambda: files.copy(folder, there))
             return there if there.is_dir() else None
 
         def table_of(name: str) -> pd.DataFrame:
-            with files.open(root / "metrics" / name, "rb") as file:
-                return pd.read_csv(file)
+            return pd.read_csv(BytesIO(files.read(f"metrics/{name}")))
 
         def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
             title = f"report: {revision}"
             return progress(title, "windows", log_interval, number, found, delay=UNSEEN)
 
         def json_of(name: str) -> Any:
-            return json.loads(files.read_text(root / "samples" / name))
+            return json.loads(files.read(f"samples/{name}"))
 
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            summary = json.loads(files.read_text(root / RESULT / "summary.json"))
+            summary = json.loads(files.read(f"{RESULT}/summary.json"))
             lengths = pd.concat(tensor.lengths(folder)).tokens
             corpus = _corpus(tokens, lengths, inputs["tokens"], summary)
         else:
@@ -168,7 +167,7 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
     """What `read` gives; None where the file is not there, nor in DVC's cache."""
     try:
         return read()
-    except (OSError, DataIndexDirError):
+    except OSError:
         return None
 
 
