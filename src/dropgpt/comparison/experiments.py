@@ -56,6 +56,17 @@ def since_head() -> list[str]:
     return sorted(name for experiments in found.values() for name, _ in experiments)
 
 
+def read_all(names: list[str]) -> tuple[list[Run], list[str]]:
+    """The runs of those that can be read; a line for each other one."""
+    runs, notes = [], []
+    for name in names:
+        try:
+            runs.append(read(name))
+        except UserError as error:
+            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+    return runs, notes
+
+
 def has_commits() -> bool:
     """Whether git has a HEAD; not before the first commit."""
     try:

@@ -19,7 +19,7 @@ def progress(
     total: int | None = None,
     iterable: Iterable[Any] | None = None,
     initial: int = 0,
-) -> "tqdm[Any]":
+) -> tqdm:
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
 
     `unit` is the plural of what is counted. Of several processes only the first one tells.
