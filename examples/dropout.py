@@ -9,11 +9,16 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
 from dropgpt.model.dropout import Dropout, attention, attention_dropping_keys
 from dropgpt.randomness import seed_dropout
 
-Path("reports").mkdir(exist_ok=True)
+
+def save(figure: Figure, file: str) -> None:
+    Path(file).parent.mkdir(exist_ok=True)
+    figure.savefig(file, dpi=150)
+    print(f"picture: {file}")
 
 
 def begin(step: int) -> None:
@@ -35,7 +40,7 @@ for p, place in zip((0.1, 0.3, 0.5), axes, strict=True):
     place.set(title=f"p = {p}", xlabel="value")
     print(f"p = {p}: mean {draws.mean():.3f}, spread {draws.std():.3f}, largest {draws.max():.3f}")
 print("in evaluation:", Dropout(0.5).eval()(torch.ones(1, 3)).tolist())
-figure.savefig("reports/activation.png", dpi=150)
+save(figure, "reports/activation.png")
 
 # %% [markdown]
 # ## The masks of a training
@@ -52,7 +57,7 @@ print("step 5 again is the same:", torch.equal(Dropout(0.3)(torch.ones(1, 48)) >
 figure, place = plt.subplots(figsize=(9, 3), layout="constrained")
 place.imshow(torch.cat(masks), cmap="Blues")
 place.set(xlabel="activation", ylabel="step", title="kept at p = 0.3")
-figure.savefig("reports/masks.png", dpi=150)
+save(figure, "reports/masks.png")
 
 # %% [markdown]
 # ## Attention weights
@@ -77,4 +82,4 @@ for (name, weights), place in zip(shown.items(), axes, strict=True):
     place.set(title=name, xlabel="looks at position", ylabel="position")
     sums = weights[0, 0].sum(-1)
     print(f"{name}: rows sum to {sums.min():.2f} to {sums.max():.2f}")
-figure.savefig("reports/attention.png", dpi=150)
+save(figure, "reports/attention.png")

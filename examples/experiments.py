@@ -12,12 +12,19 @@ from pathlib import Path
 import dvc.api
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.machine.repository import since_head
 
 BY = "model.dropout"
-Path("reports").mkdir(exist_ok=True)
+
+
+def save(figure: Figure, file: str) -> None:
+    Path(file).parent.mkdir(exist_ok=True)
+    figure.savefig(file, dpi=150)
+    print(f"picture: {file}")
+
 
 # %% [markdown]
 # ## DVC's table
@@ -30,13 +37,21 @@ print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 
 # %% [markdown]
 # ## What made each result
-# `read` asks the result itself which parameters made it, which params.yaml may not know. It also
-# has the loss of each document, in nats.
+# `read_all` asks the results themselves which parameters made them, which params.yaml may not
+# know. Left out is what lacks the parameter, as a model from elsewhere does, what is of a stage
+# that has not run since, and what was measured on other texts.
 
 # %%
-runs = [experiments.read(name) for name in since_head()]
+found, notes = experiments.read_all(since_head())
+notes += [note for run in found for note in run.notes]
+runs, others = statistics.comparable([r for r in found if BY in r.made_by and not r.notes])
+runs, equal = statistics.distinct(runs)
+print(*notes, *others, *equal, sep="\n")
+if not runs:
+    raise SystemExit("no experiment since HEAD has a result: run some first, as the README does")
+groups = statistics.groups(runs, [BY])
 documents = pd.concat(
-    run.documents.assign(**{"run": run.name, BY: run.made_by[BY]}) for run in runs
+    run.documents.assign(**{BY: name}) for name, group in groups.items() for run in group.values()
 )
 print(documents.groupby(BY)[["nats", "tokens", "bytes"]].sum().to_string(), "\n")
 
@@ -45,15 +60,14 @@ print(documents.groupby(BY)[["nats", "tokens", "bytes"]].sum().to_string(), "\n"
 # The table of `dropgpt compare`: the difference to the first group, with its 95% interval.
 
 # %%
-groups = statistics.groups(runs, [BY])
-found = statistics.table(groups, baseline=next(iter(groups)))
-print(found.to_string(index=False))
+compared = statistics.table(groups, baseline=next(iter(groups)))
+print(compared.to_string(index=False))
 figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
-reach = [found.difference - found.low, found.high - found.difference]
-place.errorbar(found.group, found.difference.fillna(0), yerr=reach, fmt="o", capsize=3)
+reach = [compared.difference - compared.low, compared.high - compared.difference]
+place.errorbar(compared.group, compared.difference.fillna(0), yerr=reach, fmt="o", capsize=3)
 place.axhline(0, color="gray", linewidth=0.7)
 place.set(xlabel=BY, ylabel="difference (bits per byte)")
-figure.savefig("reports/differences.png", dpi=150)
+save(figure, "reports/differences.png")
 
 # %% [markdown]
 # ## The curves
@@ -61,13 +75,11 @@ figure.savefig("reports/differences.png", dpi=150)
 
 # %%
 figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
-rates = list(groups)
-for run in runs:
-    curve = pd.read_csv(io.StringIO(dvc.api.read("metrics/validation.csv", rev=run.name)))
-    label = str(run.made_by[BY])
-    color = f"C{rates.index(label)}"
-    place.plot(curve.step, curve.validation_loss, color=color, label=f"p = {label}")
+for number, (name, group) in enumerate(groups.items()):
+    for run in group.values():
+        curve = pd.read_csv(io.StringIO(dvc.api.read("metrics/validation.csv", rev=run.name)))
+        place.plot(curve.step, curve.validation_loss, color=f"C{number}", label=f"p = {name}")
 lines = dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
 place.legend(lines.values(), lines.keys(), frameon=False)
 place.set(xlabel="step", ylabel="held-out loss (nats a token)")
-figure.savefig("reports/validation.png", dpi=150)
+save(figure, "reports/validation.png")

@@ -25,9 +25,16 @@ def run(command: str) -> None:
 
 # %% [markdown]
 # ## How much text is it?
+# An experiment leaves its parameters in params.yaml, so what an earlier one may have set otherwise
+# is said here, too: which model is measured, and at what stride.
 
 # %%
+params = load(Path("params.yaml"))
 chosen = f"-S data.source=files -S 'data.files={TEXTS}'"
+chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"
+chosen += f" -S evaluate.stride={min(params.evaluate.stride, params.model.n_ctx)}"
+for name in ("only-tokens", "own-texts"):  # of an earlier run of this
+    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
 run(f"dvc exp run --name only-tokens {chosen} tokenize")
 run("dvc exp remove only-tokens")  # it has no model, so there is nothing to compare
 tokens = len(tensor.read(Path("data/tokens")).train)
@@ -39,7 +46,6 @@ print(f"{tokens:,} tokens to train on")
 # helps: the rates are those of RESULTS.md, which has found them for a small model and little text.
 
 # %%
-params = load(Path("params.yaml"))
 a_step = params.train.batch_size * params.model.n_ctx
 steps = max(2, math.ceil(READINGS * tokens / a_step))
 last = {4: 0.0, 6: 0.05, 10: 0.1, 16: 0.2, 32: 0.3}  # up to so many readings: this rate

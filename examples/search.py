@@ -14,6 +14,8 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from dropgpt.params import load
+
 TRIALS = 20  # each takes as long as `dvc exp run` does
 SPACE = {
     "model.dropout": FloatDistribution(0.0, 0.5, step=0.05),
@@ -39,7 +41,11 @@ def next_trial() -> FrozenTrial:
 
 def run(trial: FrozenTrial) -> float:
     name = f"search-{trial.number}"
-    settings = [word for key, value in trial.params.items() for word in ("-S", f"{key}={value}")]
+    params = load(Path("params.yaml"))
+    # The model that is trained is measured, whatever an earlier experiment has left there.
+    stride = min(params.evaluate.stride, params.model.n_ctx)
+    values = trial.params | {"evaluate.model": "null", "evaluate.stride": stride}
+    settings = [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
     # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.
     subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
     subprocess.run(["dvc", "exp", "run", "--name", name, *settings], check=True)

@@ -21,7 +21,7 @@ from dropgpt.machine.files import SUMS, sha256, write_json
 from dropgpt.params import Params, Tokenize
 from dropgpt.randomness import generator
 from dropgpt.tokens import tensor
-from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from laboratory import plan
@@ -71,7 +71,7 @@ def make_tokens(chosen: Plan) -> None:
     documents = shuffled([one for one in document.read(DOCUMENTS) if pattern.search(one.id)])
     encoded = encode_documents(documents, encoding, settings.end_of_text)
     fraction = settings.validation_fraction
-    parted = part_single(encoded, encoding, fraction)
+    parted = part_long(encoded, encoding, fraction)
     tensor.write(parted, TOKENS, encoding.n_vocab, fraction)
 
 

@@ -21,6 +21,7 @@ from dropgpt.model.hugging_face import weight_files
 from dropgpt.model.sharding import shard
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
+from dropgpt.tokens.batches import readings
 from dropgpt.tokens.encoding import decode_documents, encode_documents
 from dropgpt.tokens.statistics import copies_lines
 from dropgpt.tokens.vocabulary import gpt2_encoding
@@ -28,6 +29,7 @@ from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
 
 TOKENS = Path("data/tokens")
+FEW = 4  # readings, up to which RESULTS.md knows of no gain by dropout: more of them still teach
 
 
 def evaluate(params: Params) -> list[str]:
@@ -112,28 +114,44 @@ def evaluate(params: Params) -> list[str]:
         Path("metrics/evaluate.json"),
         {name: summary[name] for name in headline} | {"trigram": summary["trigram_bits_per_byte"]},
     )
-    lines = told(folder, summary)
+    trained = made_from.get("train")  # here, not elsewhere
+    often = readings(trained["params"], tokens.n_train) if trained else None
+    lines = told(folder, summary, often)
     for path in params.evaluate.extra_corpora:
         documents = corpora[path][1]
         lines += copies_lines(tensor.copies(TOKENS, documents), documents, f"documents of {path}")
     return lines
 
 
-def told(folder: Path, summary: dict[str, Any]) -> list[str]:
-    """What was measured, beside the yardsticks."""
-    perplexity, low, high = (
-        "null" if summary[name] is None else f"{summary[name]:,.0f}"
-        for name in ("perplexity", "perplexity_95_low", "perplexity_95_high")
-    )
+def told(folder: Path, summary: dict[str, Any], often: float | None) -> list[str]:
+    """What was measured, beside the yardsticks; `often` the model has read its text, if known."""
+    perplexity, interval = evaluation.in_words(summary)
+    bits = {n: summary[f"{n}bits_per_byte"] for n in ("", "trigram_", "unigram_")}
     trigram, unigram = (
-        f"{summary[f'{name}_bits_per_byte']:.3f} and {summary[f'{name}_perplexity']:,.0f}"
-        for name in ("trigram", "unigram")
+        f"{bits[n]:.3f} and {evaluation.number_in_words(summary[f'{n}perplexity'])}"
+        for n in ("trigram_", "unigram_")
     )
-    return [
-        f"{folder}: {summary['loss']:.3f} nats a token, {summary['bits_per_byte']:.3f} bits per "
-        f"byte, perplexity {perplexity} (95% interval {low} to {high})",
+    lines = [
+        f"{folder}: {summary['loss']:.3f} nats a token, {bits['']:.3f} bits per byte, perplexity "
+        f"{perplexity} (95% interval {interval})",
         f"a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
     ]
+    if bits[""] > min(bits["trigram_"], bits["unigram_"]):
+        which = "unigram" if bits[""] > bits["unigram_"] else "trigram"
+        lines.append(f"it is worse than the {which}, which only counts{advice(often)}")
+    return lines
+
+
+def advice(often: float | None) -> str:
+    """What to do where counting the training part tells more than a model that read it."""
+    if often is None:
+        return " the training part"
+    if often > FEW:
+        return (
+            f", after {often:.1f} readings: take fewer steps, more text, more dropout or a "
+            "smaller model"
+        )
+    return ": take more steps or a smaller model"
 
 
 if __name__ == "__main__":

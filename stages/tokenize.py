@@ -7,7 +7,7 @@ from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
 from dropgpt.tokens import shards, tensor
-from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.statistics import (
     copies_lines,
     count_tokens,
@@ -45,7 +45,7 @@ def tokenize(params: Params) -> list[str]:
             iterable=document.read(Path("data/documents.parquet")),
         )
         encoded = encode_documents(documents, encoding, params.tokenize.end_of_text)
-        parted = part_single(encoded, encoding, fraction)
+        parted = part_long(encoded, encoding, fraction)
         tensor.write(parted, TOKENS, encoding.n_vocab, fraction, made_from)
 
     tokens = tensor.read(TOKENS)

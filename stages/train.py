@@ -9,6 +9,7 @@ from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
+from dropgpt.tokens.batches import readings_in_words
 from dropgpt.training import checkpoint, loop, tracker
 from dropgpt.training.schedules import bound_to_steps
 from stages import check_inputs, run
@@ -55,9 +56,11 @@ def train(params: Params) -> list[str]:
         check_inputs()  # before the checkpoint is let go: the old parameters may come back
         saved.end(bound_to_steps(params.train))
     held_out = result.validations.validation_loss.iloc[-1]
+    read = readings_in_words(made_from["train"]["params"], tokens.n_train)
     return [
+        f"read {read}, in {params.train.steps:,} steps",
         f"loss {outcome['train_loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
-        f"{artifact.TRAINED}"
+        f"{artifact.TRAINED}",
     ]
 
 

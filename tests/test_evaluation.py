@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from dropgpt.errors import UserError
 from dropgpt.evaluation import (
     by_document,
     document_losses,
+    in_words,
     losses,
     perplexity,
     plan,
@@ -20,6 +22,7 @@ from dropgpt.evaluation import (
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.vocabulary import N_VOCAB
+from stages.evaluate import told
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
 TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)
@@ -149,6 +152,8 @@ def test_summary() -> None:
     assert found["tokens"] == LENGTHS.sum()
     one = summary(documents[:1], params_with().evaluate)
     assert one["perplexity_95_low"] is None
+    assert in_words(found) == ("7.4", "7.4")
+    assert in_words(one) == ("7.4", "unknown, of one document")
 
 
 def test_a_perplexity_beyond_floating_point_is_null_and_an_endless_loss_an_error() -> None:
@@ -157,8 +162,37 @@ def test_a_perplexity_beyond_floating_point_is_null_and_an_endless_loss_an_error
     assert found["loss"] == pytest.approx(800)
     assert found["perplexity"] is None
     assert found["perplexity_95_low"] is None
+    assert in_words(found) == ("beyond floating point",) * 2
+    high = perplexity(pd.Series([3940.0, 7200.0]), tokens, params_with().evaluate)
+    assert in_words(high) == ("8.0e+241", "1.3e+171 to beyond floating point")
     with pytest.raises(UserError, match=r"the loss is inf: .* lower train\.learning_rate"):
         perplexity(tokens * math.inf, tokens, params_with().evaluate)
+
+
+@pytest.mark.parametrize(
+    ("bits", "folder", "often", "line"),
+    [
+        (1.8, "models/gpt", 0.5, None),
+        (2.0, "models/gpt", 0.5, "than the trigram, which only counts: take more steps or a"),
+        (2.4, "models/gpt", 0.5, "than the unigram, which only counts: take more steps or a"),
+        (2.0, "models/gpt", 61.0, "counts, after 61.0 readings: take fewer steps, more text"),
+        (2.0, "pretrained/a", None, "than the trigram, which only counts the training part"),
+    ],
+)
+def test_a_model_that_is_worse_than_counting_is_told_so(
+    bits: float, folder: str, often: float | None, line: str | None
+) -> None:
+    values = {"bits_per_byte": bits, "loss": 6.0, "perplexity": 400.0, "perplexity_95_low": None}
+    values |= {"perplexity_95_high": None, "trigram_bits_per_byte": 1.9, "trigram_perplexity": 50.0}
+    values |= {"unigram_bits_per_byte": 2.3, "unigram_perplexity": 2000.0}
+    said = told(Path(folder), values, often)
+    assert said[:2] == [
+        f"{folder}: 6.000 nats a token, {bits:.3f} bits per byte, perplexity 400 (95% interval "
+        "unknown, of one document)",
+        "a trigram has 1.900 and 50.0, the unigram 2.300 and 2,000: data/evaluation/summary.json",
+    ]
+    assert len(said) == 2 + (line is not None)
+    assert (line or "") in said[-1]
 
 
 def test_a_document_without_tokens_has_no_loss() -> None:

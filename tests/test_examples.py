@@ -7,18 +7,28 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from ruamel.yaml import YAML
 
 from clone import Clone, environment, wait_for
 from conftest import ROOT
+from test_pretrained import saved
 
 
 def example(clone: Clone, name: str) -> str:
     """What examples/NAME prints in a clone; only its own pictures are there then."""
     shutil.rmtree(clone.folder / "reports", ignore_errors=True)
     return clone.run(sys.executable, f"examples/{name}").stdout
+
+
+@pytest.fixture
+def theirs(clone: Clone) -> Iterator[list[str]]:
+    """A model from elsewhere, and what an experiment sets that measures it."""
+    saved(clone, seed=1)
+    yield ["evaluate.model=pretrained/theirs", "evaluate.stride=48"]
+    shutil.rmtree(clone.folder / "pretrained/theirs")
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +41,7 @@ def test_each_is_short_and_in_cells() -> None:
     assert len(files) == 4
     for file in files:
         lines = file.read_text().splitlines()
-        assert len(lines) <= 80
+        assert len(lines) <= 85
         assert sum(line.startswith("# %%") for line in lines) > 3
 
 
@@ -44,36 +54,68 @@ def test_dropout(clone: Clone) -> None:
     assert "keys dropped, p = 0.3: rows sum to 1.00 to 1.00" in printed
     assert not re.search(r"weights dropped.* 1.00 to 1.00", printed)
     assert pictures(clone) == ["activation.png", "attention.png", "masks.png"]
+    assert told(printed) == pictures(clone)
 
 
 @pytest.mark.slow
-def test_experiments(clone: Clone) -> None:
+def test_experiments(clone: Clone, theirs: list[str]) -> None:
+    """Those of a rate, whatever else has been tried since HEAD."""
     clone.dvc("exp", "remove", "--all-commits")
-    for name, rate in [("none", 0.0), ("half", 0.5)]:
-        clone.dvc("exp", "run", "--name", name, "-S", f"model.dropout={rate}", "evaluate")
+    for name, *words in (
+        ["none", "model.dropout=0.0", "evaluate"],
+        ["half", "model.dropout=0.5", "evaluate"],
+        ["again", "model.dropout=0.5", "train.validation_interval=4", "evaluate"],
+        ["seed", "model.dropout=0.5", "train.seed=2", "evaluate"],
+        ["theirs", *theirs, "evaluate"],
+        ["other", "data.files=corpora/0.txt", "evaluate"],
+        ["only-trained", "model.dropout=0.3", "train"],
+        ["only-tokens", "tokenize.validation_fraction=0.2", "tokenize"],
+    ):
+        *settings, stage = words
+        options = [word for setting in settings for word in ("-S", setting)]
+        clone.dvc("exp", "run", "--name", name, *options, stage)
         clone.git("checkout", "--quiet", "--force", "HEAD")
+        clone.put_back()
     printed = example(clone, "experiments.py")
     assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
     assert re.search(r"^ *0.0 .* baseline$", printed, re.MULTILINE)
-    assert re.search(r"^ *0.5 .* cannot tell: one seed$", printed, re.MULTILINE)
-    assert pictures(clone) == ["differences.png", "validation.png"]
+    assert re.search(r"^ *0.5 +2 +2 .* cannot tell: one seed$", printed, re.MULTILINE)
+    assert not re.search(r"^ *0.3 .* cannot tell", printed, re.MULTILINE)
+    assert "only-trained: params.yaml says model.dropout 0.3, the result was made with" in printed
+    assert "half is the same result as again: it counts once" in printed
+    assert "other is left out" in printed
+    assert pictures(clone) == told(printed) == ["differences.png", "validation.png"]
+    assert "theirs" in clone.dropgpt("compare", "--json")  # which the command knows to compare
+
+
+def test_without_experiments_it_says_so(clone: Clone) -> None:
+    clone.dvc("exp", "remove", "--all-commits")
+    done = clone.run(sys.executable, "examples/experiments.py", ok=False)
+    assert done.stderr.splitlines()[-1].startswith("no experiment since HEAD has a result: run")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_own_texts(clone: Clone) -> None:
+def test_own_texts(clone: Clone, theirs: list[str]) -> None:
+    """Twice, and after another's model was measured, which params.yaml still says then."""
     clone.dvc("exp", "remove", "--all-commits")
+    clone.dvc("exp", "run", "-n", "theirs", "-S", theirs[0], "-S", theirs[1], "evaluate")
+    example(clone, "own_texts.py")
     printed = example(clone, "own_texts.py")
     assert re.search(r"8 readings are \d+ steps; dropout 0.1", printed)
     assert "bits_per_byte" in printed
     assert (clone.folder / "reports/index.html").is_file()
-    assert clone.dvc("exp", "list", "--name-only", "--all-commits").split() == ["own-texts"]
+    assert "train" in clone.json("data/evaluation/provenance.json")
+    named = clone.dvc("exp", "list", "--name-only", "--all-commits").split()
+    assert sorted(named) == ["own-texts", "theirs"]
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on(clone: Clone) -> None:
+def test_a_search_that_was_killed_goes_on(clone: Clone, theirs: list[str]) -> None:
     """With the trial that it was at, and to the end; each value is that of its experiment."""
     pytest.importorskip("optuna", reason="`pip install '.[search]'` brings it")
     clone.dvc("exp", "remove", "--all-commits")
+    clone.set(evaluate={"model": "pretrained/theirs", "stride": 48})  # as its experiment leaves it
     file = clone.folder / "examples/search.py"
     file.write_text(file.read_text().replace("TRIALS = 20", "TRIALS = 2"))
     search = subprocess.Popen(
@@ -93,6 +135,11 @@ def test_a_search_that_was_killed_goes_on(clone: Clone) -> None:
         assert float(value) == pytest.approx(metrics["bits_per_byte"], abs=1e-6)
         assert float(dropout) == pytest.approx(params["model"]["dropout"])
         assert float(rate) == pytest.approx(params["train"]["learning_rate"], abs=1e-6)
+
+
+def told(printed: str) -> list[str]:
+    """The pictures of which an example says where they are."""
+    return sorted(re.findall(r"^picture: reports/(\S+)$", printed, re.MULTILINE))
 
 
 def pictures(clone: Clone) -> list[str]:

@@ -77,19 +77,23 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
     training = pd.read_csv(clone.folder / "metrics/training.csv").loss[2:].mean()
     low, high = evaluate["perplexity_95_low"], evaluate["perplexity_95_high"]
     trigram, unigram = (
-        f"{evaluate[f'{name}_bits_per_byte']:.3f} and {evaluate[f'{name}_perplexity']:,.0f}"
+        f"{evaluate[f'{name}_bits_per_byte']:.3f} and {evaluate[f'{name}_perplexity']:.1f}"
         for name in ("trigram", "unigram")
     )
     for line in (
         f"download_fineweb: {len(texts)} documents of {characters:,} characters: "
         "data/documents.parquet",
         f"tokenize: {tokens['tokens']:,} tokens, {tokens['unique_tokens']:,} unique: data/tokens",
+        f"train: read 512 tokens, the training part {512 / tokens['train_tokens']:.1f} times, in 4 "
+        "steps",
         f"train: loss {training:.3f} in training, {validation:.3f} held out, in nats a token: "
         "models/gpt",
         f"evaluate: models/gpt: {evaluate['loss']:.3f} nats a token, "
         f"{evaluate['bits_per_byte']:.3f} bits per byte, perplexity {evaluate['perplexity']:,.0f} "
         f"(95% interval {low:,.0f} to {high:,.0f})",
         f"evaluate: a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
+        "evaluate: it is worse than the unigram, which only counts: take more steps or a smaller "
+        "model",
         "sample: 12 generations: samples/samples.md",
         'sample: try one of your own: dropgpt write "Once upon a time"',
     ):
@@ -293,6 +297,8 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     output = clone.dvc("repro")
     assert "warning: data.separator is '<|endoftext|>', which occurs nowhere in 1 text" in output
     assert re.search(r"held out: .*\(10\.\d%\), the end of corpora/one\.txt:1, the only", output)
+    assert "(95% interval unknown, of one document)" in output
+    assert "null" not in output
     tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     assert (tokens["documents"], tokens["validation_documents"]) == (2, 1)
     assert evaluate["tokens"] == tokens["validation_tokens"]
@@ -300,6 +306,9 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     assert {sample["prompt"] for sample in samples} == {"<|endoftext|>"}
     page = (clone.folder / "samples/samples.md").read_text()
     assert page.count(r"> **\<\|endoftext\|\>**") == 4
+    clone.dropgpt("report")
+    page = (clone.folder / "reports/index.html").read_text()
+    assert "95% interval over the documents: unknown, of one document" in page
 
 
 @pytest.mark.parametrize(
@@ -448,7 +457,7 @@ def test_out_of_memory_gives_one_line(clone: Clone) -> None:
     command = f"ulimit -v 6000000; '{sys.executable}' -m dvc repro train"
     done = clone.run("sh", "-c", command, ok=False)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "out of memory; train.batch_size is 3000000, train.micro_batch_size 3000000" in line
+    assert "out of memory; train.batch_size is 3000000, 3000000 windows at once" in line
     assert "set train.micro_batch_size below 3000000" in line
     assert "Traceback" not in done.stderr
     assert clone.bytes() == before

@@ -19,7 +19,7 @@ from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Params, load
 from dropgpt.tokens import tensor
-from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 VALUES = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -100,18 +100,19 @@ def test_documents_and_tokens_come_back_as_they_were(tmp_path: Path, texts: list
     assert list(document.read(path)) == documents
     try:
         encoded = encode_documents(document.read(path), ENCODING, True)
-        tensor.write(part_single(encoded, ENCODING, 0.1), tmp_path / "tokens", N_VOCAB, 0.1)
+        tensor.write(part_long(encoded, ENCODING, 0.1), tmp_path / "tokens", N_VOCAB, 0.1)
     except UserError as error:
         assert "holds out every " in str(error)
         return
     tokens = tensor.read(tmp_path / "tokens")
     assert len(tokens.train) > 0
     assert len(tokens.held_out) >= 0.1 * len(tokens.tokens)
-    if len(texts) == 1:
-        length = tokens.documents.tokens[0] - 1
-        texts = [ENCODING.decode(tokens.tokens[:length].tolist()), texts[0]]
-        texts[1] = texts[1].removeprefix(texts[0])
     ends = tokens.documents.tokens.cumsum().tolist()
+    if len(ends) > len(texts):  # one is parted, and the second part is the first held out
+        n = tokens.documents.held_out.argmax() - 1
+        begin = ENCODING.decode(tokens.tokens[ends[n - 1] if n else 0 : ends[n] - 1].tolist())
+        texts[n : n + 1] = [begin, texts[n].removeprefix(begin)]
+    assert len(ends) == len(texts)
     for text, start, end in zip(texts, [0, *ends], ends, strict=False):
         assert tokens.tokens[end - 1] == N_VOCAB - 1
         assert ENCODING.decode(tokens.tokens[start : end - 1].tolist()) == text

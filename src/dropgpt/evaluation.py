@@ -235,6 +235,24 @@ def _exp(loss: float | None) -> float | None:
         return None
 
 
+def in_words(found: dict[str, Any]) -> tuple[str, str]:
+    """The perplexity and the 95% interval that `perplexity` has found, for people."""
+    low, high = found["perplexity_95_low"], found["perplexity_95_high"]
+    if low is None and found["perplexity"] is not None:
+        return number_in_words(found["perplexity"]), "unknown, of one document"
+    ends = dict.fromkeys(map(number_in_words, (low, high)))
+    return number_in_words(found["perplexity"]), " to ".join(ends)
+
+
+def number_in_words(perplexity: float | None) -> str:
+    """A perplexity to a whole number from 100 on; None is one beyond floating point."""
+    if perplexity is None:
+        return "beyond floating point"
+    if perplexity >= 1e9:
+        return f"{perplexity:.1e}"
+    return f"{perplexity:,.0f}" if perplexity >= 100 else f"{perplexity:.1f}"
+
+
 def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:
     """Mean loss in nats of windows (n, n_ctx), in eval mode, which the model leaves again."""
     was_training = model.training

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from clone import Clone
 from dropgpt.__main__ import main
 from dropgpt.commands.export import EVALUATION, FRONT, SUMMARY, model_card
+from dropgpt.evaluation import number_in_words
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
@@ -80,7 +81,7 @@ def test_the_card_tells_what_was_measured(export: Export) -> None:
     assert f"95% interval {low:,.0f} to {high:,.0f}" in ours
     for name in ("trigram", "unigram"):
         bits, perplexity = found[f"{name}_bits_per_byte"], found[f"{name}_perplexity"]
-        assert f"| {bits:.3f} | {perplexity:,.0f} |" in card.text
+        assert f"| {bits:.3f} | {number_in_words(perplexity)} |" in card.text
 
 
 def test_the_card_tells_what_made_the_model(export: Export) -> None:
@@ -128,12 +129,15 @@ def test_what_was_measured_of_other_weights_is_not_told(
     assert "perplexity" not in card.text
 
 
-def test_a_perplexity_beyond_floating_point_is_none(export: Export) -> None:
+def test_what_has_no_number_is_said_in_words(export: Export) -> None:
     export()
-    found = json.loads((EVALUATION / SUMMARY).read_text()) | {"stride": 16, "perplexity": None}
+    found = json.loads((EVALUATION / SUMMARY).read_text()) | {"stride": 16}
     found |= {"perplexity_95_low": None, "perplexity_95_high": None}
     card = model_card("a", load(), provenance.read(artifact.TRAINED), found)
-    assert "| beyond floating point |" in card.text
+    assert "**, 95% interval unknown, of one document |" in card.text
+    found["perplexity"] = None
+    card = model_card("a", load(), provenance.read(artifact.TRAINED), found)
+    assert "| **beyond floating point**, 95% interval beyond floating point |" in card.text
     assert [r.metric_type for r in card.data.eval_results] == ["bits_per_byte"]
 
 

@@ -2,6 +2,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import message
 from dropgpt.__main__ import main
 from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import (
     by_document,
     check_comparable,
@@ -90,6 +92,18 @@ def test_one_seed_says_nothing_however_large_the_difference() -> None:
     found = difference([(a_run(2), a_run(3))])
     assert found.mean == pytest.approx(-1)
     assert found.verdict == "cannot tell: one seed"
+
+
+def test_one_seed_and_one_document_have_no_interval() -> None:
+    def one(run: Run) -> dict[str, Run]:
+        return {"": replace(run, documents=run.documents[:1])}
+
+    found = table({"a": one(a_run(3000)), "b": one(a_run(2))}, "a")
+    assert found.difference[1] == pytest.approx(-2998)
+    assert found.low.isna().all()
+    told = rounded(found, "run")
+    assert told["95% interval"].tolist() == ["", "unknown, of one document"]
+    assert told.perplexity[0] == "beyond floating point"
 
 
 def test_equal_runs_differ_by_nothing() -> None:

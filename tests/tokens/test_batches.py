@@ -1,7 +1,17 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
-from dropgpt.tokens.batches import batch_starts, epoch_starts, spread_starts, windows
+from conftest import params_with
+from dropgpt.tokens.batches import (
+    batch_starts,
+    epoch_starts,
+    readings,
+    readings_in_words,
+    spread_starts,
+    windows,
+)
 
 
 @pytest.mark.parametrize("n_tokens", [33, 64, 65, 1000, 1025])
@@ -47,3 +57,17 @@ def test_the_held_out_windows_are_spread_and_whole() -> None:
     assert len(starts) == 4
     assert (np.diff(starts) > 250).all()
     assert len(spread_starts(100, 32, 50)) == len(epoch_starts(100, 32))
+
+
+def test_readings_are_windows_over_the_tokens_that_may_be_read() -> None:
+    def sections(**train: int) -> dict[str, Any]:
+        params = params_with(train={"steps": 10, "batch_size": 4} | train)
+        return {"model": params.model.model_dump(), "train": params.train.model_dump()}
+
+    assert readings(sections(), 2560) == 0.5  # 10 steps of 4 windows of 32 tokens
+    assert readings_in_words(sections(), 2560) == "1,280 tokens, the training part 0.5 times"
+    of_first = "1,280 tokens, the first 128 of the training part 10.0 times"
+    assert readings_in_words(sections(tokens=128), 2560) == of_first
+    assert readings_in_words(sections(tokens=128), None) == of_first
+    assert readings_in_words(sections(), None) == "1,280 tokens"
+    assert readings_in_words(sections(), 10**6).endswith("the training part less than 0.1 times")

@@ -10,7 +10,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
 from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor
-from dropgpt.tokens.encoding import encode_documents, part_single
+from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.statistics import (
     copies_lines,
     count_tokens,
@@ -112,9 +112,9 @@ def test_nothing_left_to_train_on(tmp_path: Path) -> None:
 def split(
     folder: Path, documents: list[Document], fraction: float = 0.1, end_of_text: bool = True
 ) -> tensor.TokenTensor:
-    """As the stage does it: a single document is parted."""
+    """As the stage does it: a document too long to be held out whole is parted."""
     encoded = encode_documents(documents, ENCODING, end_of_text)
-    tensor.write(part_single(encoded, ENCODING, fraction), folder, N_VOCAB, fraction)
+    tensor.write(part_long(encoded, ENCODING, fraction), folder, N_VOCAB, fraction)
     return tensor.read(folder)
 
 
@@ -165,7 +165,7 @@ def test_documents_of_one_article_are_parted_between_them(tmp_path: Path) -> Non
 
 def test_a_corpus_of_many_documents_is_not_read_ahead() -> None:
     endless = (Document("one", str(n), str(n)) for n in count())
-    encoded = part_single(encode_documents(endless, ENCODING, True), ENCODING, 0.1)
+    encoded = part_long(encode_documents(endless, ENCODING, True), ENCODING, 0.1)
     assert [document.id for document, _ in islice(encoded, 4)] == ["0", "1", "2", "3"]
 
 
@@ -175,11 +175,52 @@ def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Pa
     assert held_out_lines(tokens, 0.1, 9) == [
         "held out: 302 of 2,718 tokens (11.1%), the last 1 of 9 documents"
     ]
-    tokens = split(tmp_path / "long", [*short, Document("word " * 20_000, "z.txt:1", "z.txt:1")])
-    said, warning = held_out_lines(tokens, 0.1, 10)
-    assert said == "held out: 20,002 of 22,720 tokens (88.0%), the last 1 of 10 documents"
-    assert warning.startswith("warning: 8.8 times what tokenize.validation_fraction asks for")
-    assert "z.txt:1, held out whole, has 20,002 tokens" in warning
+    article = [Document("word " * 300, f"z#{n}", "z") for n in range(9)]
+    tokens = split(tmp_path / "long", [*short, *article])
+    said, warning = held_out_lines(tokens, 0.1, 18)
+    assert said == "held out: 2,718 of 5,436 tokens (50.0%), the last 9 of 18 documents"
+    assert warning.startswith("warning: 5.0 times what tokenize.validation_fraction asks for")
+    assert "z, held out whole, has 2,718 tokens" in warning
+
+
+def texts_of(words: dict[str, int]) -> list[Document]:
+    """Documents of so many words, each a token."""
+    return [Document(f" {name}" * n, f"{name}.txt:1", f"{name}.txt:1") for name, n in words.items()]
+
+
+@pytest.mark.parametrize("end_of_text", [True, False])
+@pytest.mark.parametrize(
+    ("words", "parted", "said"),
+    [
+        ({"red": 900, "blue": 900, "cat": 2000}, "cat", "it is parted, since whole it would hold"),
+        ({"red": 900, "cat": 2000, "blue": 50}, "cat", "cat.txt:1 and the last 1 documents; it is"),
+        ({"cat": 2000, "red": 50, "blue": 20}, "cat", "cat.txt:1 and the last 2 documents; it is"),
+        ({"red": 900, "blue": 900, "cat": 390}, None, "the last 1 of 3 documents"),  # 17.8%
+        ({"red": 900, "blue": 900, "cat": 460}, "cat", "whole it would hold out 20.4%"),
+    ],
+)
+def test_a_document_far_longer_than_the_share_is_parted(
+    tmp_path: Path, words: dict[str, int], parted: str | None, said: str, end_of_text: bool
+) -> None:
+    """The one at which the held-out part begins; what is held out is not in the training part."""
+    documents = texts_of(words)
+    tokens = split(tmp_path / "tokens", documents, 0.1, end_of_text)
+    (line,) = held_out_lines(tokens, 0.1, len(tokens.documents))
+    assert said in line
+    found = tokens.documents
+    if parted is None:
+        assert found.id.tolist() == [document.id for document in documents]
+        return
+    assert 0.1 <= len(tokens.held_out) / len(tokens.tokens) < 0.101
+    names = [one.id for one in documents]
+    place = names.index(f"{parted}.txt:1")
+    names[place : place + 1] = [f"{parted}.txt:1 [training]", f"{parted}.txt:1 [held out]"]
+    assert found.id.tolist() == names
+    assert found.held_out.tolist() == [n > place for n in range(len(names))]
+    assert found.tokens.sum() == sum(words.values()) + end_of_text * len(found)
+    ends = tokens.tokens == N_VOCAB - 1
+    assert ENCODING.decode(tokens.tokens[~ends]) == "".join(one.text for one in documents)
+    assert ends[found.tokens.cumsum() - 1].all() == end_of_text
 
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:

@@ -75,21 +75,15 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
 
     What was named must be there and comparable; of all experiments, what is not is left out.
     """
-    runs, notes = [], []
     names = revisions or since_head()
-    with progress("compare", "runs", log_interval=10, total=len(names), delay=UNSEEN) as bar:
-        for name in names:
-            try:
-                runs.append(experiments.read(name))
-            except UserError as error:
-                if revisions:
-                    raise
-                notes.append(f"{str(error).removeprefix('compare: ')}: left out")
-            bar.update()
+    told = progress("compare", "runs", 10, len(names), names, delay=UNSEEN)
+    notes: list[str] = []
     if revisions:
+        runs = [experiments.read(name) for name in told]
         statistics.check_comparable(runs)
     else:
-        runs, lines = statistics.comparable(runs)
+        found, notes = experiments.read_all(told)
+        runs, lines = statistics.comparable(found)
         notes += lines
     notes += [line for run in runs for line in run.notes]
     if len(runs) < 2:
@@ -125,7 +119,7 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
 
 def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
     """Each group's difference to the baseline, with its interval."""
-    known = table.fillna({"difference": 0.0, "low": 0.0, "high": 0.0})
+    known = table.fillna({"difference": 0.0})
     reach = [known.difference - known.low, known.high - known.difference]
     with drawing(file, title, "difference (bits per byte)") as axes:
         axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)

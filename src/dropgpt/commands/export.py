@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from dropgpt.errors import UserError
+from dropgpt.evaluation import in_words, number_in_words
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS, check_seal
 from dropgpt.machine.provenance import Chain
@@ -90,6 +91,7 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         eval_results=results or None,
         **FRONT[source],
     )
+    perplexity, interval = in_words(found) if found else ("", "")
     sites = gpt.config.dropout_sites.model_dump()
     rates = [str(rate) for rate in sites.values()]
     return ModelCard.from_template(
@@ -109,4 +111,7 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         code=chain["train"]["code"],
         version=version("dropgpt"),
         found=found,
+        perplexity=perplexity,
+        interval=interval,
+        in_words=number_in_words,
     )

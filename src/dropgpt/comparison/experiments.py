@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +40,17 @@ class Run:
     documents: pd.DataFrame
     notes: tuple[str, ...] = ()
     chain: Chain = field(default_factory=dict)
+
+
+def read_all(names: Iterable[str]) -> tuple[list[Run], list[str]]:
+    """The runs of those that can be read; a line for each other one."""
+    runs, notes = [], []
+    for name in names:
+        try:
+            runs.append(read(name))
+        except UserError as error:
+            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+    return runs, notes
 
 
 def read(revision: str) -> Run:

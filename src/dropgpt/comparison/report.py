@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -77,6 +78,11 @@ def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
     def signed(value: float) -> str:
         return "" if pd.isna(value) else f"{value:+.4f}"
 
+    def interval(difference: float, low: float, high: float) -> str:
+        if pd.isna(difference):
+            return ""
+        return "unknown, of one document" if pd.isna(low) else f"{low:+.4f} to {high:+.4f}"
+
     return pd.DataFrame(
         {
             title: table.group,
@@ -84,12 +90,12 @@ def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
             "seeds": table.seeds.map(str),
             "bits per byte": table.bits_per_byte.map("{:.4f}".format),
             "spread": table.spread.map(lambda s: "" if pd.isna(s) else f"{s:.4f}"),
-            "perplexity": table.perplexity.map("{:,.1f}".format),
-            "difference": table.difference.map(signed),
-            "95% interval": [
-                f"{signed(low)} to {signed(high)}" if signed(low) else ""
-                for low, high in zip(table.low, table.high, strict=True)
+            "perplexity": [
+                f"{value:,.1f}" if math.isfinite(value) else "beyond floating point"
+                for value in table.perplexity
             ],
+            "difference": table.difference.map(signed),
+            "95% interval": list(map(interval, table.difference, table.low, table.high)),
             "verdict": table.verdict,
         }
     )

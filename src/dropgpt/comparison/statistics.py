@@ -7,7 +7,7 @@ of the chance cancels, and both kinds of chance that are left go into the interv
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -182,14 +182,16 @@ def table(grouped: Groups, baseline: str) -> pd.DataFrame:
 def difference(pairs: list[tuple[Run, Run]]) -> Difference:
     """How ours differ from theirs, each pair alike but for what is compared.
 
-    Pairs of one seed are no independent draws: their mean counts as one.
+    Pairs of one seed are no independent draws: their mean counts as one. Of one seed and one
+    document, `low` and `high` are not a number.
     """
     by_seed: dict[Any, list[npt.NDArray[np.float64]]] = {}
     for ours, theirs in pairs:
         bits = (_bits(ours) - _bits(theirs)).to_numpy()
         by_seed.setdefault(ours.made_by.get(SEED), []).append(bits)
-    means = [np.mean(bits, axis=0) for bits in by_seed.values()]
-    return mean_difference(np.stack(means), pairs[0][1].documents.bytes.to_numpy())
+    sums = np.stack([np.mean(bits, axis=0) for bits in by_seed.values()])
+    found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy())
+    return found if sums.size > 1 else replace(found, low=math.nan, high=math.nan)
 
 
 def mean_difference(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> Difference:

@@ -21,7 +21,7 @@ def progress(
     iterable: Iterable[Any] | None = None,
     initial: int = 0,
     delay: float = 0,
-) -> "tqdm[Any]":
+) -> tqdm:
     """A tqdm on standard error; where that is no terminal, a line every `log_interval` seconds.
 
     `unit` is the plural of what is counted. What ends within `delay` seconds shows nothing. Of

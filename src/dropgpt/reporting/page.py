@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.report import rounded
 from dropgpt.errors import UserError
-from dropgpt.evaluation import summary
+from dropgpt.evaluation import in_words, number_in_words, summary
 from dropgpt.reporting import figures
 from dropgpt.reporting.drawing import MARKERS, RUNS
 from dropgpt.reporting.results import Result
+from dropgpt.tokens.batches import readings_in_words
 
 EXTREMES = 5  # documents at either end, with their text
 MOST = 400  # documents in the table
@@ -78,22 +79,17 @@ def _sentence(result: Result) -> str:
     measured = (
         f"measured on {documents.tokens.sum():,} held-out tokens in {len(documents):,} documents."
     )
-    if result.steps is None or "train" not in result.chain:
+    if "train" not in result.chain:
         return f"A model, {measured}"
-    model, train = (result.chain["train"]["params"][name] for name in ("model", "train"))
+    params = result.chain["train"]["params"]
+    model, train = params["model"], params["train"]
     rates = {model["dropout"], *(r for r in model["dropout_sites"].values() if r is not None)}
     dropout = f"dropout {model['dropout']}" + (" (but not at all sites)" if len(rates) > 1 else "")
-    read = train["steps"] * train["batch_size"] * model["n_ctx"]
-    readings = ""
-    if result.corpus:
-        unique = train["tokens"] or int(result.corpus.training.sum())
-        often = read / unique
-        readings = f", {often:.0%} of" if often < 1 else f", {often:.1f} times"
-        readings += " the training part"
+    size = f" and {result.parameters:,} parameters" if result.parameters else ""
+    n_train = int(result.corpus.training.sum()) if result.corpus else None
     return (
-        f"A GPT of {model['n_layer']} blocks, width {model['n_embd']} and {result.parameters:,} "
-        f"parameters, {dropout}, trained in {train['steps']:,} steps on {read:,} "
-        f"tokens{readings}; {measured}"
+        f"A GPT of {model['n_layer']} blocks, width {model['n_embd']}{size}, {dropout}, trained in "
+        f"{train['steps']:,} steps on {readings_in_words(params, n_train)}; {measured}"
     )
 
 
@@ -102,13 +98,13 @@ def _headline(results: list[Result]) -> dict[str, Any]:
     rows = []
     for result in results:
         found = summary(result.run.documents, result.evaluate)
-        low, high = found["perplexity_95_low"], found["perplexity_95_high"]
+        perplexity, interval = in_words(found)
         rows.append(
             {
                 "name": result.name,
                 "bits": f"{found['bits_per_byte']:.3f}",
-                "perplexity": _number(found["perplexity"]),
-                "interval": "" if low is None else f"{_number(low)} to {_number(high)}",
+                "perplexity": perplexity,
+                "interval": interval,
                 "loss": f"{found['loss']:.3f}",
                 "on": f"{found['loss_dropout_on']:.3f}",
             }
@@ -120,7 +116,7 @@ def _headline(results: list[Result]) -> dict[str, Any]:
             {
                 "name": name,
                 "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
-                "perplexity": _number(math.exp(loss)),
+                "perplexity": number_in_words(math.exp(loss)),
                 "interval": "",
                 "loss": f"{loss:.3f}",
                 "on": "",
@@ -236,13 +232,6 @@ def _provenance(results: list[Result]) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _number(value: float | None) -> str:
-    """To a whole number from 100 on; null is what is beyond floating point."""
-    if value is None:
-        return "beyond floating point"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _value(value: Any) -> str:

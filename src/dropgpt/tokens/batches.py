@@ -1,8 +1,9 @@
 """(token tensor, seed, step) -> inputs and targets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,30 @@ def batch_starts(
 def _order(seed: int, epoch: int, windows: int) -> Starts:
     """The windows of an epoch, (windows,), in the order in which they are read."""
     return generator(seed, "data order", epoch).permutation(windows)
+
+
+def readings(params: Mapping[str, Any], n_train: int) -> float:
+    """How often a training reads each of its tokens, in the mean, of a training part of `n_train`.
+
+    `params` are the sections model and train, as the record of stage train has them.
+    """
+    return _read(params) / (params["train"]["tokens"] or n_train)
+
+
+def readings_in_words(params: Mapping[str, Any], n_train: int | None) -> str:
+    """The same for people, and the tokens read in all; these alone where `n_train` is not known."""
+    first = params["train"]["tokens"]
+    read = f"{_read(params):,} tokens"
+    if not (first or n_train):
+        return read
+    often = readings(params, n_train or 0)
+    part = f"the first {first:,} of the training part" if first else "the training part"
+    return f"{read}, {part} {f'{often:.1f}' if often >= 0.05 else 'less than 0.1'} times"
+
+
+def _read(params: Mapping[str, Any]) -> int:
+    train: Mapping[str, int] = params["train"]
+    return train["steps"] * train["batch_size"] * int(params["model"]["n_ctx"])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ from dropgpt.tokens.array import Array
 from dropgpt.tokens.vocabulary import encode
 
 AHEAD = 256  # documents whose text is in memory while threads encode it
-NEAR = 1000  # tokens in which to look for white space at which to part a single document
-PARTS = " [training]", " [held out]"  # what is added to its id then
+NEAR = 1000  # tokens in which to look for white space at which to part a document
+PARTS = " [training]", " [held out]"  # what is added to its id and source then
 
 
 def encode_documents(
@@ -52,31 +51,56 @@ def encode_documents(
             yield done, encoded.result()
 
 
-def part_single(
+def part_long(
     encoded: Iterable[tuple[Document, Array]], encoding: tiktoken.Encoding, fraction: float
 ) -> Iterator[tuple[Document, Array]]:
-    """The same; of a single document, two: one to train on and one to hold out.
+    """The same; a document that is too long to be held out whole is parted into two.
 
-    The second has at least `fraction` of the tokens and begins at white space, unless there is
-    none near. The two texts make up the whole. A text of one token is left as it is.
+    It is the one in which the last `fraction` of the tokens begins, if whole it would hold out
+    over twice as many, or is the only one. Its second part begins at white space, unless there is
+    none near, and with what follows it has at least `fraction` of the tokens. The two texts make
+    up the whole. In memory are the documents that may be held out.
     """
-    rest = iter(encoded)
-    first = list(islice(rest, 2))
-    if len(first) != 1:
-        yield from chain(first, rest)
-        return
-    [(document, ids)] = first
+    tail: deque[tuple[Document, Array]] = deque()
+    before = after = 0  # tokens, before the tail and in it
+    for document, ids in encoded:
+        tail.append((document, ids))
+        after += len(ids)
+        while before + len(tail[0][1]) <= (1 - fraction) * (before + after):
+            before += len(tail[0][1])
+            after -= len(tail[0][1])
+            yield tail.popleft()
+    if after > 2 * fraction * (before + after) or (len(tail) == 1 and not before):
+        document, ids = tail.popleft()
+        yield from _parted(document, ids, before, before + after, encoding, fraction)
+    yield from tail
+
+
+def _parted(
+    document: Document,
+    ids: Array,
+    before: int,
+    total: int,
+    encoding: tiktoken.Encoding,
+    fraction: float,
+) -> Iterator[tuple[Document, Array]]:
+    """A document in two, at a cut behind which there is at least `fraction` of the corpus.
+
+    `before` tokens of a corpus of `total` stand before it. Whole where it cannot be parted so, as
+    a text of one token.
+    """
     closing = ids[-1:][ids[-1:] == encoding.eot_token]  # one token or none
     tokens = ids[: len(ids) - len(closing)]
-    # Both parts are closed, so that the second may be nearly as long as this says.
-    most = int((1 - fraction) * (len(tokens) + 2 * len(closing))) - len(closing)
+    # Both parts are closed, so that the corpus has a token more.
+    most = int((1 - fraction) * (total + len(closing))) - before - len(closing)
     cut = _cut(tokens, min(most, len(tokens) - 1), encoding)
     if not cut:
-        yield from first
+        yield document, ids
         return
     for name, part in zip(PARTS, (tokens[:cut], tokens[cut:]), strict=True):
         text = encoding.decode_bytes(part.tolist()).decode()
-        yield document._replace(text=text, id=document.id + name), np.concatenate([part, closing])
+        one = Document(text, document.id + name, document.source + name)
+        yield one, np.concatenate([part, closing])
 
 
 def _cut(tokens: Array, most: int, encoding: tiktoken.Encoding) -> int:

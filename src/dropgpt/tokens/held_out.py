@@ -1,6 +1,7 @@
 """Which documents are held out: whole ones, at the end of the corpus.
 
 The last articles, and so many that they have at least the fraction of the tokens that is asked.
+What is too long for that, `encoding.part_long` has made two documents of; not in shards.
 """
 
 from collections.abc import Iterable

@@ -89,7 +89,7 @@ def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> li
     share = len(tensor.held_out) / len(tensor.tokens)
     which = f"the last {len(held_out):,} of {n_documents:,} documents"
     if first.id.endswith(PARTS[1]):
-        which = f"the end of {first.source}, the only document"
+        which = _parted(documents, first.id.removesuffix(PARTS[1]))
     tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
     lines = [f"held out: {tokens} ({share:.1%}), {which}"]
     if share > 2 * fraction:
@@ -101,6 +101,17 @@ def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> li
             "ones in the order of names, or part it"
         )
     return lines
+
+
+def _parted(documents: pd.DataFrame, name: str) -> str:
+    """What is held out where the document of that name was parted."""
+    begin = documents.tokens[documents.id == name + PARTS[0]].sum()
+    after = int(documents.held_out.sum()) - 1
+    if len(documents) == 2:
+        return f"the end of {name}, the only document"
+    share = (begin + documents.tokens[documents.held_out].sum()) / documents.tokens.sum()
+    which = f"the end of {name}" + (f" and the last {after:,} documents" if after else "")
+    return f"{which}; it is parted, since whole it would hold out {share:.1%}"
 
 
 def copies_lines(copies: pd.DataFrame, documents: pd.DataFrame, what: str) -> list[str]:

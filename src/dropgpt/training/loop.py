@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
@@ -75,8 +74,8 @@ def train(
     _check_shares(params, shard_weights)
     at_once = windows_at_once(params, n_ctx, device)
     advice = (
-        f"train.batch_size is {params.batch_size}, train.micro_batch_size "
-        f"{params.micro_batch_size}: set train.micro_batch_size below {at_once}, or "
+        f"train.batch_size is {params.batch_size}, {at_once} windows at once: set "
+        f"train.micro_batch_size below {at_once}, or "
         "lower model.n_ctx, model.n_layer or model.n_embd"
     )
     with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
@@ -153,7 +152,7 @@ class _Loop:
         loss = window_loss(self.model, *self.held_out, self.windows_of_a_thread)
         self.curves.validated(step, loss)
 
-    def look_up(self, step: int, bar: "tqdm[Any]") -> None:
+    def look_up(self, step: int, bar: tqdm) -> None:
         """See what has been found, save it and leave, each if it is time to."""
         reason = self.asked_to_leave()
         leave, due = processes.any_of(reason is not None, self.checkpoint.due())
@@ -173,7 +172,7 @@ class _Loop:
         state = state_of(self.model, self.optimizers, curves.steps[:step], curves.validations)
         self.checkpoint.save(state, step)
 
-    def told(self, bar: "tqdm[Any]") -> str:
+    def told(self, bar: tqdm) -> str:
         """Where the training is, for the line of progress."""
         # Of several processes only the first has a bar that tells.
         if not self.peak or bar.disable or not (rate := bar.format_dict["rate"]):
