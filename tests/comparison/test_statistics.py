@@ -12,6 +12,7 @@ import pytest
 
 from conftest import message
 from dropgpt.__main__ import main
+from dropgpt.commands import compare
 from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import rounded
@@ -225,7 +226,7 @@ def command(
         f"rate-{n}": a_run(3 + rate + seed / 1000, f"rate-{n}", model_dropout=rate, train_seed=seed)
         for n, (rate, seed) in enumerate((r, s) for r in (0.0, 0.1, 0.4) for s in (1, 2))
     }
-    monkeypatch.setattr(experiments, "since_head", lambda: list(runs))
+    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
     monkeypatch.setattr(experiments, "read", runs.__getitem__)
 
     def run(*arguments: str) -> str:
