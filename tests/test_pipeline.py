@@ -22,6 +22,7 @@ from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from dropgpt.evaluation import number_in_words
 from test_docs import commands
 
 
@@ -77,7 +78,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
     training = pd.read_csv(clone.folder / "metrics/training.csv").loss[2:].mean()
     low, high = evaluate["perplexity_95_low"], evaluate["perplexity_95_high"]
     trigram, unigram = (
-        f"{evaluate[f'{name}_bits_per_byte']:.3f} and {evaluate[f'{name}_perplexity']:.1f}"
+        f"{evaluate[f'{name}_bits_per_byte']:.3f} and "
+        f"{number_in_words(evaluate[f'{name}_perplexity'])}"
         for name in ("trigram", "unigram")
     )
     for line in (
