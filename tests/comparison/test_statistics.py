@@ -239,7 +239,7 @@ def command(
 
 def test_the_table_in_each_format(command: Callable[..., str]) -> None:
     text = command()
-    assert "model.dropout" in "".join(text.splitlines()[:2])
+    assert [line.split()[0] for line in text.splitlines()[:2]] == ["model.", "dropout"]
     assert "+0.1000" in text
     assert text == command("--by", "model.dropout")
     assert command("--md").splitlines()[1].startswith("| --- | ---")
