@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +37,7 @@ class Run:
                checksums: code.STAGE, tokens (trained on, or else measured), weights (of a model
                from elsewhere), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
+    summary    what the stage evaluate has made of them, yardsticks beside them
     notes      what to know before reading the number, in lines
     chain      the whole of what the result says of itself
     """
@@ -44,6 +46,7 @@ class Run:
     made_by: dict[str, Any]
     documents: pd.DataFrame
     notes: tuple[str, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)
     chain: Chain = field(default_factory=dict)
 
 
@@ -79,6 +82,7 @@ def read(revision: str) -> Run:
             lock = _yaml(files, root, revision, "dvc.lock") if locked else {}
             with files.open(root / RESULT / "documents.parquet", "rb") as file:
                 table = pd.read_parquet(file)
+            summary = json.loads(files.read_text(root / RESULT / "summary.json"))
             chain: Chain = json.loads(files.read_text(root / RESULT / FILE))
     except (pa.ArrowException, ValueError) as error:
         raise UserError(
@@ -93,7 +97,20 @@ def read(revision: str) -> Run:
         ) from None
     documents = table[table.corpus == "held-out"].reset_index(drop=True)
     found = made_by(chain)
-    return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)), chain)
+    notes = tuple(_notes(revision, found, said, lock))
+    return Run(revision, found, documents, notes, summary, chain)
+
+
+class _Project(Repo):  # type: ignore[misc]
+    """Looks for stages in the dvc.yaml at its root alone.
+
+    The laboratory's, of which nothing is asked here, take ten times as long to read.
+    """
+
+    @cached_property
+    def index(self) -> Index:
+        file = self.fs.join(self.root_dir, "dvc.yaml")
+        return Index.from_file(self, file) if self.fs.exists(file) else Index(self)
 
 
 @contextmanager
@@ -103,14 +120,11 @@ def opened(revision: str) -> Iterator[tuple[DVCFileSystem, PurePosixPath]]:
     Raises UserError where there is no such revision.
     """
     try:
-        # subrepos: the project may lie below the root of git.
-        files = DVCFileSystem(
-            rev=None if revision == "workspace" else revision,
-            subrepos=True,
-            repo_factory=lambda *place, **how: _with_own_stages(Repo(*place, **how)),
-        )
-        _with_own_stages(files.repo)
-        yield files, _project(files)
+        # subrepos: the project may lie below the root of git, where there need not be another.
+        rev = None if revision == "workspace" else revision
+        with _Project(rev=rev, subrepos=True, uninitialized=True) as repo:
+            files = DVCFileSystem(repo, subrepos=True, repo_factory=_Project)
+            yield files, _project(files)
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {revision}: {error}") from None
 
@@ -145,16 +159,6 @@ def made_by(chain: Chain) -> dict[str, Any]:
         "tokens": first["inputs"]["tokens"][:8],
         "environment": f"{place} ({checksum})",
     }
-
-
-def _with_own_stages(repo: Repo) -> Repo:
-    """`repo`, which has read the stages of the dvc.yaml at its root and will look for no others.
-
-    The laboratory's, of which nothing is asked here, take ten times as long to read.
-    """
-    file = repo.fs.join(repo.root_dir, "dvc.yaml")
-    repo.index = Index.from_file(repo, file) if repo.fs.exists(file) else Index(repo)
-    return repo
 
 
 def _project(files: DVCFileSystem) -> PurePosixPath:
