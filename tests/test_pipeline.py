@@ -190,6 +190,7 @@ def test_an_output_that_is_not_reproduced_is_named(clone: Clone) -> None:
 
 
 def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
+    before = clone.bytes()
     output = clone.dvc("exp", "run", "-S", "model.dropout=0.2")
     assert stages_run(output) == ["train", "evaluate", "sample"]
     table = clone.dvc("metrics", "diff")
@@ -197,6 +198,9 @@ def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
     assert row[:2] == ["metrics/evaluate.json", "perplexity"]
     assert float(row[4]) == pytest.approx(float(row[3]) - float(row[2]), abs=1e-3)
     assert float(row[4]) != 0
+    clone.git("checkout", "params.yaml", "dvc.lock", "metrics")  # back, as the README has it
+    clone.dvc("checkout")
+    assert clone.bytes() == before
 
 
 def test_new_temperatures_only_sample_again(clone: Clone) -> None:
