@@ -19,6 +19,7 @@ from dropgpt.tokens.statistics import (
     rank_frequency,
 )
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
+from stages.evaluate import counted
 
 ENCODING = gpt2_encoding()
 DOCUMENTS = [
@@ -280,8 +281,13 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
     for name, q in (("median", 50), ("95_percent", 95)):
         expected = np.percentile(lengths[1].tokens, q)
         assert described[0][f"tokens_per_document_{name}"] == expected
-    # What a report says of them, with what a trigram reaches.
-    corpora = [_corpus(t, n.tokens, "") for t, n in zip((found, whole), lengths, strict=True)]
+    # What a report says of them, and what counting reaches.
+    summaries = [counted(tokens) for tokens in (found, whole)]
+    assert summaries[0] == summaries[1]
+    corpora = [
+        _corpus(t, n.tokens, "", one)
+        for t, n, one in zip((found, whole), lengths, summaries, strict=True)
+    ]
     assert corpora[0].yardsticks == corpora[1].yardsticks
     assert corpora[0].training.tolist() == corpora[1].training.tolist()
     assert corpora[0].excerpts == corpora[1].excerpts
