@@ -127,7 +127,7 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
             summary = json.loads(files.read(f"{RESULT}/summary.json"))
-            lengths = pd.concat(tensor.lengths(folder)).tokens
+            lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
             corpus = _corpus(tokens, lengths, inputs["tokens"], summary)
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
