@@ -28,6 +28,10 @@ TOKENS = Path("data/tokens")
 ENCODING = gpt2_encoding()
 Trace = Callable[..., str]
 
+# So many windows that some begin with a document.
+RANDOM = {"sampling": "random", "tokens": 500, "batch_size": 64, "micro_batch_size": 30}
+RANDOM |= {"loss": "final_token"}
+
 
 @pytest.fixture
 def trace(clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Trace:
@@ -60,7 +64,7 @@ def in_shards(number: int) -> None:
     ("shards", "changes"),
     [
         (1, {"steps": 3, "validation_interval": 3, "batch_size": 16}),  # into the second epoch
-        (1, {"sampling": "random", "tokens": 500, "loss": "final_token", "micro_batch_size": 3}),
+        (1, RANDOM),
         (4, {"steps": 3, "validation_interval": 3, "batch_size": 16}),
     ],
     ids=["epoch", "random", "shards"],
@@ -103,6 +107,7 @@ def test_it_names_what_the_training_reads(
             ]
             np.testing.assert_array_equal(np.concatenate(parts), row)
             assert [part["tokens"] for part in one["documents"]] == list(map(len, parts))
+            assert all(map(len, parts))
             texts = [ENCODING.decode(part.tolist()) for part in parts]
             assert [part["text"] for part in one["documents"]] == texts
 
