@@ -15,15 +15,18 @@ from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, seal, write_json
 from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
+from dropgpt.machine.provenance import Chain
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.model.sharding import shard
 from dropgpt.params import Params
 from dropgpt.tokens import tensor
+from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import readings
 from dropgpt.tokens.encoding import decode_documents, encode_documents
 from dropgpt.tokens.statistics import copies_lines
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
@@ -43,22 +46,14 @@ def evaluate(params: Params) -> list[str]:
             "two windows would not be measured; lower it"
         )
     tokens = tensor.read(TOKENS)
-    held_out = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
-    encoding = gpt2_encoding(model.n_vocab)
-    corpora = {"held-out": (tokens.held_out, held_out)}
-    if model.n_vocab != tokens.n_vocab:  # one from elsewhere reads the same texts in its own tokens
-        texts = decode_documents(tokens.held_out, held_out, gpt2_encoding(tokens.n_vocab))
-        documents = map(Document, texts, held_out.source, held_out.id)
-        corpora["held-out"] = tensor.in_memory(
-            encode_documents(documents, encoding, params.tokenize.end_of_text)
-        )
+    end_of_text = params.tokenize.end_of_text
+    corpora = {"held-out": held_out(tokens, model.n_vocab, end_of_text)}
     for path in params.evaluate.extra_corpora:
         files = own_files.documents(
             path, params.data.text_column, params.data.separator, key="evaluate.extra_corpora"
         )
-        corpora[path] = tensor.in_memory(
-            encode_documents(files, encoding, params.tokenize.end_of_text)
-        )
+        encoded = encode_documents(files, gpt2_encoding(model.n_vocab), end_of_text)
+        corpora[path] = tensor.in_memory(encoded)
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
     total = passes * sum(len(ids) for ids, _ in corpora.values())
@@ -91,16 +86,44 @@ def evaluate(params: Params) -> list[str]:
     summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    tokens_per_byte = len(tokens.held_out) / int(held_out.bytes.sum())
-    for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
-        loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
-        summary |= {
-            f"{name}_loss": loss,
-            f"{name}_perplexity": math.exp(loss),
-            f"{name}_bits_per_byte": loss / math.log(2) * tokens_per_byte,
-        }
+    summary |= counted(tokens)
     if summaries:
         summary["extra_corpora"] = summaries
+    write(measured, summary, made_from)
+    trained = made_from.get("train")  # here, not elsewhere
+    often = readings(trained["params"], tokens.n_train) if trained else None
+    lines = told(folder, summary, often)
+    for path in params.evaluate.extra_corpora:
+        documents = corpora[path][1]
+        lines += copies_lines(tensor.copies(TOKENS, documents), documents, f"documents of {path}")
+    return lines
+
+
+def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Tokens, pd.DataFrame]:
+    """The held-out part in a vocabulary of `n_vocab`: its tokens, and a row a document."""
+    documents = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
+    if n_vocab == tokens.n_vocab:
+        return tokens.held_out, documents
+    # A model from elsewhere reads the same texts in its own tokens.
+    texts = decode_documents(tokens.held_out, documents, gpt2_encoding(tokens.n_vocab))
+    again = map(Document, texts, documents.source, documents.id)
+    return tensor.in_memory(encode_documents(again, gpt2_encoding(n_vocab), end_of_text))
+
+
+def counted(tokens: TokenTensor) -> dict[str, float]:
+    """What counting alone reaches on the held-out part."""
+    documents = tokens.documents[tokens.documents.held_out]
+    tokens_per_byte = len(tokens.held_out) / int(documents.bytes.sum())
+    found = {}
+    for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
+        loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
+        found[f"{name}_loss"] = loss
+        found[f"{name}_perplexity"] = math.exp(loss)
+        found[f"{name}_bits_per_byte"] = loss / math.log(2) * tokens_per_byte
+    return found
+
+
+def write(measured: dict[str, pd.DataFrame], summary: dict[str, Any], made_from: Chain) -> None:
     with replacing(Path("data/evaluation")) as partial:
         partial.mkdir()
         table = pd.concat(measured, names=["corpus", None]).reset_index("corpus")
@@ -114,13 +137,6 @@ def evaluate(params: Params) -> list[str]:
         Path("metrics/evaluate.json"),
         {name: summary[name] for name in headline} | {"trigram": summary["trigram_bits_per_byte"]},
     )
-    trained = made_from.get("train")  # here, not elsewhere
-    often = readings(trained["params"], tokens.n_train) if trained else None
-    lines = told(folder, summary, often)
-    for path in params.evaluate.extra_corpora:
-        documents = corpora[path][1]
-        lines += copies_lines(tensor.copies(TOKENS, documents), documents, f"documents of {path}")
-    return lines
 
 
 def told(folder: Path, summary: dict[str, Any], often: float | None) -> list[str]:

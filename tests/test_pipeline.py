@@ -22,6 +22,7 @@ from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from dropgpt.evaluation import number_in_words
 from test_docs import commands
 
 
@@ -77,7 +78,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
     training = pd.read_csv(clone.folder / "metrics/training.csv").loss[2:].mean()
     low, high = evaluate["perplexity_95_low"], evaluate["perplexity_95_high"]
     trigram, unigram = (
-        f"{evaluate[f'{name}_bits_per_byte']:.3f} and {evaluate[f'{name}_perplexity']:.1f}"
+        f"{evaluate[f'{name}_bits_per_byte']:.3f} and "
+        f"{number_in_words(evaluate[f'{name}_perplexity'])}"
         for name in ("trigram", "unigram")
     )
     for line in (
@@ -188,6 +190,7 @@ def test_an_output_that_is_not_reproduced_is_named(clone: Clone) -> None:
 
 
 def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
+    before = clone.bytes()
     output = clone.dvc("exp", "run", "-S", "model.dropout=0.2")
     assert stages_run(output) == ["train", "evaluate", "sample"]
     table = clone.dvc("metrics", "diff")
@@ -195,6 +198,9 @@ def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
     assert row[:2] == ["metrics/evaluate.json", "perplexity"]
     assert float(row[4]) == pytest.approx(float(row[3]) - float(row[2]), abs=1e-3)
     assert float(row[4]) != 0
+    clone.git("checkout", "params.yaml", "dvc.lock", "metrics")  # back, as the README has it
+    clone.dvc("checkout")
+    assert clone.bytes() == before
 
 
 def test_new_temperatures_only_sample_again(clone: Clone) -> None:

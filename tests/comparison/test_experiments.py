@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clone import DROPGPT, Clone, wait_for
+from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import made_by
 from dropgpt.machine.slot import FOLDER, slot
 
@@ -52,8 +53,21 @@ def test_what_cannot_be_compared_is_told_in_a_line(clone: Clone) -> None:
         assert why in clone.dropgpt("compare", *arguments, ok=False)
 
 
+def test_other_pipelines_in_the_project_are_not_read(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The laboratory's would take ten times as long as the project's own."""
+    (clone.folder / "other").mkdir()
+    (clone.folder / "other/dvc.yaml").write_text("stages: [")
+    clone.commit()
+    clone.git("branch", "--force", "with-another")
+    clone.git("reset", "--quiet", "--hard", "HEAD~1")
+    monkeypatch.chdir(clone.folder)
+    assert experiments.read("with-another").summary == clone.summary()
+
+
 def test_a_damaged_result_is_told_in_a_line(clone: Clone) -> None:
-    for name in ("documents.parquet", "provenance.json"):
+    for name in ("documents.parquet", "summary.json", "provenance.json"):
         path = clone.folder / "data/evaluation" / name
         content = path.read_bytes()
         path.unlink()

@@ -71,6 +71,19 @@ def test_a_speed_that_nobody_knows_yet(capsys: pytest.CaptureFixture[str]) -> No
     )
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_soon_done_shows_nothing(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    list(progress("compare", "runs", 1e-9, 3, range(3), delay=100))
+    assert capsys.readouterr().err == ""
+    with progress("compare", "runs", 1e-9, 3, delay=100) as bar:
+        bar.start_t -= 101
+        bar.update()
+    assert "compare: " in capsys.readouterr().err
+
+
 def test_a_total_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     list(progress("tokenize", "documents", 10, iterable=iter(range(3))))
     assert "tokenize: 3 documents, " in capsys.readouterr().err

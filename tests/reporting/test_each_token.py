@@ -1,6 +1,6 @@
 """What is measured token by token is what the stage evaluate adds up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -56,3 +56,17 @@ def test_some_tokens_are_some_of_the_same_windows(
     part = each_token(model, tokens, params_with().evaluate, enough=100)
     assert 50 < len(part) < len(whole)
     assert set(part.loss.round(4)) <= set(whole.loss.round(4))
+
+
+def test_each_window_is_shown_as_it_comes(
+    make_gpt: Callable[..., GPT], tokens: TokenTensor
+) -> None:
+    numbers = []
+
+    def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
+        for left, table in zip(range(number, 0, -1), found, strict=True):
+            numbers.append(left)
+            yield table
+
+    each_token(make_gpt(n_vocab=301).eval(), tokens, params_with().evaluate, shown=shown)
+    assert numbers == [*range(len(numbers), 0, -1)] != []

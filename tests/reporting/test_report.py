@@ -54,7 +54,10 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     clone.set(sample={"prompts": [HOSTILE], "temperatures": [0.0, 1.0]}, train={"steps": 3})
     clone.dvc("repro")
     before = clone.bytes()
+    measured = clone.folder / "checkpoints/measured"
+    shutil.rmtree(measured, ignore_errors=True)
     assert "reports/index.html" in clone.dropgpt("report")
+    kept = {file: file.stat().st_ino for file in measured.iterdir()}
     page = Page(clone.folder / "reports/index.html")
 
     # Every part is there.
@@ -70,7 +73,8 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert levels[0] == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
 
-    # The numbers are those of metrics/.
+    # The numbers are those of metrics/ and of what was counted.
+    assert f"{clone.summary()['trigram_loss']:.3f}" in page.text
     found = clone.metrics("evaluate")
     for name in ("bits_per_byte", "loss", "loss_dropout_on"):
         assert f"{found[name]:.3f}" in page.text
@@ -91,9 +95,10 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert not re.search(r"@import|url\((?!#)", page.source)
     assert "default-src 'none'" in page.source
 
-    # It is a function of what it is about, which it leaves as it is.
+    # It is a function of what it is about, which it leaves as it is and measures once.
     again = report(clone, "workspace", file="again.html")
     assert again.source == page.source
+    assert {file: file.stat().st_ino for file in measured.iterdir()} == kept != {}
     assert clone.bytes() == before
     assert "reports" not in clone.git("status", "--porcelain").stdout
 

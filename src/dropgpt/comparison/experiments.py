@@ -31,6 +31,7 @@ class Run:
                checksums: code.STAGE, tokens (trained on, or else measured), weights (of a model
                from elsewhere), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
+    summary    what the stage evaluate has made of them, yardsticks beside them
     notes      what to know before reading the number, in lines
     chain      the whole of what the result says of itself
     """
@@ -39,6 +40,7 @@ class Run:
     made_by: dict[str, Any]
     documents: pd.DataFrame
     notes: tuple[str, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)
     chain: Chain = field(default_factory=dict)
 
 
@@ -64,6 +66,7 @@ def read(revision: str) -> Run:
             said = _yaml(files, revision, "params.yaml")
             lock = _yaml(files, revision, "dvc.lock") if files.has("dvc.lock") else {}
             table = pd.read_parquet(BytesIO(files.read(f"{RESULT}/documents.parquet")))
+            summary = json.loads(files.read(f"{RESULT}/summary.json"))
             chain: Chain = json.loads(files.read(f"{RESULT}/{FILE}"))
     except (pa.ArrowException, ValueError) as error:
         raise UserError(
@@ -80,7 +83,8 @@ def read(revision: str) -> Run:
         ) from None
     documents = table[table.corpus == "held-out"].reset_index(drop=True)
     found = made_by(chain)
-    return Run(revision, found, documents, tuple(_notes(revision, found, said, lock)), chain)
+    notes = tuple(_notes(revision, found, said, lock))
+    return Run(revision, found, documents, notes, summary, chain)
 
 
 def params(revision: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,18 +49,15 @@ def opened(revision: str) -> Iterator[Revision]:
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    project = _project()
     try:
-        # subrepos: the project may lie below the root of git.
-        files = DVCFileSystem(
-            rev=None if revision == "workspace" else revision,
-            subrepos=True,
-            repo_factory=lambda *place, **how: _with_own_stages(Repo(*place, **how)),
-        )
-        _with_own_stages(files.repo)
-        yield Revision(files, _project(files))
+        # subrepos: the project may lie below the root of git, where there need not be another.
+        rev = None if revision == "workspace" else revision
+        with project(rev=rev, subrepos=True, uninitialized=True) as repo:
+            files = DVCFileSystem(repo, subrepos=True, repo_factory=project)
+            yield Revision(files, _root(files))
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {revision}: {error}") from None
 
@@ -181,19 +179,25 @@ def _is_dvc(pid: int) -> bool:
         return False
 
 
-def _with_own_stages(repo: Any) -> Any:
-    """`repo`, which has read the stages of the dvc.yaml at its root and will look for no others.
+@cache
+def _project() -> type[Any]:
+    """A Repo of DVC's that looks for stages in the dvc.yaml at its root alone.
 
     The laboratory's, of which nothing is asked here, take ten times as long to read.
     """
+    from dvc.repo import Repo
     from dvc.repo.index import Index
 
-    file = repo.fs.join(repo.root_dir, "dvc.yaml")
-    repo.index = Index.from_file(repo, file) if repo.fs.exists(file) else Index(repo)
-    return repo
+    class Project(Repo):  # type: ignore[misc]
+        @cached_property
+        def index(self) -> Index:
+            file = self.fs.join(self.root_dir, "dvc.yaml")
+            return Index.from_file(self, file) if self.fs.exists(file) else Index(self)
+
+    return Project
 
 
-def _project(files: Any) -> PurePosixPath:
+def _root(files: Any) -> PurePosixPath:
     """Where in `files` this DVC project begins: a revision's are those of git's root."""
     from dvc.repo import Repo
 

@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save as serialised
 
@@ -46,61 +47,67 @@ def save(model: GPT, folder: Path, made_from: Chain | None = None) -> None:
         if name.endswith(TRANSPOSED):
             weight = weight.T
         weights[f"transformer.{name}"] = weight.contiguous()
-    config = model.config
-    sites = {site: site_rate(config, site) for site in DropoutSites.model_fields}
-    ends = {f"{end}_token_id": model.end_of_text for end in ("bos", "eos", "pad")}
     with replacing(folder) as partial:
         partial.mkdir()
         # Not save_file, which hides from us that a disk is full.
         content = serialised(weights, metadata={"format": "pt"})
         (partial / WEIGHTS).write_bytes(content)
-        write_json(
-            partial / "config.json",
-            {
-                "architectures": ["GPT2LMHeadModel"],
-                "model_type": "gpt2",
-                "vocab_size": model.n_vocab,
-                "n_layer": config.n_layer,
-                "n_head": config.n_head,
-                "n_embd": config.n_embd,
-                "n_positions": config.n_ctx,
-                "n_ctx": config.n_ctx,  # its old name, by which llama.cpp asks for it
-                "activation_function": "gelu",
-                "layer_norm_epsilon": 1e-5,
-                "tie_word_embeddings": True,
-                "embd_pdrop": sites["embedding"],
-                "attn_pdrop": sites["attention"],
-                # Theirs has one rate for both additions to the residual stream, ours has two.
-                "resid_pdrop": sites["attention_output"],
-                "dropout_sites": sites,
-                "attention_dropout": config.attention_dropout,
-                "block_dropout": config.block_dropout,
-                **ends,
-                "dtype": "float32",
-            },
-        )
+        write_json(partial / "config.json", _config(model))
         # Without it, transformers would write 256 tokens, whatever the context.
         write_json(
             partial / "generation_config.json",
-            {**ends, "do_sample": True, "max_length": config.n_ctx},
+            {**_ends(model), "do_sample": True, "max_length": model.config.n_ctx},
         )
-        write_json(
-            partial / "tokenizer_config.json",
-            {
-                "tokenizer_class": "GPT2Tokenizer",
-                "model_max_length": config.n_ctx,
-                "bos_token": END_OF_TEXT,
-                "eos_token": END_OF_TEXT,
-                "unk_token": END_OF_TEXT,
-                "pad_token": END_OF_TEXT,
-                "padding_side": "left",  # what is generated follows the text, not the padding
-            },
-        )
+        write_json(partial / "tokenizer_config.json", _tokenizer_config(model.config.n_ctx))
         (partial / "vocab.json").write_text(json.dumps(entries(model.n_vocab)))
         lines = ["#version: 0.2", *merges(model.n_vocab), ""]
         (partial / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
         provenance.write(made_from or {}, partial)
         seal(partial)
+
+
+def _config(model: GPT) -> dict[str, Any]:
+    config = model.config
+    sites = {site: site_rate(config, site) for site in DropoutSites.model_fields}
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.n_vocab,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "n_embd": config.n_embd,
+        "n_positions": config.n_ctx,
+        "n_ctx": config.n_ctx,  # its old name, by which llama.cpp asks for it
+        "activation_function": "gelu",
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+        "embd_pdrop": sites["embedding"],
+        "attn_pdrop": sites["attention"],
+        # Theirs has one rate for both additions to the residual stream, ours has two.
+        "resid_pdrop": sites["attention_output"],
+        "dropout_sites": sites,
+        "attention_dropout": config.attention_dropout,
+        "block_dropout": config.block_dropout,
+        **_ends(model),
+        "dtype": "float32",
+    }
+
+
+def _ends(model: GPT) -> dict[str, int | None]:
+    """The token that stands at both ends of a text, and what fills up a batch."""
+    return {f"{end}_token_id": model.end_of_text for end in ("bos", "eos", "pad")}
+
+
+def _tokenizer_config(n_ctx: int) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "GPT2Tokenizer",
+        "model_max_length": n_ctx,
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "padding_side": "left",  # what is generated follows the text, not the padding
+    }
 
 
 def load(folder: Path) -> GPT:

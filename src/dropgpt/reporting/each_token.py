@@ -53,14 +53,14 @@ def each_token(
         logits = F.linear(features, model.head)
         targets = tokens.held_out[window.score : window.end].astype(np.int64)
         at_target = logits.gather(1, torch.from_numpy(targets).to(device)[:, None])[:, 0]
-        highest, guess = logits.max(1)
+        highest = logits.amax(1)
         total = logits.sub_(highest[:, None]).exp_().sum(1)  # where the likeliest counts as 1
         return pd.DataFrame(
             {
                 "before": np.arange(window.score, window.end) - window.first,
                 "loss": (total.log() + highest - at_target).cpu().numpy(),
                 "likeliest": (1 / total).cpu().numpy(),
-                "right": guess.cpu().numpy() == targets,
+                "right": (at_target == highest).cpu().numpy(),
                 "token": targets,
             }
         )

@@ -13,6 +13,8 @@ from dropgpt.reporting.results import Corpus, Result
 POINTS = 120  # of a curve by step: more than that no screen shows apart
 BINS = 10  # of a calibration
 
+Measured = list[tuple[int, pd.DataFrame]]  # the numbers of runs, and the table of each_token
+
 
 def curves(results: list[Result]) -> list[Figure]:
     """What there is by step of the training."""
@@ -109,7 +111,18 @@ def corpora(results: list[Result]) -> list[tuple[int, Corpus]]:
 
 def losses(results: list[Result]) -> list[Figure]:
     """Where on the held-out part the loss is high, and what dropout does to it."""
+    measured = [(n, r.each_token) for n, r in enumerate(results) if r.each_token is not None]
+    if not measured:
+        return [_on_and_off(results)]
+    return [
+        _by_position(measured),
+        _by_frequency(measured),
+        _on_and_off(results),
+        _calibration(measured),
+    ]
 
+
+def _on_and_off(results: list[Result]) -> Figure:
     def on_and_off(axes: Axes) -> None:
         for number, result in enumerate(results):
             documents = result.run.documents[result.run.documents.tokens > 0]
@@ -119,29 +132,37 @@ def losses(results: list[Result]) -> list[Figure]:
             axes.plot(off, gap, **look)
         axes.axhline(0, color=FAINT, linewidth=1)
 
-    found = [
-        figure(
-            "Dropout on and off",
-            "A point a document: its loss with dropout off, and how much higher (above 0) it is "
-            "with dropout left on.",
-            on_and_off,
-            "loss, dropout off (nats a token)",
-            "on minus off (nats a token)",
-        )
-    ]
-    measured = [(n, r.each_token) for n, r in enumerate(results) if r.each_token is not None]
-    if not measured:
-        return found
+    return figure(
+        "Dropout on and off",
+        "A point a document: its loss with dropout off, and how much higher (above 0) it is "
+        "with dropout left on.",
+        on_and_off,
+        "loss, dropout off (nats a token)",
+        "on minus off (nats a token)",
+    )
+
+
+def _by_position(measured: Measured) -> Figure:
+    edges = _edges(int(max(table.before.max() for _, table in measured)))
 
     def position(axes: Axes) -> None:
-        longest = max(table.before.max() for _, table in measured)
-        edges = _edges(int(longest))
         for number, table in measured:
             mean = table.groupby(np.searchsorted(edges, table.before, side="right"))
             axes.plot(1 + mean.before.mean(), mean.loss.mean(), **style(number))
         axes.set_xscale("log", base=2)
         plain_numbers(axes.xaxis)
 
+    return figure(
+        "Loss by position in the context",
+        "The mean over tokens that could see as many tokens before them as the axis says, "
+        "themselves counted: 1 is the first of a document. What stands there differs, too.",
+        position,
+        "position",
+        "loss (nats a token)",
+    )
+
+
+def _by_frequency(measured: Measured) -> Figure:
     names, edges = _frequencies(max(int(table.seen.max()) for _, table in measured))
 
     def frequency(axes: Axes) -> None:
@@ -151,6 +172,16 @@ def losses(results: list[Result]) -> list[Figure]:
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
 
+    return figure(
+        "Loss by frequency of the token",
+        "The mean over held-out tokens that occur so often in the training part.",
+        frequency,
+        "times in the training part",
+        "loss (nats a token)",
+    )
+
+
+def _calibration(measured: Measured) -> Figure:
     def calibration(axes: Axes) -> None:
         for number, table in measured:
             bins = table.groupby(pd.qcut(table.likeliest, BINS, duplicates="drop"), observed=True)
@@ -158,33 +189,15 @@ def losses(results: list[Result]) -> list[Figure]:
         end = max(axes.get_xlim()[1], axes.get_ylim()[1])
         axes.plot([0, end], [0, end], color=FAINT, linewidth=1)
 
-    return [
-        figure(
-            "Loss by position in the context",
-            "The mean over tokens that could see as many tokens before them as the axis says, "
-            "themselves counted: 1 is the first of a document. What stands there differs, too.",
-            position,
-            "position",
-            "loss (nats a token)",
-        ),
-        figure(
-            "Loss by frequency of the token",
-            "The mean over held-out tokens that occur so often in the training part.",
-            frequency,
-            "times in the training part",
-            "loss (nats a token)",
-        ),
-        *found,
-        figure(
-            "Calibration",
-            "The tokens in ten groups of one size, by the probability of the token that the "
-            "model held likeliest; and how often that token came. On the line they are equal; "
-            "below it the model is too sure.",
-            calibration,
-            "probability of the likeliest token",
-            "how often it came",
-        ),
-    ]
+    return figure(
+        "Calibration",
+        "The tokens in ten groups of one size, by the probability of the token that the "
+        "model held likeliest; and how often that token came. On the line they are equal; "
+        "below it the model is too sure.",
+        calibration,
+        "probability of the likeliest token",
+        "how often it came",
+    )
 
 
 def _thinned(steps: pd.DataFrame | None, name: str) -> tuple[pd.Series, pd.Series]:

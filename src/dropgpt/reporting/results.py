@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from dropgpt.comparison.experiments import RESULT, Run
+from dropgpt.comparison.experiments import Run
 from dropgpt.machine import kept
 from dropgpt.machine.files import SUMS, sha256
 from dropgpt.machine.hardware import environment
@@ -126,9 +126,8 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            summary = json.loads(files.read(f"{RESULT}/summary.json"))
             lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
-            corpus = _corpus(tokens, lengths, inputs["tokens"], summary)
+            corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 
