@@ -50,7 +50,7 @@ def tokenize(params: Params) -> list[str]:
 
     tokens = tensor.read(TOKENS)
     counts = count_tokens(tokens.tokens, tokens.n_vocab)
-    statistics = describe(tokens, counts, tensor.lengths(TOKENS))
+    statistics = describe(tokens, counts, tensor.tables(TOKENS, "tokens", "bytes"))
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         rank_frequency(counts, encoding).to_csv(partial, index=False)

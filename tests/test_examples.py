@@ -38,7 +38,7 @@ def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_is_short_and_in_cells() -> None:
     files = sorted(ROOT.glob("examples/*.py"))
-    assert len(files) == 4
+    assert len(files) == 5
     for file in files:
         lines = file.read_text().splitlines()
         assert len(lines) <= 85
@@ -108,6 +108,39 @@ def test_own_texts(clone: Clone, theirs: list[str]) -> None:
     assert "train" in clone.json("data/evaluation/provenance.json")
     named = clone.dvc("exp", "list", "--name-only", "--all-commits").split()
     assert sorted(named) == ["own-texts", "theirs"]
+
+
+@pytest.mark.slow
+def test_stories(clone: Clone, theirs: list[str]) -> None:
+    """With stories that are not from the hub, few steps, and after another's model was measured."""
+    clone.dvc("exp", "remove", "--all-commits")
+    clone.set(evaluate={"model": "pretrained/theirs", "stride": 48})  # as its experiment leaves it
+    stories = (
+        f"Once upon a time, there was a {size} {who} named {name}."
+        + f" {name} liked to {deed}." * 6
+        for size in ("little", "big", "happy", "sad")
+        for who in ("girl", "boy", "dog", "cat", "bird")
+        for name in ("Lily", "Tom", "Max", "Sue", "Ben")
+        for deed in ("play in the park", "eat red apples", "run to the tree")
+    )
+    (clone.folder / "corpora/stories.txt").write_text("\n".join(stories))
+    file = clone.folder / "examples/stories.py"
+    code = re.sub(r"^STEPS = \S+", "STEPS = 10", file.read_text(), flags=re.MULTILINE)
+    texts = ["data.source=files", "data.files=corpora/stories.txt", "'data.separator=\"\\n\"'"]
+    texts += ["data.deduplicate=false"]
+    file.write_text(
+        re.sub(r"^TEXT = \[.*?^\]", lambda _: f"TEXT = {texts}", code, flags=re.M | re.S)
+    )
+    printed = example(clone, "stories.py")
+    assert "bits_per_byte" in printed
+    assert re.search(r"^\$ dropgpt write .*\nOnce upon a time", printed, re.MULTILINE)
+    chain = clone.json("models/gpt/provenance.json")
+    assert chain["train"]["params"]["train"]["steps"] == 10
+    assert chain["train"]["params"]["model"]["n_ctx"] == 256
+    assert chain["train"]["params"]["model"]["dropout"] == 0
+    assert chain["tokenize"]["params"]["tokenize"]["vocabulary_size"] == 4096
+    prompts = {one["prompt"] for one in clone.json("samples/samples.json")}
+    assert prompts == {"Once upon a time", "One day", "<|endoftext|>"}
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   dropgpt write "Once upon a time"     the model in models/gpt goes on
   dropgpt compare --by model.dropout   all experiments since HEAD, by dropout
   dropgpt report                       reports/index.html, of this folder
+  dropgpt trace --step 430             which documents this step has read
   dropgpt export for-the-hub           with a model card, for `hf upload`
 """
 
@@ -34,6 +35,14 @@ lies in this folder, which is not touched.
 REPORT = """Write a page about a run that any browser shows, in one file without network. Without a
 REVISION: what lies in this folder, which is not touched. With several experiments, branches, tags
 or commits: all of them in the same pictures, compared with the first.
+"""
+
+TRACE = """Name the documents that a step of a training read: for each window of its batch the
+documents that it runs over, how many tokens of each, from which one of the document's tokens on
+(the first is 0), and how that text begins. A window has n_ctx tokens and the one after them, which
+is only predicted. Steps and windows count from 0, steps as metrics/training.csv does. Seed, step
+and parameters decide, those in the model's provenance.json, not today's params.yaml; data/tokens
+must be what the model was trained on.
 """
 
 
@@ -78,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add_write(commands)
     add_compare(commands)
     add_report(commands)
+    add_trace(commands)
     add_export(commands)
     return whole
 
@@ -144,6 +154,29 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FILE",
         default=Path("reports/index.html"),
         help="the page: %(default)s",
+    )
+
+
+def add_trace(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "trace",
+        help="which documents a step of the training read",
+        description=TRACE,
+    )
+    command.add_argument("--step", type=int, required=True, metavar="N", help="0 is the first")
+    command.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models/gpt"),
+        metavar="FOLDER",
+        help="a model that was trained here (default: %(default)s)",
+    )
+    command.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="for programs: model, step, seed, and windows, each with its number (window) and "
+        "documents: id, offset, tokens and their whole text",
     )
 
 

@@ -227,7 +227,7 @@ def test_a_document_far_longer_than_the_share_is_parted(
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
     tokens = write(tmp_path / "tokens")
     counts = count_tokens(tokens.tokens, N_VOCAB)
-    found = describe(tokens, counts, tensor.lengths(tmp_path / "tokens"))
+    found = describe(tokens, counts, tensor.tables(tmp_path / "tokens", "tokens", "bytes"))
     assert found["tokens"] == len(tokens.tokens)
     assert found["unique_tokens"] == len(np.unique(tokens.tokens))
     assert found["train_tokens"] + found["validation_tokens"] == found["tokens"]
@@ -268,13 +268,13 @@ def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: 
     held_out = whole.documents[whole.documents.held_out].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.documents, held_out)
     lengths = [
-        pd.concat(tensor.lengths(tmp_path / name), ignore_index=True)
+        pd.concat(tensor.tables(tmp_path / name, "tokens", "bytes"), ignore_index=True)
         for name in ("joined", "whole")
     ]
     pd.testing.assert_frame_equal(*lengths)
     counts = [count_tokens(tokens.tokens, N_VOCAB) for tokens in (found, whole)]
     described = [
-        describe(one, number, tensor.lengths(tmp_path / name))
+        describe(one, number, tensor.tables(tmp_path / name, "tokens", "bytes"))
         for one, number, name in zip((found, whole), counts, ("joined", "whole"), strict=True)
     ]
     assert described[0] == described[1]

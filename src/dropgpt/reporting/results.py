@@ -126,7 +126,7 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
         tokens = None
         if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
             tokens = tensor.read(folder)
-            lengths = pd.concat(tensor.lengths(folder)).tokens
+            lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
             corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")

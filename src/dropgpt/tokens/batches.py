@@ -1,17 +1,21 @@
 """(token tensor, seed, step) -> inputs and targets."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from dropgpt.params import Train
 from dropgpt.randomness import generator
 from dropgpt.tokens.array import Array, Tokens
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and `dropgpt trace` has no other use for it
 
 Starts = npt.NDArray[np.int64]
 
@@ -125,5 +129,7 @@ def _rows(tokens: Tokens, starts: Starts, n_ctx: int) -> Array:
 
 
 def _parted(rows: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
     both = torch.from_numpy(rows.astype(np.int64))
     return both[:, :-1], both[:, 1:]

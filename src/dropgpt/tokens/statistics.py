@@ -28,8 +28,8 @@ def describe(
 ) -> dict[str, Any]:
     """The corpus in numbers; `bytes_per_token` is UTF-8 bytes of text over all tokens.
 
-    `counts` are those of `count_tokens`, `documents` the `lengths` of all of them, of which one
-    table at a time is in memory.
+    `counts` are those of `count_tokens`, `documents` the tokens and bytes of all of them, of which
+    one table at a time is in memory.
     """
     unique = int(np.count_nonzero(counts))
     n_bytes = 0

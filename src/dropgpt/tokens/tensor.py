@@ -138,10 +138,11 @@ def read(folder: Path) -> TokenTensor:
     )
 
 
-def lengths(folder: Path) -> Iterator[pd.DataFrame]:
-    """Tokens and bytes of each document of the token tensor in `folder`, a table a shard."""
+def tables(folder: Path, *columns: str) -> Iterator[pd.DataFrame]:
+    """Columns of the table of all documents of the token tensor in `folder`, a table a shard."""
     for name in _tokens_files(folder):
-        yield pd.read_parquet(_table_of(folder, name), columns=["tokens", "bytes"])
+        table = name.replace("tokens", "documents").replace(".npy", ".parquet")
+        yield pd.read_parquet(folder / table, columns=list(columns))
 
 
 def copies(folder: Path, others: pd.DataFrame) -> pd.DataFrame:
@@ -153,16 +154,10 @@ def copies(folder: Path, others: pd.DataFrame) -> pd.DataFrame:
     apart = held_out.sha256[held_out.held_out].value_counts()
     texts = {*others.sha256}
     there: Counter[str] = Counter()
-    for name in _tokens_files(folder):
-        table = pd.read_parquet(_table_of(folder, name), columns=["sha256"])
+    for table in tables(folder, "sha256"):
         there.update(table.sha256[table.sha256.isin(texts)])
     in_training = {text for text, times in there.items() if times > apart.get(text, 0)}
     return others[others.sha256.isin(in_training)]
-
-
-def _table_of(folder: Path, tokens: str) -> Path:
-    """The table of the documents whose tokens are in the file of that name."""
-    return folder / tokens.replace("tokens", "documents").replace(".npy", ".parquet")
 
 
 def _tokens_files(folder: Path) -> list[str]:
