@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: one dataset, on the loopback, served from memory.
+"""A stand-in for the Hugging Face hub: data sets on the loopback, served from memory.
 
 `python tests/hub.py FILE...` serves these parquet files, and prints what HF_ENDPOINT is to be.
 """
@@ -11,8 +11,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
@@ -23,8 +24,10 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-REVISION = "9bb295ddab0e05d785b879661af7260fed5140fc"
-CONFIG = "CC-MAIN-2013-20"
+from dropgpt.corpus import fineweb
+
+REVISION = fineweb.REVISION
+CONFIG = fineweb.CONFIG
 README = f"""---
 configs:
 - config_name: {CONFIG}
@@ -59,16 +62,44 @@ def rows(*numbers: int) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass
+class Repository:
+    """A data set: its files by path, at one commit.
+
+    converted  what the hub has made of it: the files of refs/convert/parquet, at their commit
+    token      who does not show it learns of no such data set
+    gated      nobody may read its files
+    """
+
+    name: str
+    files: dict[str, bytes | mmap.mmap]
+    revision: str = REVISION
+    converted: dict[str, bytes | mmap.mmap] = field(default_factory=dict)
+    token: str | None = None
+    gated: bool = False
+
+    @property
+    def converted_revision(self) -> str:
+        return sha1(self.name.encode()).hexdigest()
+
+    def at(self, revision: str | None) -> dict[str, bytes | mmap.mmap] | None:
+        """The files there; None where there is no such revision."""
+        if self.converted and revision == self.converted_revision:
+            return self.converted
+        return self.files if revision in (None, "main", self.revision) else None
+
+
 @contextmanager
 def serving(
     *tables: list[dict[str, Any]] | mmap.mmap,
+    others: Sequence[Repository] = (),
     fault: Literal["cut", "stall", "listing"] | None = None,
     group: int | None = None,
     outage: float = 0,
 ) -> Iterator[str]:
     """Serve HuggingFaceFW/fineweb with one parquet file a table; gives what HF_ENDPOINT is to be.
 
-    A table may be such a file already, mapped.
+    A table may be such a file already, mapped. `others` are served beside it.
 
     `fault` befalls the last file whenever its first half is asked for (the footer, at its end, is
     well): `cut` closes the connection halfway through the answer, `stall` leaves it open. With
@@ -79,11 +110,13 @@ def serving(
     names = [f"data/{CONFIG}/000_{n:05}.parquet" for n in range(len(tables))]
     contents = [parquet(t, group) if isinstance(t, list) else t for t in tables]
     files = {"README.md": README.encode(), **dict(zip(names, contents, strict=True))}
-    oids = {name: sha1(content).hexdigest() for name, content in files.items()}
-    paths = ["data", f"data/{CONFIG}", *files]
+    repositories = {r.name: r for r in (Repository(fineweb.NAME, files), *others)}
+    last = [*list(repositories.values())[-1].files.values()][-1]
     began: list[float] = []  # when the outage did
 
     class Handler(BaseHTTPRequestHandler):
+        repository: Repository
+
         def do_HEAD(self) -> None:
             self.answer()
 
@@ -99,51 +132,70 @@ def serving(
                 return
             path = unquote(urlsplit(self.path).path).removeprefix("/api")
             found = re.fullmatch(
-                r"/datasets/HuggingFaceFW/fineweb"
-                r"(?:/(?P<what>resolve|revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.*))?)?",
+                r"/datasets/(?P<name>[^/]+/[^/]+)(?:/(?P<what>resolve|revision|tree|paths-info|refs)"
+                r"(?:/(?P<revision>refs%2F[^/]+|[^/]+))?(?:/(?P<path>.*))?)?",
                 path,
             )
             if not found or (fault == "listing" and found["what"] != "resolve"):
-                return self.refuse("RepoNotFound")
-            if found["revision"] not in (None, REVISION):
-                return self.refuse("RevisionNotFound")
+                return self.refuse(404, "RepoNotFound")
+            if found["name"] not in repositories:
+                return self.refuse(401, "RepoNotFound")
+            self.repository = repositories[found["name"]]
+            shown = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            if self.repository.token not in (None, shown):
+                return self.refuse(401, "RepoNotFound")
+            files = self.repository.at(found["revision"])
+            if files is None:
+                return self.refuse(404, "RevisionNotFound")
             match found["what"]:
                 case "resolve":
-                    self.send_file(found["path"])
+                    if self.repository.gated:
+                        return self.refuse(403 if shown else 401, "GatedRepo")
+                    self.send_file(files, found["path"])
                 case "tree":
                     parent = found["path"] or "."
-                    self.send_json(
-                        [entry(p) for p in paths if str(PurePosixPath(p).parent) == parent]
-                    )
+                    paths = [p for p in tree(files) if str(PurePosixPath(p).parent) == parent]
+                    self.send_json([entry(files, p) for p in paths])
                 case "paths-info":
                     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                    self.send_json([entry(path) for path in body["paths"] if path in paths])
+                    there = [path for path in body["paths"] if path in tree(files)]
+                    self.send_json([entry(files, path) for path in there])
+                case "refs":
+                    self.send_json(refs(self.repository))
                 case _:
                     siblings = [{"rfilename": name} for name in files]
                     self.send_json(
-                        {"id": "HuggingFaceFW/fineweb", "sha": REVISION, "siblings": siblings}
+                        {
+                            "id": self.repository.name,
+                            "sha": self.commit(files),
+                            "siblings": siblings,
+                        }
                     )
 
-        def refuse(self, code: str) -> None:
-            self.send(404, b"", {"X-Error-Code": code})
+        def commit(self, files: dict[str, bytes | mmap.mmap]) -> str:
+            one = self.repository
+            return one.converted_revision if files is one.converted else one.revision
+
+        def refuse(self, status: int, code: str) -> None:
+            self.send(status, b"", {"X-Error-Code": code})
 
         def send_json(self, value: Any) -> None:
             self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-        def send_file(self, name: str) -> None:
+        def send_file(self, files: dict[str, bytes | mmap.mmap], name: str) -> None:
             if name not in files:
-                return self.refuse("EntryNotFound")
+                return self.refuse(404, "EntryNotFound")
             content = files[name]
             headers = {
-                "ETag": f'"{oids[name]}"',
-                "X-Repo-Commit": REVISION,
+                "ETag": f'"{oid(content)}"',
+                "X-Repo-Commit": self.commit(files),
                 "Accept-Ranges": "bytes",
             }
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
             assert asked
             start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
             headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            broken = name in names[-1:] and start < len(content) / 2
+            broken = content is last and start < len(content) / 2
             if outage and not began and broken and start > len(content) / 4:
                 began.append(time.monotonic())
                 return self.answer()
@@ -165,10 +217,16 @@ def serving(
         def log_message(self, *_: Any) -> None:
             """Says nothing."""
 
-    def entry(path: str) -> dict[str, Any]:
+    oids: dict[int, str] = {}
+
+    def oid(content: bytes | mmap.mmap) -> str:
+        return oids.get(id(content)) or oids.setdefault(id(content), sha1(content).hexdigest())
+
+    def entry(files: dict[str, bytes | mmap.mmap], path: str) -> dict[str, Any]:
         if path not in files:
             return {"type": "directory", "path": path, "size": 0, "oid": ""}
-        return {"type": "file", "path": path, "size": len(files[path]), "oid": oids[path]}
+        content = files[path]
+        return {"type": "file", "path": path, "size": len(content), "oid": oid(content)}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -177,6 +235,19 @@ def serving(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def tree(files: dict[str, bytes | mmap.mmap]) -> list[str]:
+    """All files, and the folders that they are in."""
+    folders = {str(p) for name in files for p in PurePosixPath(name).parents} - {"."}
+    return [*sorted(folders), *files]
+
+
+def refs(repository: Repository) -> dict[str, Any]:
+    main = {"name": "main", "ref": "refs/heads/main", "targetCommit": repository.revision}
+    commit = repository.converted_revision
+    made = {"name": "parquet", "ref": "refs/convert/parquet", "targetCommit": commit}
+    return {"branches": [main], "tags": [], "converts": [made] if repository.converted else []}
 
 
 def mapped(path: str) -> mmap.mmap:
