@@ -59,7 +59,7 @@ def about(data: params.Data) -> dict[str, Any]:
 
     Of the other sources it is known beforehand.
     """
-    return {"card": hub.card(splits(data)[0])} if data.source == "hub" else {}
+    return {"card": hub.card(splits(data))} if data.source == "hub" else {}
 
 
 def _each_once(documents: Iterator[Document]) -> Iterator[Document]:

@@ -161,7 +161,12 @@ def _check_column(path: Path, schema: pa.Schema, column: str, hint: str) -> None
     if schema.names.count(column) > 1:
         raise UserError(f"{path}: two columns {column!r}{hint}; rename one")
     kind = schema.field(column).type
+    if not is_string(kind):
+        raise UserError(f"{path}: column {column!r} is {kind}, not string")
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds strings, be it dictionary-encoded."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if str(kind) not in ("string", "large_string", "string_view"):
-        raise UserError(f"{path}: column {column!r} is {kind}, not string")
+    return str(kind) in ("string", "large_string", "string_view")

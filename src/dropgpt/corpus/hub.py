@@ -46,19 +46,17 @@ class Dataset(NamedTuple):
         if not self.keeps_empty and (text is None or (isinstance(text, str) and not text.strip())):
             return None
         if not isinstance(text, str):
-            raise UserError(
-                f"row {n} of {self.name}: {self.text_column!r} is {_kind(text)}, and a document "
-                "is one text; name another data.text_column, or write the texts to a file in "
-                "corpora/, for data.source: files"
-            )
+            raise self.no_text(f", row {n}", "null" if text is None else type(text).__name__)
         id = _name(row.get("id")) or f"{self.row}:{n}"
         return Document(text, id, _name(row.get("url")) or id)
 
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"a list of messages ({', '.join(value[0])})"
-    return "null" if value is None else f"of the type {type(value).__name__}"
+    def no_text(self, where: str, kind: str) -> UserError:
+        """That the column holds something else, of that kind: a list of messages, say."""
+        return UserError(
+            f"{self.name}{where}: {self.text_column!r} is {kind}, and a document is one text, a "
+            "string; name another data.text_column, or write each row (its messages, say) as one "
+            "text into a file in corpora/, for data.source: files"
+        )
 
 
 def _name(value: Any) -> str:
@@ -106,22 +104,26 @@ def _documents(dataset: Dataset, number: int | None, cache: str) -> Iterator[Doc
         warn(f"{empty:,} rows of split {dataset.split} are left out, since their text is empty")
 
 
-def card(dataset: Dataset) -> dict[str, Any]:
+def card(splits: list[Dataset]) -> dict[str, Any]:
     """What the data set's card says of its licence: license, license_name and license_link.
 
     Only what it does say; nothing where there is no card at this commit, or none that can be read.
-    Raises UserError as `documents` does.
+    `splits` are the data set's that are to be read. Raises UserError as `documents` does.
     """
-    (found,) = from_process(dataset.name, _card, dataset)
+    (found,) = from_process(splits[0].name, _card, splits)
     assert isinstance(found, dict)
     return found
 
 
-def _card(dataset: Dataset, cache: str) -> Iterator[dict[str, Any]]:
+def _card(splits: list[Dataset], cache: str) -> Iterator[dict[str, Any]]:
     import huggingface_hub as hub
 
     quiet()
-    if not _has_card(dataset):
+    dataset, *later = splits
+    has_card = _has_card(dataset)
+    for split in later:  # which would be found missing when the first one has been read
+        builder(split, cache)
+    if not has_card:
         yield {}
         return
     path = hub.hf_hub_download(
@@ -163,9 +165,9 @@ def builder(dataset: Dataset, cache: str) -> Any:
     # before it asks the hub, a local folder of that name: hence an empty cache and hf://.
     place = f"hf://datasets/{dataset.name}"
     where = {"revision": dataset.revision, "cache_dir": cache}
-    if not dataset.config:
-        _check_only(dataset, datasets.get_dataset_config_names(place, **where))
     try:
+        if not dataset.config:
+            _check_only(dataset, datasets.get_dataset_config_names(place, **where))
         found = datasets.load_dataset_builder(place, name=config, data_dir=folder, **where)
     except ValueError as error:
         if "BuilderConfig" not in str(error):
@@ -175,6 +177,27 @@ def builder(dataset: Dataset, cache: str) -> Any:
             f"data.config is {config!r}, which {dataset.name} does not have at "
             f"{dataset.revision}; it has {', '.join(there)}"
         ) from None
+    except RuntimeError as error:
+        if "scripts" not in str(error):
+            raise
+        in_parquet = hint_of_parquet(dataset, config or "CONFIG")
+        raise UserError(
+            f"{dataset.name} is a script, which nobody runs any more{in_parquet}"
+        ) from None
+    _check_split(dataset, found)
+    return found
+
+
+def _check_only(dataset: Dataset, configs: list[str]) -> None:
+    if len(configs) > 1:
+        raise UserError(
+            f"data.config is empty, and {dataset.name} has {len(configs)} configs; set it to one "
+            f"of {', '.join(configs)}"
+        )
+
+
+def _check_split(dataset: Dataset, found: Any) -> None:
+    """Raise UserError where it is not there, or only a part of it."""
     if dataset.split not in found.config.data_files:
         place = f"{dataset.name}, config {dataset.config}" if dataset.config else dataset.name
         there = ", ".join(map(str, found.config.data_files))
@@ -188,7 +211,6 @@ def builder(dataset: Dataset, cache: str) -> Any:
             "parquet; set data.revision to a commit of the data set itself, and data.documents to "
             "a number"
         )
-    return found
 
 
 def files(builder: Any, split: str) -> list[str]:
@@ -196,20 +218,15 @@ def files(builder: Any, split: str) -> list[str]:
     return [url.split("@", 1)[1].split("/", 1)[1] for url in builder.config.data_files[split]]
 
 
-def _check_only(dataset: Dataset, configs: list[str]) -> None:
-    if len(configs) > 1:
-        raise UserError(
-            f"data.config is empty, and {dataset.name} has {len(configs)} configs; set it to one "
-            f"of {', '.join(configs)}"
-        )
-
-
-def converted(dataset: Dataset) -> str | None:
-    """The newest commit of what the hub has converted to parquet, if it has."""
+def hint_of_parquet(dataset: Dataset, config: str) -> str:
+    """Where to read what the hub has converted to parquet, if it has; else nothing."""
     import huggingface_hub as hub
 
-    refs = hub.HfApi().list_repo_refs(dataset.name, repo_type="dataset").converts
-    return next((ref.target_commit for ref in refs if ref.ref == CONVERTED_BRANCH), None)
+    for ref in hub.HfApi().list_repo_refs(dataset.name, repo_type="dataset").converts:
+        if ref.ref == CONVERTED_BRANCH:
+            setting = f"-S data.revision={ref.target_commit} -S data.config={config}"
+            return f"; the hub has it in parquet: `{setting}`"
+    return ""
 
 
 def _has_card(dataset: Dataset) -> bool:

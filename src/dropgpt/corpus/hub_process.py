@@ -85,13 +85,15 @@ def refused(name: str, error: BaseException | None) -> UserError | None:
     from huggingface_hub.errors import GatedRepoError
 
     while error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", None)
         page = f"{public(ENDPOINT)}/datasets/{name}"
         if isinstance(error, GatedRepoError):
             return UserError(
                 f"{name} is gated ({status}): ask for access on {page}, then `hf auth login`"
             )
-        if status in (401, 403):
+        # Not of a signed address elsewhere, which has run out and is asked for anew.
+        if status in (401, 403) and str(getattr(response, "url", "")).startswith(ENDPOINT):
             return UserError(
                 f"the hub does not show {name} to you ({status}): `hf auth login` with a token "
                 f"that may read {page}"

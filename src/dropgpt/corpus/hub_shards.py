@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropgpt.corpus.document import ABOUT, Document
-from dropgpt.corpus.hub import Dataset, builder, converted, files
+from dropgpt.corpus.document import ABOUT, Document, is_string
+from dropgpt.corpus.hub import Dataset, builder, files, hint_of_parquet
 from dropgpt.corpus.hub_process import cause, from_process, no_hub, quiet, refused
 from dropgpt.errors import UserError, warn
 from dropgpt.machine.files import replacing
@@ -153,11 +153,18 @@ def _shards(dataset: Dataset, least: int, cache: str) -> Iterator[Shard]:
     paths = files(found, dataset.split)
     for path in paths:
         if not path.endswith(".parquet"):
-            raise _not_parquet(dataset, path, dataset.config or found.config.name)
+            hint = hint_of_parquet(dataset, dataset.config or found.config.name)
+            raise UserError(
+                f"data.documents is empty, for which a data set must be in parquet, and "
+                f"{dataset.name} has {path}; set data.documents to a number{hint}"
+            )
 
     def table_of_contents(path: str) -> tuple[str, list[int]]:
         with on_hub.open(place + path) as file, pq.ParquetFile(file) as table:
             dataset.columns(table.schema_arrow.names)
+            kind = table.schema_arrow.field(dataset.text_column).type
+            if not is_string(kind):
+                raise dataset.no_text("", str(kind))
             known = table.metadata
             rows = [known.row_group(group).num_rows for group in range(known.num_row_groups)]
         return on_hub.info(place + path)["blob_id"], rows
@@ -174,16 +181,3 @@ def _shards(dataset: Dataset, least: int, cache: str) -> Iterator[Shard]:
                     begin = end
     if not first:
         raise UserError(f"split {dataset.split} of {dataset.name} has no document")
-
-
-def _not_parquet(dataset: Dataset, path: str, config: str) -> UserError:
-    mend = "set data.documents to a number"
-    if commit := converted(dataset):
-        mend += (
-            ", or take what the hub has converted: "
-            f"`-S data.revision={commit} -S data.config={config}`"
-        )
-    return UserError(
-        f"data.documents is empty, for which a data set must be in parquet, and {dataset.name} has "
-        f"{path}; {mend}"
-    )
