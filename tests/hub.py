@@ -42,10 +42,12 @@ COLUMNS = pa.schema(
 )
 
 
-def parquet(rows: list[dict[str, Any]], group: int | None = None) -> bytes:
+def parquet(
+    rows: list[dict[str, Any]], group: int | None = None, columns: pa.Schema = COLUMNS
+) -> bytes:
     """A parquet file with FineWeb's nine columns, in row groups of `group`; what lacks is null."""
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, COLUMNS), sink, group)
+    pq.write_table(pa.Table.from_pylist(rows, columns), sink, group)
     return sink.getvalue()
 
 
@@ -87,6 +89,75 @@ class Repository:
         if self.converted and revision == self.converted_revision:
             return self.converted
         return self.files if revision in (None, "main", self.revision) else None
+
+
+STORIES, WIKITEXT, COMMIT = "roneneldan/TinyStories", "Salesforce/wikitext", "f" * 40
+WIKITEXTS = ["wikitext-103-raw-v1", "wikitext-2-raw-v1"]
+TEXTS = pa.schema({"text": pa.string()})
+
+
+def story(n: int) -> str:
+    """A short story, another one for each `n`."""
+    draw = random.Random(n)
+    name, animal = draw.choice(["Tom", "Lily", "Ben"]), draw.choice(["cat", "dog", "owl"])
+    place = draw.choice(["garden", "house", "wood"])
+    return (
+        f"Once upon a time, {name} had a little {animal}. It was {n} days old.\n\nOne day the "
+        f"{animal} ran to the {place}. {name} cried {draw.randrange(99)} tears, and then it came "
+        f"home. They were happy."
+    )
+
+
+def stories(group: int = 50) -> Repository:
+    """Like TinyStories: two files to train on, and a validation split with a story of theirs."""
+
+    def table(*numbers: int) -> bytes:
+        return parquet([{"text": story(n)} for n in numbers], group, TEXTS)
+
+    files = {
+        "README.md": b"---\nlicense: cdla-sharing-1.0\n---\n",
+        "data/train-00000-of-00002-0a.parquet": table(*range(200)),
+        "data/train-00001-of-00002-0b.parquet": table(*range(200, 300)),
+        "data/validation-00000-of-00001-0c.parquet": table(*range(1000, 1029), 7),
+    }
+    return Repository(STORIES, files, COMMIT)
+
+
+def wikitext() -> Repository:
+    """Like WikiText: two configs of three splits, a line a row, some of them empty."""
+    card, files = "---\nlicense: [cc-by-sa-3.0, gfdl]\nconfigs:\n", {}
+    for config in WIKITEXTS:
+        card += f"- config_name: {config}\n  data_files:\n"
+        for split in ("test", "train", "validation"):
+            card += f"  - split: {split}\n    path: {config}/{split}-*\n"
+            lines = ["", f" = {config} = \n", "", f" A {split} of <unk> words . \n", None, " \n"]
+            table = parquet([{"text": line} for line in lines * 20], 50, TEXTS)
+            files[f"{config}/{split}-00000-of-00001.parquet"] = table
+    return Repository(WIKITEXT, {"README.md": f"{card}---\n".encode(), **files}, COMMIT)
+
+
+def json_lines() -> Repository:
+    """Without a card and in JSON Lines; the hub has converted it, the split test in part."""
+    lines = [{"text": story(n), "id": n, "url": f"http://site/{n // 2}"} for n in range(30)]
+    file = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    table = parquet([line | {"id": str(line["id"])} for line in lines])
+    places = "default/train", "default/partial-test", "own/train"
+    converted = {f"{place}/0000.parquet": table for place in places}
+    return Repository("me/lines", {"train.jsonl": file}, COMMIT, converted)
+
+
+def shut(name: str, **how: Any) -> Repository:
+    """Gated, or for those with a token; its card is no YAML."""
+    files = {"README.md": b"---\nlicense: [\n---\n", "train.parquet": parquet(rows(1, 2, 3))}
+    return Repository(name, files, COMMIT, **how)
+
+
+def chat() -> Repository:
+    """Lists of messages."""
+    message = pa.struct({"role": pa.string(), "content": pa.string()})
+    columns = pa.schema({"messages": pa.list_(message)})
+    table = parquet([{"messages": [{"role": "user", "content": "Hello"}]}] * 3, columns=columns)
+    return Repository("me/chat", {"train.parquet": table}, COMMIT)
 
 
 @contextmanager
@@ -154,7 +225,8 @@ def serving(
                     self.send_file(files, found["path"])
                 case "tree":
                     parent = found["path"] or "."
-                    paths = [p for p in tree(files) if str(PurePosixPath(p).parent) == parent]
+                    below = "recursive=true" in self.path.lower()
+                    paths = [p for p in tree(files) if is_in(p, parent, below)]
                     self.send_json([entry(files, p) for p in paths])
                 case "paths-info":
                     body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -241,6 +313,12 @@ def tree(files: dict[str, bytes | mmap.mmap]) -> list[str]:
     """All files, and the folders that they are in."""
     folders = {str(p) for name in files for p in PurePosixPath(name).parents} - {"."}
     return [*sorted(folders), *files]
+
+
+def is_in(path: str, folder: str, below: bool) -> bool:
+    """Whether it is in that folder or, if `below` says so, in one that is in there."""
+    parents = [str(parent) for parent in PurePosixPath(path).parents]
+    return folder in (parents if below else parents[:1])
 
 
 def refs(repository: Repository) -> dict[str, Any]:

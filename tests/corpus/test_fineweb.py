@@ -115,7 +115,9 @@ def test_no_cached_copy_stands_in_for_the_hub(online: pytest.MonkeyPatch) -> Non
 def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> None:
     with hub.serving(hub.rows(0)) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
-        with pytest.raises(UserError, match=r"data\.config is 'CC-MAIN-1066-01', which .* not"):
+        with pytest.raises(
+            UserError, match=r"no config 'CC-MAIN-1066-01' at .*; it has CC-MAIN-2013"
+        ):
             next(documents(1, config="CC-MAIN-1066-01"))
         with pytest.raises(UserError, match=r"data\.revision is 'v9', which .* does not have"):
             next(documents(1, revision="v9"))

@@ -4,16 +4,15 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dropgpt.corpus.document import Document
 from dropgpt.corpus.hub_process import from_process, public, quiet
 from dropgpt.errors import UserError, warn
 
-# As the hub lays out what it has converted to parquet: a folder for each config, and in it for
-# each split, of which it may have done a part only.
-CONVERTED = re.compile(r"(?P<config>[^/]+)/(?P<part>partial-)?[^/]+/\d+\.parquet")
+# Where the hub has converted a data set to parquet, and what its files are called there.
 CONVERTED_BRANCH = "refs/convert/parquet"
+CONVERTED = re.compile(r"(?P<config>[^/]+)/(?P<split>[^/]+)/\d{4}\.parquet")
 
 
 class Dataset(NamedTuple):
@@ -144,7 +143,6 @@ def builder(dataset: Dataset, cache: str) -> Any:
     """The data set as `datasets` knows it, from the hub and nowhere else."""
     # Slow to import, and it is then that they read HF_ENDPOINT and the like.
     import datasets
-    import huggingface_hub as hub
     import tqdm
 
     quiet()
@@ -156,36 +154,47 @@ def builder(dataset: Dataset, cache: str) -> Any:
     for setting in "STREAMING_OPEN", "STREAMING_READ":
         setattr(datasets.config, f"{setting}_MAX_RETRIES", 1)
         setattr(datasets.config, f"{setting}_RETRY_INTERVAL", 0)
-    config, folder = dataset.config, None
-    if not _has_card(dataset) and config:
-        place = f"datasets/{dataset.name}@{dataset.revision}/{config}"
-        if hub.HfFileSystem().isdir(place):  # as in what the hub has converted
-            config, folder = None, config
     # Where the hub fails it, `datasets` takes what it finds in its cache, of any revision, and
     # before it asks the hub, a local folder of that name: hence an empty cache and hf://.
     place = f"hf://datasets/{dataset.name}"
     where = {"revision": dataset.revision, "cache_dir": cache}
+    if not _has_card(dataset) and (converted := _converted(dataset)):
+        return datasets.load_dataset_builder(place, data_files={dataset.split: converted}, **where)
     try:
         if not dataset.config:
             _check_only(dataset, datasets.get_dataset_config_names(place, **where))
-        found = datasets.load_dataset_builder(place, name=config, data_dir=folder, **where)
+        found = datasets.load_dataset_builder(place, name=dataset.config, **where)
     except ValueError as error:
         if "BuilderConfig" not in str(error):
             raise
-        there = datasets.get_dataset_config_names(place, **where)
-        raise UserError(
-            f"data.config is {config!r}, which {dataset.name} does not have at "
-            f"{dataset.revision}; it has {', '.join(there)}"
-        ) from None
+        _check_there(dataset, "config", datasets.get_dataset_config_names(place, **where))
+        raise
     except RuntimeError as error:
         if "scripts" not in str(error):
             raise
-        in_parquet = hint_of_parquet(dataset, config or "CONFIG")
-        raise UserError(
-            f"{dataset.name} is a script, which nobody runs any more{in_parquet}"
-        ) from None
-    _check_split(dataset, found)
+        hint = hint_of_parquet(dataset, dataset.config or "CONFIG")
+        raise UserError(f"{dataset.name} is a script, which nobody runs any more{hint}") from None
+    _check_there(dataset, "split", map(str, found.config.data_files))
     return found
+
+
+def _converted(dataset: Dataset) -> list[str]:
+    """The split's files, if this is a commit of what the hub has converted; else none."""
+    import huggingface_hub as hub
+
+    root = f"datasets/{dataset.name}@{dataset.revision}/"
+    paths = [path.removeprefix(root) for path in hub.HfFileSystem().glob(f"{root}*/*/*.parquet")]
+    found = [match for path in paths if (match := CONVERTED.fullmatch(path))]
+    if not found:
+        return []
+    configs = list(dict.fromkeys(match["config"] for match in found))
+    _check_only(dataset, configs) if not dataset.config else _check_there(
+        dataset, "config", configs
+    )
+    found = [match for match in found if match["config"] == (dataset.config or configs[0])]
+    # One of which only the beginning has been converted has another name: partial-train.
+    _check_there(dataset, "split", dict.fromkeys(match["split"] for match in found))
+    return [match[0] for match in found if match["split"] == dataset.split]
 
 
 def _check_only(dataset: Dataset, configs: list[str]) -> None:
@@ -196,20 +205,15 @@ def _check_only(dataset: Dataset, configs: list[str]) -> None:
         )
 
 
-def _check_split(dataset: Dataset, found: Any) -> None:
-    """Raise UserError where it is not there, or only a part of it."""
-    if dataset.split not in found.config.data_files:
-        place = f"{dataset.name}, config {dataset.config}" if dataset.config else dataset.name
-        there = ", ".join(map(str, found.config.data_files))
-        raise UserError(f"{place} has no split {dataset.split!r}; it has {there}")
-    converted = [match for path in files(found, dataset.split) if (match := CONVERTED.match(path))]
-    if not dataset.config:
-        _check_only(dataset, list(dict.fromkeys(match["config"] for match in converted)))
-    if any(match["part"] for match in converted):
+def _check_there(dataset: Dataset, what: Literal["config", "split"], there: Iterable[str]) -> None:
+    """Raise UserError where the config or the split is not there."""
+    there = list(there)
+    wanted = dataset.config if what == "config" else dataset.split
+    if wanted not in there:
+        place = f" in config {dataset.config}" if what == "split" and dataset.config else ""
         raise UserError(
-            f"the hub has converted only a part of split {dataset.split} of {dataset.name} to "
-            "parquet; set data.revision to a commit of the data set itself, and data.documents to "
-            "a number"
+            f"{dataset.name} has no {what} {wanted!r}{place} at {dataset.revision}; "
+            f"it has {', '.join(there)}"
         )
 
 

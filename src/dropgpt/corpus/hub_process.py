@@ -57,7 +57,7 @@ def _send(
     except UserError as error:
         sender.send(error)
     except Exception as error:
-        sender.send(refused(name, error) or no_hub(name, cause(error)))
+        sender.send(told(name, error))
     finally:
         os._exit(0)  # without the clean-up in which Arrow's threads may abort
 
@@ -77,6 +77,11 @@ def no_hub(name: str, why: str) -> UserError:
         f"cannot read {name} from {public(ENDPOINT)}: {why}; "
         "without the hub, `dvc exp run -S data.source=wikipedia` runs offline"
     )
+
+
+def told(name: str, error: Exception) -> UserError:
+    """What the user reads of whatever befell the reading."""
+    return refused(name, error) or no_hub(name, cause(error))
 
 
 def refused(name: str, error: BaseException | None) -> UserError | None:
