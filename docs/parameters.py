@@ -34,7 +34,8 @@ ruamel.yaml, too.
 """
 
 SECTIONS = {
-    "data": "Where the documents come from; more on `files` is in [your-texts.md](your-texts.md).",
+    "data": "Where the documents come from; more on `files` and `hub` is in "
+    "[your-texts.md](your-texts.md).",
     "tokenize": "How documents become tokens, and how many of them are held out.",
     "model": "The size of the GPT, where it drops, and how its weights begin. A site without a "
     "rate of its own has that of `model.dropout`. On a CPU a rate is rounded to a multiple of "

@@ -1,13 +1,14 @@
-"""Documents, from FineWeb, Wikipedia or your files -> data/documents.parquet
+"""Documents, from the hub, Wikipedia or your files -> data/documents.parquet
 
-Where data.documents is null it lists FineWeb's shards only: stage tokenize reads them on the hub.
+Where data.documents is null it lists shards on the hub only: stage tokenize reads them there.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from dropgpt import corpus
-from dropgpt.corpus import document, fineweb_shards
+from dropgpt.corpus import document, hub_shards
 from dropgpt.corpus.document import Document
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
@@ -18,10 +19,12 @@ DOCUMENTS = Path("data/documents.parquet")
 
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
-    if data.all_of_fineweb:
-        shards = fineweb_shards.write(
-            fineweb_shards.of_config(data.config, data.revision), DOCUMENTS
-        )
+    about = corpus.about(data)
+    if data.in_shards:
+        parts = [list(hub_shards.of_split(split)) for split in corpus.splits(data)]
+        if data.held_out_split:
+            about["held_out"] = len(parts[-1])
+        shards = hub_shards.write(chain(*parts), DOCUMENTS, about)
         total = sum(shard.documents for shard in shards)
         return [f"{total:,} documents in {len(shards):,} shards on the hub: {DOCUMENTS}"]
     characters = 0
@@ -36,10 +39,11 @@ def download_fineweb(params: Params) -> list[str]:
         "download_fineweb",
         "documents",
         params.runtime.log_interval,
-        total=data.documents if data.source == "fineweb" else None,
+        total=data.documents if data.source in ("fineweb", "hub") else None,
         iterable=corpus.documents(data),
     )
-    documents = document.write(counted(found), DOCUMENTS)
+    held_out = counted(corpus.held_out(data))
+    documents = document.write(counted(found), DOCUMENTS, held_out, about)
     return [f"{documents:,} documents of {characters:,} characters: {DOCUMENTS}"]
 
 

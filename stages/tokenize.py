@@ -1,11 +1,12 @@
 """data/documents.parquet -> the token tensor in data/tokens, and the corpus in numbers"""
 
 from pathlib import Path
+from typing import Any
 
-from dropgpt.corpus import document
+from dropgpt.corpus import document, hub_shards, splits
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
-from dropgpt.params import Params
+from dropgpt.params import Data, Params, Tokenize
 from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.statistics import (
@@ -18,35 +19,30 @@ from dropgpt.tokens.statistics import (
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from stages import run
 
+DOCUMENTS = Path("data/documents.parquet")
 TOKENS = Path("data/tokens")
 
 
 def tokenize(params: Params) -> list[str]:
     encoding = gpt2_encoding(params.tokenize.vocabulary_size)
     fraction = params.tokenize.validation_fraction
-    # Not of which code: a change that leaves the tokens as they are shall train nothing again.
-    # The source is there for the sake of its licence.
-    data = {"source"}
-    if params.data.all_of_fineweb:
-        data |= {"documents", "config", "revision"}
-    sections = {
-        "data": params.data.model_dump(include=data),
-        "tokenize": params.tokenize.model_dump(),
-    }
-    made_from = {"tokenize": {"params": sections}}
-    if params.data.all_of_fineweb:
+    about = document.about(DOCUMENTS)
+    last = about.get("held_out")  # of documents or, where they are in shards, of those
+    made_from = {"tokenize": _record(params.data, params.tokenize, about)}
+    if params.data.in_shards:
         made = shards.make(params.data, params.tokenize, params.runtime)
-        tensor.join(made, TOKENS, encoding.n_vocab, fraction, made_from)
+        tensor.join(made, TOKENS, encoding.n_vocab, fraction, made_from, last)
     else:
         documents = progress(
             "tokenize",
             "documents",
             params.runtime.log_interval,
-            iterable=document.read(Path("data/documents.parquet")),
+            iterable=document.read(DOCUMENTS),
         )
         encoded = encode_documents(documents, encoding, params.tokenize.end_of_text)
-        parted = part_long(encoded, encoding, fraction)
-        tensor.write(parted, TOKENS, encoding.n_vocab, fraction, made_from)
+        if last is None:
+            encoded = part_long(encoded, encoding, fraction)
+        tensor.write(encoded, TOKENS, encoding.n_vocab, fraction, made_from, last)
 
     tokens = tensor.read(TOKENS)
     counts = count_tokens(tokens.tokens, tokens.n_vocab)
@@ -54,14 +50,37 @@ def tokenize(params: Params) -> list[str]:
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
         rank_frequency(counts, encoding).to_csv(partial, index=False)
-    if params.data.all_of_fineweb:
+    left_out = []
+    if params.data.in_shards:
         shards.forget(made)
+        rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))
+        if empty := rows - statistics["documents"]:
+            left_out = [f"{empty:,} rows are left out, since their text is empty"]
     held_out = tokens.documents[tokens.documents.held_out]
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
-        *held_out_lines(tokens, fraction, statistics["documents"]),
+        *left_out,
+        *held_out_lines(tokens, fraction if last is None else None, statistics["documents"]),
         *copies_lines(tensor.copies(TOKENS, held_out), held_out, "held-out documents"),
     ]
+
+
+def _record(data: Data, tokenize: Tokenize, about: dict[str, Any]) -> dict[str, Any]:
+    """What of the parameters, and of a data set's card, travels with the tokens.
+
+    Not of which code: a change that leaves the tokens as they are shall train nothing again.
+    The source is there for the sake of its licence.
+    """
+    keys = {"source"}
+    if data.in_shards:
+        keys |= {"documents", "config", "revision"}
+    if data.source == "hub":
+        keys |= {"dataset", "config", "revision", "split", "held_out_split", "text_column"}
+    values = data.model_dump(include=keys)
+    if data.source == "fineweb" and data.in_shards:  # which of it, where params.yaml leaves it open
+        values |= {"config": splits(data)[0].config, "revision": splits(data)[0].revision}
+    record: dict[str, Any] = {"params": {"data": values, "tokenize": tokenize.model_dump()}}
+    return record | ({"card": about["card"]} if "card" in about else {})
 
 
 if __name__ == "__main__":

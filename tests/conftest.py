@@ -15,7 +15,6 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-import hub
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.interruption import SIGNALS
@@ -124,8 +123,11 @@ def data_params(**values: Any) -> Data:
     defaults = {
         "source": "files",
         "documents": 3,
-        "config": hub.CONFIG,
-        "revision": hub.REVISION,
+        "dataset": None,
+        "config": None,
+        "revision": None,
+        "split": "train",
+        "held_out_split": None,
         "files": "corpora/*.txt",
         "text_column": "text",
         "separator": "<|endoftext|>",

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+import hub
 from clone import Clone, environment, wait_for
 from conftest import ROOT
+from hub import parquet
 from test_pretrained import saved
 
 
@@ -111,27 +114,32 @@ def test_own_texts(clone: Clone, theirs: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_stories(clone: Clone, theirs: list[str]) -> None:
-    """With stories that are not from the hub, few steps, and after another's model was measured."""
+def test_stories(clone: Clone, theirs: list[str], online: pytest.MonkeyPatch) -> None:
+    """Few stories, few steps, and after another's model was measured."""
     clone.dvc("exp", "remove", "--all-commits")
     clone.set(evaluate={"model": "pretrained/theirs", "stride": 48})  # as its experiment leaves it
-    stories = (
+    stories = [
         f"Once upon a time, there was a {size} {who} named {name}."
         + f" {name} liked to {deed}." * 6
         for size in ("little", "big", "happy", "sad")
         for who in ("girl", "boy", "dog", "cat", "bird")
         for name in ("Lily", "Tom", "Max", "Sue", "Ben")
         for deed in ("play in the park", "eat red apples", "run to the tree")
-    )
-    (clone.folder / "corpora/stories.txt").write_text("\n".join(stories))
+    ]
     file = clone.folder / "examples/stories.py"
-    code = re.sub(r"^STEPS = \S+", "STEPS = 10", file.read_text(), flags=re.MULTILINE)
-    texts = ["data.source=files", "data.files=corpora/stories.txt", "'data.separator=\"\\n\"'"]
-    texts += ["data.deduplicate=false"]
-    file.write_text(
-        re.sub(r"^TEXT = \[.*?^\]", lambda _: f"TEXT = {texts}", code, flags=re.M | re.S)
+    code = file.read_text()
+    for name, fewer in ("STEPS", 10), ("STORIES", len(stories)):
+        code = re.sub(rf"^{name} = \S+", f"{name} = {fewer}", code, flags=re.MULTILINE)
+    file.write_text(code)
+    tiny_stories = hub.Repository(
+        "roneneldan/TinyStories",
+        {"data/train-00000-of-00001.parquet": parquet([{"text": one} for one in stories])},
+        re.findall(r"data.revision=(\w+)", code)[0],
     )
-    printed = example(clone, "stories.py")
+    with hub.serving(others=[tiny_stories]) as endpoint:
+        online.setenv("HF_ENDPOINT", endpoint)
+        printed = example(clone, "stories.py")
+    assert len(pd.read_parquet(clone.folder / "data/documents.parquet")) == len(stories)
     assert "bits_per_byte" in printed
     assert re.search(r"^\$ dropgpt write .*\nOnce upon a time", printed, re.MULTILINE)
     chain = clone.json("models/gpt/provenance.json")

@@ -10,7 +10,7 @@ Both are in `dropgpt.writing`. The other rooms, each of which uses only those ab
 
 - `dropgpt.errors`, `dropgpt.params`, `dropgpt.randomness`: what all stand on
 - `dropgpt.machine`: files, hardware, interruption, processes, progress, provenance
-- `dropgpt.corpus`: documents, from FineWeb, Wikipedia or your own files
+- `dropgpt.corpus`: documents, from the Hugging Face hub, Wikipedia or your own files
 - `dropgpt.tokens`: vocabulary, token tensor, batches, what is held out
 - `dropgpt.model`: the GPT (`dropgpt.model.gpt`), its dropout (`dropgpt.model.dropout`), its loss
 - `dropgpt.evaluation`, `dropgpt.yardsticks`: held-out loss, and what counting reaches

@@ -48,19 +48,37 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    source: Literal["wikipedia", "fineweb", "files"]
+    source: Literal["wikipedia", "fineweb", "hub", "files"]
     documents: PositiveInt | None
-    config: Text
-    revision: Text
+    dataset: Text | None
+    config: Text | None
+    revision: Text | None
+    split: Text
+    held_out_split: Text | None
     files: Text
     text_column: Text
     separator: Text | None
     deduplicate: bool
 
     @property
-    def all_of_fineweb(self) -> bool:
-        """Whether it is a whole config of FineWeb, which may be too large for one file."""
-        return self.source == "fineweb" and self.documents is None
+    def in_shards(self) -> bool:
+        """Whether it is all of a data set on the hub, which may be too large for one file."""
+        return self.source in ("fineweb", "hub") and self.documents is None
+
+    @model_validator(mode="after")
+    def _the_hub_knows_which(self) -> "Data":
+        if self.source == "hub" and not self.dataset:
+            raise ValueError(
+                "source is hub, so dataset must name one, such as roneneldan/TinyStories"
+            )
+        if self.held_out_split and self.source != "hub":
+            raise ValueError(
+                f"held_out_split is {self.held_out_split!r}, which only a data set on the hub has: "
+                "source must be hub"
+            )
+        if self.held_out_split == self.split:
+            raise ValueError(f"held_out_split and split are both {self.split!r}")
+        return self
 
 
 class Tokenize(Section):

@@ -41,10 +41,12 @@ def export(reproduced: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def remade(reproduced: Clone, tmp_path: Path) -> Callable[..., str]:
     """A copy of the clone's model with another chain or other weights."""
 
-    def remade(source: str | None, add: float = 0.0) -> str:
+    def remade(source: str | None, add: float = 0.0, card: Any = None, **data: Any) -> str:
         folder = reproduced.folder / artifact.TRAINED
         chain = provenance.read(folder)
-        chain["tokenize"]["params"]["data"] = {"source": source} if source else {}
+        chain["tokenize"]["params"]["data"] = {"source": source, **data} if source else {}
+        if card:
+            chain["tokenize"]["card"] = card
         model = artifact.load(folder)
         with torch.no_grad():
             model.wpe.weight.add_(add)
@@ -118,6 +120,44 @@ def test_the_front_matter_has_the_licence_of_the_text(
     assert ("language" in data) == (source != "files")
     assert said in card.text
     assert ("under which licence your texts are" in capsys.readouterr().out) == (source == "files")
+
+
+STORIES = {
+    "dataset": "roneneldan/TinyStories",
+    "config": None,
+    "revision": "f" * 40,
+    "split": "train",
+    "held_out_split": "validation",
+    "text_column": "text",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"license": "cdla-sharing-1.0"}, "as its licence: cdla-sharing-1.0."),
+        ({"license": ["cc-by-sa-3.0", "gfdl"]}, "as its licence: cc-by-sa-3.0, gfdl."),
+        ({"license": "other", "license_name": "own", "license_link": "https://a"}, "other"),
+        ({}, "Its card did not say under which licence it is"),
+    ],
+)
+def test_a_data_set_on_the_hub_has_its_own_licence_and_address(
+    export: Export, remade: Callable[..., str], said: Any, told: str, capsys: Any
+) -> None:
+    card = export("--model", remade("hub", card=said, **STORIES))
+    data = card.data.to_dict()
+    assert {key: data[key] for key in said} == said
+    assert data["license"] == said.get("license", "unknown")
+    assert data["datasets"] == ["roneneldan/TinyStories"]
+    assert card.data.eval_results[0].dataset_type == "roneneldan/TinyStories"
+    assert told in card.text
+    page = "(https://huggingface.co/datasets/roneneldan/TinyStories"
+    assert (
+        f"trained from scratch with dropout of 0.1 on [roneneldan/TinyStories]{page})" in card.text
+    )
+    assert f"{page}/tree/{'f' * 40}), split train, column `text`" in card.text
+    assert "held out was its split validation" in card.text
+    assert ("under which licence your texts are" in capsys.readouterr().out) == (not said)
 
 
 def test_what_was_measured_of_other_weights_is_not_told(

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,13 @@ import hub
 from conftest import data_params as data
 from conftest import message
 from dropgpt import corpus
-from dropgpt.corpus import document, fineweb
+from dropgpt.corpus import document, fineweb, hub_process
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
+
+
+def documents(number: int, **changes: str) -> Iterator[Document]:
+    return corpus.documents(data(source="fineweb", documents=number, **changes))
 
 
 def test_fineweb_gives_its_first_rows_in_order(online: pytest.MonkeyPatch) -> None:
@@ -37,9 +43,7 @@ def test_a_short_fineweb_does_not_pass_for_whole(
     with hub.serving(hub.rows(0, 1), hub.rows(2)) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError) as error:
-            document.write(
-                fineweb.documents(4, hub.CONFIG, hub.REVISION), tmp_path / "corpus.parquet"
-            )
+            document.write(documents(4), tmp_path / "corpus.parquet")
     assert "data.documents is 4" in message(error)
     assert "only 3" in message(error)
     assert not (tmp_path / "corpus.parquet").exists()
@@ -53,7 +57,7 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
     before = sorted(os.listdir(tmp_path))
     with hub.serving(hub.rows(0, 1), hub.rows(*range(2, 1000)), fault="cut") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
-        stream = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
+        stream = documents(1000)
         head = [next(stream), next(stream)]  # it was in the middle
         with pytest.raises(UserError) as error:
             document.write((document for part in (head, stream) for document in part), output)
@@ -64,7 +68,7 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
     assert sorted({*os.listdir(tmp_path)} - {"hub", "__pycache__"}) == before
     with hub.serving(hub.rows(0, 1), hub.rows(*range(2, 1000))) as endpoint:  # the same again
         online.setenv("HF_ENDPOINT", endpoint)
-        again = fineweb.documents(1000, hub.CONFIG, hub.REVISION)
+        again = documents(1000)
         assert document.write(again, output) == 1000
     assert [text for text, _, _ in document.read(output)] == [
         row["text"] for row in hub.rows(*range(1000))
@@ -72,12 +76,12 @@ def test_a_line_cut_in_mid_file_leaves_the_earlier_corpus(
 
 
 def test_a_hub_that_stalls_is_given_up(online: pytest.MonkeyPatch) -> None:
-    online.setattr(fineweb, "PATIENCE", 4)
+    online.setattr(hub_process, "PATIENCE", 4)
     start = time.monotonic()
     with hub.serving(hub.rows(*range(1000)), fault="stall") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=r"nothing came for 4 seconds.*data\.source=wikipedia"):
-            next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
+            next(documents(1))
     assert time.monotonic() - start < 30
 
 
@@ -88,7 +92,7 @@ def test_without_a_hub_the_user_learns_what_runs_offline(online: pytest.MonkeyPa
     online.setenv("HF_TOKEN", "hf_token")
     start = time.monotonic()
     with pytest.raises(UserError) as error:
-        next(fineweb.documents(3, hub.CONFIG, hub.REVISION))
+        next(documents(3))
     assert time.monotonic() - start < 30
     assert f"cannot read HuggingFaceFW/fineweb from {endpoint}: ConnectError" in message(error)
     assert "dvc exp run -S data.source=wikipedia" in message(error)
@@ -99,24 +103,26 @@ def test_without_a_hub_the_user_learns_what_runs_offline(online: pytest.MonkeyPa
 def test_no_cached_copy_stands_in_for_the_hub(online: pytest.MonkeyPatch) -> None:
     with hub.serving(hub.rows(0)) as endpoint:
         code = "import sys, datasets; datasets.load_dataset(*sys.argv[1:3], revision=sys.argv[3])"
-        command = [sys.executable, "-c", code, fineweb.FINEWEB, hub.CONFIG, hub.REVISION]
+        command = [sys.executable, "-c", code, fineweb.NAME, hub.CONFIG, hub.REVISION]
         environment = {**os.environ, "HF_ENDPOINT": endpoint}
         subprocess.run(command, env=environment, check=True, capture_output=True)
     with hub.serving(hub.rows(0), fault="listing") as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
         with pytest.raises(UserError, match=f"cannot read HuggingFaceFW/fineweb from {endpoint}"):
-            next(fineweb.documents(1, hub.CONFIG, hub.REVISION))
+            next(documents(1))
 
 
 def test_an_unknown_config_or_revision_is_named(online: pytest.MonkeyPatch) -> None:
     with hub.serving(hub.rows(0)) as endpoint:
         online.setenv("HF_ENDPOINT", endpoint)
-        with pytest.raises(UserError, match=r"data\.config is 'CC-MAIN-1066-01', which .* not"):
-            next(fineweb.documents(1, "CC-MAIN-1066-01", hub.REVISION))
+        with pytest.raises(
+            UserError, match=r"no config 'CC-MAIN-1066-01' at .*; it has CC-MAIN-2013"
+        ):
+            next(documents(1, config="CC-MAIN-1066-01"))
         with pytest.raises(UserError, match=r"data\.revision is 'v9', which .* does not have"):
-            next(fineweb.documents(1, hub.CONFIG, "v9"))
+            next(documents(1, revision="v9"))
 
 
 def test_an_error_shows_no_credential() -> None:
     text = "GET http://me:secret@host/a?Signature=secret&x=1 'Bearer secret' hf_secret"
-    assert fineweb._public(text) == "GET http://host/a 'Bearer ***' hf_***"
+    assert hub_process.public(text) == "GET http://host/a 'Bearer ***' hf_***"

@@ -6,24 +6,25 @@ import sys
 import pytest
 
 import hub
-from dropgpt.corpus import fineweb
+from conftest import data_params as data
+from dropgpt import corpus
 from dropgpt.corpus.document import Document
 
 READ_IN_SHARDS = """
 import json, sys
-from dropgpt.corpus import fineweb_shards
-config, revision, least, patience = sys.argv[1:]
-shards = list(fineweb_shards.of_config(config, revision, int(least)))
-read = (list(fineweb_shards.documents(shard, revision, float(patience))) for shard in shards)
+from dropgpt.corpus import fineweb, hub_shards
+least, patience = sys.argv[1:]
+dataset = fineweb.dataset(None, None)
+shards = list(hub_shards.of_split(dataset, int(least)))
+read = (list(hub_shards.documents(shard, dataset, float(patience))) for shard in shards)
 print(json.dumps([shards, [one for part in read for one in part]]))
 """
 
 
 def read_in_shards(endpoint: str, least: int, patience: float = 60) -> subprocess.Popen[str]:
     """In a process of its own, since the hub's client reads HF_ENDPOINT but once."""
-    command = [sys.executable, "-c", READ_IN_SHARDS, hub.CONFIG, hub.REVISION]
     return subprocess.Popen(
-        [*command, str(least), str(patience)],
+        [sys.executable, "-c", READ_IN_SHARDS, str(least), str(patience)],
         env={**os.environ, "HF_ENDPOINT": endpoint},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,7 +39,7 @@ def test_shards_are_the_rows_in_order_in_whole_row_groups(online: pytest.MonkeyP
     with hub.serving(first, second, group=2) as endpoint:
         out, _ = read_in_shards(endpoint, 3).communicate()
         online.setenv("HF_ENDPOINT", endpoint)
-        expected = list(fineweb.documents(10, hub.CONFIG, hub.REVISION))
+        expected = list(corpus.documents(data(source="fineweb", documents=10)))
     shards, found = json.loads(out)
     assert [shard[2:] for shard in shards] == [[0, 2, 0, 4], [2, 2, 4, 3], [0, 2, 7, 3]]
     assert [Document(*one) for one in found] == expected

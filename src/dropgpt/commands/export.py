@@ -26,6 +26,7 @@ FRONT: dict[str, dict[str, Any]] = {
     # Of the texts some are under 3.0, which lets what is made of them be under 4.0.
     "wikipedia": {"license": "cc-by-sa-4.0", "language": "en"},
     "fineweb": {"license": "odc-by", "language": "en", "datasets": ["HuggingFaceFW/fineweb"]},
+    "hub": {"license": "unknown"},  # where the data set's own card does not say it
     "files": {"license": "unknown"},
 }
 TEXT = {"wikipedia": "English Wikipedia", "fineweb": "HuggingFaceFW/fineweb", "files": "own files"}
@@ -70,12 +71,16 @@ def measured(model: Path) -> dict[str, Any] | None:
 def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) -> ModelCard:
     """The card of a model that was made as `chain` says and measured as `found` says."""
     params = {key: value for stage in chain.values() for key, value in stage["params"].items()}
-    source = params["data"]["source"]
+    texts = params["data"]
+    source = texts["source"]
+    front, name_of_text = dict(FRONT[source]), TEXT.get(source, texts.get("dataset"))
+    if source == "hub":
+        front |= {"datasets": [name_of_text]} | chain["tokenize"].get("card", {})
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=source if source != "fineweb" else TEXT[source],
-            dataset_name=f"{TEXT[source]}, held-out part",
+            dataset_type=name_of_text if source in ("fineweb", "hub") else source,
+            dataset_name=f"{name_of_text}, held-out part",
             metric_type=metric,
             metric_value=found[metric],
         )
@@ -89,7 +94,7 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         metrics=["bits_per_byte", "perplexity"] if found else None,
         model_name=name,
         eval_results=results or None,
-        **FRONT[source],
+        **front,
     )
     perplexity, interval = in_words(found) if found else ("", "")
     sites = gpt.config.dropout_sites.model_dump()
@@ -99,6 +104,8 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         template_str=CARD.read_text(encoding="utf-8"),
         name=name,
         source=source,
+        texts=texts,
+        license=front["license"],
         parameters=sum(p.numel() for p in gpt.parameters()),
         shape=gpt.config,
         n_vocab=gpt.n_vocab,

@@ -1,28 +1,65 @@
-"""The corpus: documents from FineWeb, from the offline Wikipedia slice, or from your files."""
+"""The corpus: documents from the hub, from the offline Wikipedia slice, or from your files."""
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 from dropgpt import params
-from dropgpt.corpus import fineweb, own_files, wikipedia
+from dropgpt.corpus import fineweb, hub, own_files, wikipedia
 from dropgpt.corpus.document import Document
+from dropgpt.corpus.hub import Dataset
 from dropgpt.errors import warn
 
 
 def documents(data: params.Data) -> Iterator[Document]:
     """The corpus that section `data` of params.yaml asks for, one document at a time.
 
-    Not for the whole of a FineWeb config: that is `fineweb_shards`.
+    Less what `held_out` gives. Not for all of a data set on the hub: that is `hub_shards`.
     """
     match data.source:
         case "wikipedia":
             return wikipedia.documents()
-        case "fineweb":
+        case "fineweb" | "hub":
             assert data.documents is not None  # else it is read in shards
-            return fineweb.documents(data.documents, data.config, data.revision)
+            return hub.documents(splits(data)[0], data.documents)
         case "files":
             found = own_files.documents(data.files, data.text_column, data.separator)
             return _each_once(found) if data.deduplicate else found
+
+
+def held_out(data: params.Data) -> Iterator[Document]:
+    """The documents of data.held_out_split, all of them; none where there is no such split."""
+    for dataset in splits(data)[1:]:
+        yield from hub.documents(dataset, None)
+
+
+def splits(data: params.Data) -> list[Dataset]:
+    """Of a data set on the hub: the split to train on and, if it is asked for, the held-out one."""
+    if data.source == "fineweb":
+        return [fineweb.dataset(data.config, data.revision)]
+    if data.source != "hub":
+        return []
+    assert data.dataset  # params.py has seen to it
+    return [
+        Dataset(
+            data.dataset,
+            data.config,
+            data.revision,
+            split,
+            data.text_column,
+            f"{data.dataset}/{split}",
+        )
+        for split in (data.split, data.held_out_split)
+        if split
+    ]
+
+
+def about(data: params.Data) -> dict[str, Any]:
+    """What travels with the documents: of a data set on the hub what its card says of its licence.
+
+    Of the other sources it is known beforehand.
+    """
+    return {"card": hub.card(splits(data))} if data.source == "hub" else {}
 
 
 def _each_once(documents: Iterator[Document]) -> Iterator[Document]:

@@ -1,6 +1,7 @@
 """A document, and a corpus of them as a parquet file."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from dropgpt.machine.files import replacing
 
 BLOCK = 1 << 20  # bytes read at a time
 SHA256 = "dropgpt.sha256"  # the key in the file's metadata that holds its documents' checksum
+ABOUT = "dropgpt.about"  # and the one that holds, as JSON, what else is known of them
 
 GROUP = 1000  # documents in a row group, the part of a file that is in memory
 GROUP_BYTES = 64 << 20  # or fewer, if they are long
@@ -27,9 +29,15 @@ class Document(NamedTuple):
     source: str  # documents of one source that follow each other are never parted
 
 
-def write(documents: Iterable[Document], path: Path) -> int:
+def write(
+    documents: Iterable[Document],
+    path: Path,
+    held_out: Iterable[Document] = (),
+    about: dict[str, Any] | None = None,
+) -> int:
     """Write the columns text, id and source to a parquet file, and count the documents.
 
+    Last stand those that are `held_out`; `about` is what else is known of all, for `about`.
     The same documents give the same bytes. The file appears whole or, on an error, not at all.
     Raises UserError if there is no document, or one that cannot be written in UTF-8.
     """
@@ -38,16 +46,37 @@ def write(documents: Iterable[Document], path: Path) -> int:
         schema = pa.schema([(name, pa.string()) for name in Document._fields])
         digest = hashlib.sha256()
         with pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
-            for group in _groups(documents):
-                columns = [list(column) for column in zip(*group, strict=True)]
-                writer.write_table(pa.table(columns, schema=schema))
-                written += len(group)
-                for document in group:
-                    _add(digest, document)
+            for part in documents, held_out:
+                last = 0
+                for group in _groups(part):
+                    columns = [list(column) for column in zip(*group, strict=True)]
+                    writer.write_table(pa.table(columns, schema=schema))
+                    last += len(group)
+                    for document in group:
+                        _add(digest, document)
+                written += last
+            known = (about or {}) | ({"held_out": last} if last else {})
+            if known:
+                writer.add_key_value_metadata({ABOUT: json.dumps(known)})
+                digest.update(json.dumps(known).encode())
             writer.add_key_value_metadata({SHA256: digest.hexdigest()})
         if not written:
             raise UserError("empty corpus: section data of params.yaml yields no document")
     return written
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What is known of the documents at `path`; empty where there is no such thing or no file.
+
+    held_out  how many of the last are held out; in a list of shards, how many shards
+    card      what the card of a data set on the hub says of its licence
+    """
+    try:
+        known = (pq.read_metadata(path).metadata or {}).get(ABOUT.encode(), b"{}")
+        found = json.loads(known)
+    except (pa.ArrowException, OSError, ValueError):  # damage, of which `read` tells
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -90,6 +119,7 @@ def read(path: Path) -> Iterator[Document]:
                 _add(digest, document)
                 yield document
         metadata = pq.read_metadata(path).metadata or {}
+        digest.update(metadata.get(ABOUT.encode(), b""))
         if metadata.get(SHA256.encode()) != digest.hexdigest().encode():
             raise UserError(f"{path}: its documents are not those that were written")
     except UserError as error:
@@ -131,7 +161,12 @@ def _check_column(path: Path, schema: pa.Schema, column: str, hint: str) -> None
     if schema.names.count(column) > 1:
         raise UserError(f"{path}: two columns {column!r}{hint}; rename one")
     kind = schema.field(column).type
+    if not is_string(kind):
+        raise UserError(f"{path}: column {column!r} is {kind}, not string")
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether a column of that type holds strings, be it dictionary-encoded."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if str(kind) not in ("string", "large_string", "string_view"):
-        raise UserError(f"{path}: column {column!r} is {kind}, not string")
+    return str(kind) in ("string", "large_string", "string_view")

@@ -1,6 +1,7 @@
 """Which documents are held out: whole ones, at the end of the corpus.
 
-The last articles, and so many that they have at least the fraction of the tokens that is asked.
+The last articles, and so many that they have at least the fraction of the tokens that is asked; or
+so many documents as the corpus itself says, where a split of a data set is there to be held out.
 What is too long for that, `encoding.part_long` has made two documents of; not in shards.
 """
 
@@ -11,6 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
+
+
+def last(table: pd.DataFrame, number: int) -> npt.NDArray[np.bool_]:
+    """Whether each document of `table` is among the last `number`, (documents,)."""
+    return np.arange(len(table)) >= len(table) - number
 
 
 def chosen(table: pd.DataFrame, total: int, fraction: float) -> npt.NDArray[np.bool_]:
@@ -34,7 +40,7 @@ def chosen(table: pd.DataFrame, total: int, fraction: float) -> npt.NDArray[np.b
             f"params.yaml: tokenize.validation_fraction {fraction} holds out every {what} of a "
             f"corpus of {int(begins.sum())}, of {total} tokens; {advice}"
         )
-    return np.arange(len(table)) >= fitting[-1]
+    return last(table, len(table) - int(fitting[-1]))
 
 
 def rows(tables: Iterable[pd.DataFrame], total: int, fraction: float) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""FineWeb's shards -> shards of a token tensor, by processes on one machine or several.
+"""A data set's shards on the hub -> those of a token tensor, by processes here or on more machines.
 
 A process takes the first shard that is not there and that no other has: the lock of a file says
 so, also on a disk that several machines share. A shard appears whole or not at all. So who makes
@@ -28,8 +28,9 @@ from typing import Any, cast
 import tiktoken
 from filelock import FileLock, Timeout
 
-from dropgpt.corpus import fineweb_shards
-from dropgpt.corpus.fineweb_shards import Shard
+from dropgpt.corpus import document, hub_shards, splits
+from dropgpt.corpus.hub import Dataset
+from dropgpt.corpus.hub_shards import Shard
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
@@ -52,7 +53,10 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
     parameters, list and code. Raises UserError where the hub is gone for long, and where a process
     was killed; what is made stays, and the same call goes on.
     """
-    shards = fineweb_shards.read(DOCUMENTS)
+    shards = hub_shards.read(DOCUMENTS)
+    training, *held_out = splits(data)
+    last = document.about(DOCUMENTS).get("held_out", 0)
+    datasets = [training] * (len(shards) - last) + held_out * last
     folder = FOLDER / _fingerprint(data, tokenize)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_path(folder, number) for number in range(len(shards))]
@@ -62,7 +66,7 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
         except UserError:  # what has happened to it since?
             shutil.rmtree(path, ignore_errors=True)
     settings = tokenize.vocabulary_size, tokenize.end_of_text
-    arguments = (shards, data.revision, folder, *settings)
+    arguments = (list(zip(shards, datasets, strict=True)), folder, *settings)
     workers = min(runtime.threads or os.cpu_count() or 1, len(shards))
     total = sum(shard.documents for shard in shards)
     with progress("tokenize", "documents", runtime.log_interval, total) as bar:
@@ -133,20 +137,20 @@ def _end_with_parent() -> None:
 
 
 def _work(
-    shards: list[Shard], revision: str, folder: Path, vocabulary_size: int, end_of_text: bool
+    shards: list[tuple[Shard, Dataset]], folder: Path, vocabulary_size: int, end_of_text: bool
 ) -> None:
     """Make one shard after another of those that nobody else has begun, till all are there."""
     encoding = gpt2_encoding(vocabulary_size)
     missing = dict(enumerate(shards))
     while missing:
         before = len(missing)
-        for number, shard in list(missing.items()):
+        for number, (shard, dataset) in list(missing.items()):
             if not folder.exists():  # all were made, and used
                 return
             path = _path(folder, number)
             with suppress(Timeout), FileLock(f"{path}.lock", blocking=False):
                 if not path.exists():
-                    documents = fineweb_shards.documents(shard, revision)
+                    documents = hub_shards.documents(shard, dataset)
                     encoded = encode_documents(documents, encoding, end_of_text, threads=1)
                     tensor.write_shard(encoded, path)
                 del missing[number]

@@ -78,10 +78,10 @@ def rank_frequency(
     return pd.DataFrame({"rank": ranks, "count": counts[ids], "token": ids, "text": texts})
 
 
-def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> list[str]:
+def held_out_lines(tensor: TokenTensor, fraction: float | None, n_documents: int) -> list[str]:
     """What is held out, for a reader, and a warning where it is over twice the `fraction` asked.
 
-    `n_documents` are the documents in all.
+    None: a split of its own was asked for. `n_documents` are the documents in all.
     """
     documents = tensor.documents
     held_out = documents[documents.held_out]
@@ -92,7 +92,7 @@ def held_out_lines(tensor: TokenTensor, fraction: float, n_documents: int) -> li
         which = _parted(documents, first.id.removesuffix(PARTS[1]))
     tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
     lines = [f"held out: {tokens} ({share:.1%}), {which}"]
-    if share > 2 * fraction:
+    if fraction and share > 2 * fraction:
         unit = "source" if documents.source.nunique() > 1 else "id"
         length = held_out.tokens[held_out[unit] == first[unit]].sum()
         lines.append(

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal, replacing, seal, write_json
 from dropgpt.machine.provenance import Chain
@@ -66,17 +68,21 @@ def write(
     n_vocab: int,
     validation_fraction: float,
     made_from: Chain | None = None,
+    last: int | None = None,
 ) -> None:
     """Write a token tensor to `folder`, and beside it what it is made from.
 
     The tokens go straight to the file; what stays in memory is a row a document. The last
     articles are held out, whole, and so many that they have at least `validation_fraction` of
-    the tokens.
+    the tokens; or the `last` documents, where their number is given.
     """
     with replacing(folder) as partial:
         partial.mkdir()
         table = _write_tokens(encoded, partial / TOKENS)
-        table["held_out"] = held_out.chosen(table, int(table.tokens.sum()), validation_fraction)
+        if last is None:
+            table["held_out"] = held_out.chosen(table, int(table.tokens.sum()), validation_fraction)
+        else:
+            table["held_out"] = held_out.last(table, last)
         _write_the_rest(partial, table, {"n_vocab": n_vocab}, made_from or {})
 
 
@@ -95,11 +101,13 @@ def join(
     n_vocab: int,
     validation_fraction: float,
     made_from: Chain | None = None,
+    last: int | None = None,
 ) -> None:
     """Make one token tensor of what `write_shard` wrote to the `shards`, each file as it is.
 
     The files of shard 0 are then tokens-00000.npy and documents-00000.parquet; documents.parquet
-    has the documents that are held out, the same as if all of them stood in one file.
+    has the documents that are held out, the same as if all of them stood in one file: those of the
+    `last` shards, where their number is given.
     """
     with replacing(folder) as partial:
         partial.mkdir()
@@ -108,7 +116,13 @@ def join(
                 _link(shard / source, partial / name.format(number))
         total = sum(len(np.load(shard / TOKENS, mmap_mode="r")) for shard in shards)
         tables = (pd.read_parquet(shard / "documents.parquet") for shard in reversed(shards))
-        rows = held_out.rows(tables, total, validation_fraction)
+        if last is None:
+            rows = held_out.rows(tables, total, validation_fraction)
+        else:
+            rows = pd.concat([*islice(tables, last)][::-1], ignore_index=True)
+            rows["held_out"] = True
+            if rows.empty:
+                raise UserError("data.held_out_split has no row with a text; name another split")
         vocabulary = {"n_vocab": n_vocab, "shards": len(shards)}
         _write_the_rest(partial, rows, vocabulary, made_from or {})
 

@@ -1,27 +1,20 @@
-"""All of a FineWeb config, in parts that are read by themselves and in constant memory."""
+"""All of a data set on the hub, in parts that are read by themselves and in constant memory."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropgpt.corpus.document import Document
-from dropgpt.corpus.fineweb import (
-    COLUMNS,
-    FINEWEB,
-    builder,
-    cause,
-    document_of_row,
-    from_process,
-    no_hub,
-    quiet,
-)
+from dropgpt.corpus.document import ABOUT, Document, is_string
+from dropgpt.corpus.hub import Dataset, builder, files, hint_of_parquet
+from dropgpt.corpus.hub_process import cause, from_process, no_hub, quiet, refused
 from dropgpt.errors import UserError, warn
 from dropgpt.machine.files import replacing
 
@@ -35,33 +28,35 @@ PAUSE = 60  # seconds between two attempts, at most
 class Shard(NamedTuple):
     """A part of a parquet file on the hub: row groups that follow each other."""
 
-    path: str  # of the file in FineWeb's repository
+    path: str  # of the file in the data set's repository
     blob: str  # git's id of the file's content
     first_group: int
     groups: int
-    first_document: int  # counted from the first of the config
-    documents: int
+    first_document: int  # its first row, counted from 0 in the split
+    documents: int  # its rows, of which those with an empty text are no documents
 
 
-def of_config(config: str, revision: str, least: int = SHARD) -> Iterator[Shard]:
-    """All rows of FineWeb's `config` at `revision` in their order, in parts of `least` or more.
+def of_split(dataset: Dataset, least: int = SHARD) -> Iterator[Shard]:
+    """All rows of `dataset` in their order, in parts of `least` or more.
 
     The last part of a file has what is left. Only the ends of the files are read, where parquet
-    has its table of contents. Raises UserError as `fineweb.documents` does.
+    has its table of contents. Raises UserError as `hub.documents` does, and where a file is not
+    parquet.
     """
-    return from_process(_shards, config, revision, least)
+    return from_process(dataset.name, _shards, dataset, least)
 
 
-def write(shards: Iterable[Shard], path: Path) -> list[Shard]:
+def write(shards: Iterable[Shard], path: Path, about: dict[str, Any] | None = None) -> list[Shard]:
     """Write the list to a parquet file, a row a shard, and give it back.
 
-    Raises UserError if there is none.
+    `about` is for `document.about`.
     """
     found = list(shards)
-    if not found:
-        raise UserError(f"empty corpus: {FINEWEB} has no row in this data.config")
+    table = pa.Table.from_pandas(pd.DataFrame(found, columns=Shard._fields), preserve_index=False)
+    if about:
+        table = table.replace_schema_metadata(table.schema.metadata | {ABOUT: json.dumps(about)})
     with replacing(path) as partial:
-        pd.DataFrame(found, columns=Shard._fields).to_parquet(partial, index=False)
+        pq.write_table(table, partial)
     return found
 
 
@@ -74,28 +69,29 @@ def read(path: Path) -> list[Shard]:
         table = pd.read_parquet(path, columns=list(Shard._fields))
     except (pa.ArrowException, OSError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"{path}: not a list of FineWeb's shards; {mend}: {why}") from None
+        raise UserError(f"{path}: not a list of shards on the hub; {mend}: {why}") from None
     return [Shard(*row) for row in table.itertuples(index=False, name=None)]
 
 
-def documents(shard: Shard, revision: str, patience: float = OUTAGE) -> Iterator[Document]:
-    """The documents of `shard`, in constant memory, as `fineweb.documents` gives those rows.
+def documents(shard: Shard, dataset: Dataset, patience: float = OUTAGE) -> Iterator[Document]:
+    """The documents of `shard`, in constant memory, as `hub.documents` gives those rows.
 
     Where the hub breaks off it is asked again for what is missing. Raises UserError when nothing
     has come for `patience` seconds, where a row has no text, and where the hub has other bytes
     than when the shards were listed.
     """
-    given, pause = 0, 1.0
+    read, pause = 0, 1.0  # rows, seconds
     last = time.monotonic()
-    while given < shard.documents:
+    while read < shard.documents:
         try:
-            for document in islice(_rows(shard, revision), given, None):
-                yield document
-                given, pause = given + 1, 1.0
+            for document in islice(_rows(shard, dataset), read, None):
+                if document:
+                    yield document
+                read, pause = read + 1, 1.0
                 last = time.monotonic()
         except _HubError as error:
             if time.monotonic() - last > patience:
-                raise no_hub(str(error)) from None
+                raise no_hub(dataset.name, str(error)) from None
             if pause == 1:
                 warn(f"{shard.path}: {error}; trying again for {patience:.0f} seconds")
             time.sleep(pause)
@@ -106,7 +102,7 @@ class _HubError(Exception):
     """The hub was gone, broke off or stalled; it may be back later. Says why in a line."""
 
 
-def _rows(shard: Shard, revision: str) -> Iterator[Document]:
+def _rows(shard: Shard, dataset: Dataset) -> Iterator[Document | None]:
     import huggingface_hub as hub
 
     quiet()
@@ -114,9 +110,9 @@ def _rows(shard: Shard, revision: str) -> Iterator[Document]:
     try:
         # Not one from fsspec's cache: it would remember what a hub in trouble has told.
         files = hub.HfFileSystem(skip_instance_cache=True)
-        path = f"datasets/{FINEWEB}@{revision}/{shard.path}"
+        path = f"datasets/{dataset.name}@{dataset.revision}/{shard.path}"
         if files.info(path)["blob_id"] != shard.blob:
-            raise _other_bytes(shard)
+            raise _other_bytes(shard, dataset)
         # Without pre_buffer, which takes memory by the size of the file, and without Arrow's
         # threads, which may abort the process that leaves a file before its end.
         with (
@@ -126,40 +122,52 @@ def _rows(shard: Shard, revision: str) -> Iterator[Document]:
             ) as table,
         ):
             groups = range(shard.first_group, shard.first_group + shard.groups)
+            columns = dataset.columns(table.schema_arrow.names)
             for batch in table.iter_batches(
-                BATCH, row_groups=list(groups), columns=COLUMNS, use_threads=False
+                BATCH, row_groups=list(groups), columns=columns, use_threads=False
             ):
                 for row in batch.to_pylist():
-                    yield document_of_row(row, n)
+                    yield dataset.document(row, n)
                     n += 1
     except UserError:
         raise
     except Exception as error:
-        raise _HubError(cause(error)) from None
+        raise refused(dataset.name, error) or _HubError(cause(error)) from None
     if n != shard.first_document + shard.documents:
-        raise _other_bytes(shard)
+        raise _other_bytes(shard, dataset)
 
 
-def _other_bytes(shard: Shard) -> UserError:
+def _other_bytes(shard: Shard, dataset: Dataset) -> UserError:
     return UserError(
-        f"{FINEWEB}: {shard.path} is not the file that was listed; "
+        f"{dataset.name}: {shard.path} is not the file that was listed; "
         "`dvc repro --force download_fineweb` lists anew"
     )
 
 
-def _shards(config: str, revision: str, least: int, cache: str) -> Iterator[Shard]:
+def _shards(dataset: Dataset, least: int, cache: str) -> Iterator[Shard]:
     import huggingface_hub as hub
 
-    files = hub.HfFileSystem()
-    place = f"datasets/{FINEWEB}@{revision}/"
-    urls = builder(config, revision, cache).config.data_files["train"]
-    paths = [url.split("@", 1)[1].split("/", 1)[1] for url in urls]
+    on_hub = hub.HfFileSystem()
+    place = f"datasets/{dataset.name}@{dataset.revision}/"
+    found = builder(dataset, cache)
+    paths = files(found, dataset.split)
+    for path in paths:
+        if not path.endswith(".parquet"):
+            hint = hint_of_parquet(dataset, dataset.config or found.config.name)
+            raise UserError(
+                f"data.documents is empty, for which a data set must be in parquet, and "
+                f"{dataset.name} has {path}; set data.documents to a number{hint}"
+            )
 
     def table_of_contents(path: str) -> tuple[str, list[int]]:
-        with files.open(place + path) as file, pq.ParquetFile(file) as table:
+        with on_hub.open(place + path) as file, pq.ParquetFile(file) as table:
+            dataset.columns(table.schema_arrow.names)
+            kind = table.schema_arrow.field(dataset.text_column).type
+            if not is_string(kind):
+                raise dataset.no_text("", str(kind))
             known = table.metadata
             rows = [known.row_group(group).num_rows for group in range(known.num_row_groups)]
-        return files.info(place + path)["blob_id"], rows
+        return on_hub.info(place + path)["blob_id"], rows
 
     first = 0
     with ThreadPoolExecutor(16) as pool:
@@ -171,3 +179,5 @@ def _shards(config: str, revision: str, least: int, cache: str) -> Iterator[Shar
                     yield Shard(path, blob, begin, end - begin, first, documents)
                     first += documents
                     begin = end
+    if not first:
+        raise UserError(f"split {dataset.split} of {dataset.name} has no document")
