@@ -121,9 +121,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with hub.serving(hub.rows(*range(4)), others=others) as endpoint:
         done = subprocess.run(
             [sys.executable, "-c", READ, json.dumps(list(ASKED.values()))],
-            env=online(
-                endpoint.replace("://", "://user:password@"), tmp_path_factory.mktemp("hub")
-            ),
+            env=online(endpoint, tmp_path_factory.mktemp("hub")),
             capture_output=True,
             text=True,
         )
