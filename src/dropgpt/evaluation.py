@@ -99,8 +99,8 @@ def stream_losses(
 ) -> Losses:
     """The same of any model, whose losses `nats` finds; a document begins after the token `begin`.
 
-    `advance` is told how many tokens a batch has measured, `before_batch` the numbers of the windows
-    to come, in the thread that will read them. Several processes share the batches, for all.
+    `advance` is told how many tokens a batch has measured, `before_batch` the numbers of the
+    windows to come, in the thread that reads them. Several processes share the batches, for all.
     """
     # What several processes have measured is added up, each token in one of them.
     result = np.full(len(tokens), 0 if processes.number() > 1 else np.nan, dtype=np.float32)
