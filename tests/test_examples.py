@@ -38,7 +38,7 @@ def _no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_is_short_and_in_cells() -> None:
     files = sorted(ROOT.glob("examples/*.py"))
-    assert len(files) == 4
+    assert len(files) == 5
     for file in files:
         lines = file.read_text().splitlines()
         assert len(lines) <= 85
@@ -55,6 +55,14 @@ def test_dropout(clone: Clone) -> None:
     assert not re.search(r"weights dropped.* 1.00 to 1.00", printed)
     assert pictures(clone) == ["activation.png", "attention.png", "masks.png"]
     assert told(printed) == pictures(clone)
+
+
+def test_result_files(clone: Clone) -> None:
+    """Written outside of dropgpt, and compared by it."""
+    assert "dropgpt compare reports/dull.json" in example(clone, "result_files.py")
+    files = ["reports/dull.json", "reports/certain.json"]
+    found = json.loads(clone.dropgpt("compare", *files, "--json"))
+    assert found["groups"][1]["difference"] > 0
 
 
 @pytest.mark.slow

@@ -169,7 +169,7 @@ def document(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ([], "a.json: input should be an object; see"),
+        ([], "a.json: not a result file: it holds no JSON object; see"),
         (result(format="other"), "format is 'other': input should be 'dropgpt result 1'"),
         (result(more=1), "more: unknown key; remove it"),
         (result(documents=[]), "a.json: documents"),

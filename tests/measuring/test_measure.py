@@ -1,8 +1,13 @@
 """`dropgpt measure`: every model's losses are those that its own library finds."""
 
+import contextlib
 import json
+import runpy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,7 @@ from conftest import ROOT
 from dropgpt.__main__ import parser
 from dropgpt.commands import measure
 from dropgpt.comparison.result_file import Measured, read
+from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import threads
@@ -67,13 +73,13 @@ def tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
 
 
-def save(kind: str, folder: Path, **changes: Any) -> Any:
+def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
     """A random model of transformers, with weights that matter, and its tokenizer."""
     own = tokenizer(**changes)
     torch.manual_seed(1)
     size = SIZE
     if kind == "GPT2":
-        size = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 64}
+        size = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": n_positions}
         size |= {"initializer_range": 0.2}
     model_class = {
         "Llama": "LlamaForCausalLM",
@@ -164,15 +170,17 @@ def test_the_context_may_be_shorter_and_cross_documents_and_the_end_left_out() -
     assert sum(nats("short.json")) != pytest.approx(whole, rel=1e-3)
 
 
-def checkpoint(n_vocab: int, bias: bool, prefix: str) -> tuple[dict[str, Any], Any]:
+def checkpoint(
+    n_vocab: int, bias: bool, prefix: str, n_ctx: int = 64
+) -> tuple[dict[str, Any], Any]:
     """What nanoGPT's train.py saves of a random model, and transformers' GPT-2 that is the same."""
-    arguments = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 64, "bias": bias}
+    arguments = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": n_ctx, "bias": bias}
     config = transformers.GPT2Config(
         vocab_size=n_vocab,
         n_layer=2,
         n_head=2,
         n_embd=32,
-        n_positions=64,
+        n_positions=n_ctx,
         activation_function="gelu",
         initializer_range=0.2,
     )
@@ -215,6 +223,39 @@ def test_losses_of_nanogpt(n_vocab: int, bias: bool, prefix: str) -> None:
     made_by = json.loads(Path("o.json").read_text())["made_by"]
     assert (made_by["iter_num"], made_by["config.learning_rate"]) == (2000, 6e-4)
     assert (made_by["model_args.dropout"], made_by["config.always"]) == (0.2, None)
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    """The functions of the example; its own files are in a folder of their own."""
+    with TemporaryDirectory() as place, contextlib.chdir(place):
+        return runpy.run_path(str(ROOT / "examples/result_files.py"))
+
+
+def test_the_example_of_nanogpt_writes_what_measure_finds(example: dict[str, Any]) -> None:
+    saved, same = checkpoint(N_VOCAB, True, "", n_ctx=128)
+    torch.save(saved, "ckpt.pt")
+    run("ckpt.pt", "texts.json", "--output", "o.json")
+    encode = partial(gpt2_encoding().encode, disallowed_special=())
+
+    def model(rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, None]:
+        assert targets.shape == rows.shape
+        return same(rows).logits, None
+
+    example["of_nanogpt"](model, encode, N_VOCAB - 1, TEXTS, "nano.json", {"train.seed": 1337})
+    assert nats("nano.json") == pytest.approx(nats(), rel=1e-6)
+    check_comparable([read("o.json"), read("nano.json")])
+
+
+def test_the_example_of_the_trainer_writes_what_measure_finds(example: dict[str, Any]) -> None:
+    model = save("GPT2", Path("theirs"), n_positions=128)
+    run("theirs", "texts.json", "--output", "o.json")
+    options = SimpleNamespace(seed=5, learning_rate=1e-3)
+    trainer = SimpleNamespace(model=model, processing_class=tokenizer(), args=options)
+    example["of_trainer"](trainer, TEXTS, "trainer.json")
+    assert nats("trainer.json") == pytest.approx(nats(), rel=1e-6)
+    check_comparable([read("o.json"), read("trainer.json")])
+    assert read("trainer.json").made_by["train.seed"] == 5
 
 
 def test_without_params_yaml_the_settings_are_its_own() -> None:

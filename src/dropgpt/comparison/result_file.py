@@ -87,13 +87,15 @@ def read(name: str) -> Run:
     path = Path(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError("it holds no JSON object")
         result = Result.model_validate(content)
     except ValidationError as error:
         found = error.errors()
-        lines = [explain(path, one) for one in found[:SHOWN]]
+        lines = [_explain(path, one) for one in found[:SHOWN]]
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
     documents = pd.DataFrame([one.model_dump() for one in result.documents])
     if not documents.id.is_unique:
@@ -110,6 +112,13 @@ def read(name: str) -> Run:
     if lost := result.measured.lost_bytes:
         notes.append(f"{name}: its tokens do not hold {lost:,} bytes of the texts")
     return Run(name, result.made_by | as_set, documents, tuple(notes))
+
+
+def _explain(path: Path, error: Any) -> str:
+    """As of params.yaml, whose keys are not those of this file."""
+    if error["type"] == "extra_forbidden":
+        return f"{path}: {'.'.join(map(str, error['loc']))}: unknown key; remove it"
+    return explain(path, error)
 
 
 def write(path: Path, made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> None:
