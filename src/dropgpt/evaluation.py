@@ -26,6 +26,8 @@ from dropgpt.randomness import generator, seed_dropout
 from dropgpt.tokens.array import Tokens
 
 Losses = npt.NDArray[np.float32]
+# (rows, measured, targets): of what follows at the measured places of (batch, time), in nats, (n,).
+Nats = Callable[[Tensor, Tensor, Tensor], Tensor]
 Result = TypeVar("Result")
 
 
@@ -73,11 +75,33 @@ def losses(
 ) -> Losses:
     """Loss in nats of each token of the stream `tokens`, (len(tokens),), in float32.
 
-    The model's mode is the caller's: eval to measure, train to leave dropout on. `advance` is
-    told how many tokens a batch has measured, `before_batch` the numbers of the windows to come,
-    in the thread that will read them. Several processes share the batches; all return the same.
+    The model's mode is the caller's: eval to measure, train to leave dropout on.
     """
+    measuring = partial(gpt_nats, model), model.end_of_text
+    return stream_losses(*measuring, tokens, windows, batch_size, advance, before_batch)
+
+
+def gpt_nats(model: GPT, rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
+    """The `Nats` of a GPT of our own class."""
     device = model.wte.weight.device
+    features = model.features(rows.to(device))[measured.to(device)]
+    return token_losses(features, model.head, targets.to(device))
+
+
+def stream_losses(
+    nats: Nats,
+    begin: int,
+    tokens: Tokens | npt.NDArray[np.int64],
+    windows: list[Window],
+    batch_size: int,
+    advance: Callable[[int], Any] = lambda n: None,
+    before_batch: Callable[[range], Any] = lambda windows: None,
+) -> Losses:
+    """The same of any model, whose losses `nats` finds; a document begins after the token `begin`.
+
+    `advance` is told how many tokens a batch has measured, `before_batch` the numbers of the
+    windows to come, in the thread that reads them. Several processes share the batches, for all.
+    """
     # What several processes have measured is added up, each token in one of them.
     result = np.full(len(tokens), 0 if processes.number() > 1 else np.nan, dtype=np.float32)
     inputs = np.roll(tokens, 1)  # what stands before target t is at t
@@ -89,21 +113,16 @@ def losses(
         batch = by_length[numbers.start : numbers.stop]
         width = batch[0].end - batch[0].first
         # Padding stands to the right, where a causal model cannot see it.
-        rows = np.full((len(batch), width), model.end_of_text, dtype=np.int64)
+        rows = np.full((len(batch), width), begin, dtype=np.int64)
         measured = np.zeros((len(batch), width), dtype=bool)
         for row, w in enumerate(batch):
             rows[row, : w.end - w.first] = inputs[w.first : w.end]
             if w.opens:
-                rows[row, 0] = model.end_of_text
+                rows[row, 0] = begin
             measured[row, w.score - w.first : w.end - w.first] = True
         targets = np.concatenate([np.arange(w.score, w.end) for w in batch])
-        features = model.features(torch.from_numpy(rows).to(device))
-        found = token_losses(
-            features[torch.from_numpy(measured).to(device)],
-            model.head,
-            torch.from_numpy(tokens[targets].astype(np.int64)).to(device),
-        )
-        return targets, found.cpu().numpy()
+        ids = tokens[targets].astype(np.int64)
+        return targets, nats(*map(torch.from_numpy, (rows, measured, ids))).cpu().numpy()
 
     others = len(tokens)
     for targets, found in _measured(measure, pieces(len(by_length), batch_size)):

@@ -4,12 +4,15 @@ import json
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from clone import DROPGPT, Clone, wait_for
-from dropgpt.comparison import experiments
+from dropgpt.comparison import experiments, result_file
 from dropgpt.comparison.experiments import made_by
+from dropgpt.comparison.statistics import check_comparable
+from dropgpt.errors import UserError
 from dropgpt.machine.slot import FOLDER, slot
 
 
@@ -166,3 +169,24 @@ def test_a_model_from_elsewhere_is_told_by_its_weights() -> None:
     assert found["weights"] == "22222222"
     assert found["evaluate.model"] == "pretrained/a"
     assert "weights" not in made_by({"train": record, "evaluate": record})
+
+
+def test_a_result_file_of_ours_is_what_the_stage_evaluate_found(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dropgpt measure` finds the same to the bit; the two compare, if measured the same way."""
+    monkeypatch.chdir(clone.folder)
+    file = Path("o.json")
+    clone.dropgpt("measure", "models/gpt", "--output", str(file))
+    table = pd.read_parquet("data/evaluation/documents.parquet")
+    own = result_file.read(str(file))
+    for column in ("id", "sha256", "bytes", "tokens", "nats"):
+        assert own.documents[column].tolist() == table[column].tolist(), column
+    assert (own.made_by["model.dropout"], own.made_by["train.seed"]) == (0.1, 1)
+    said = json.loads(clone.dropgpt("compare", "workspace", str(file), "--json"))
+    assert said["groups"][1]["difference"] == 0
+    content = json.loads(file.read_text())
+    content["measured"]["stride"] = 8
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"evaluate\.stride 16, o\.json with 8"):
+        check_comparable([experiments.read("workspace"), result_file.read(str(file))])

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
-from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison import experiments, result_file, statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import drawing, folded, markdown, narrow, plain, rounded
 from dropgpt.comparison.statistics import SEED
@@ -26,13 +27,20 @@ def run(
     revisions: list[str],
     by: list[str] | None,
     baseline: str | None,
+    group: list[str] | None,
     plot: Path | None,
     format: str | None,
 ) -> None:
+    if by and group:
+        raise UserError("compare: --by and --group are two ways to group: take one")
     if twice := next((name for name in revisions if revisions.count(name) > 1), None):
         raise UserError(f"compare: {twice} is named twice")
+    members = result_file.expand(group or [])
+    revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
     runs, notes = _runs(revisions)
-    if revisions and not by:
+    if members:
+        title, groups = "group", result_file.grouped(runs, members)
+    elif revisions and not by:
         title, groups = "run", {run.name: {"": run} for run in runs}
     else:
         runs, lines = statistics.distinct(runs)
@@ -79,7 +87,10 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     told = progress("compare", "runs", 10, len(names), names, delay=UNSEEN)
     notes: list[str] = []
     if revisions:
-        runs = [experiments.read(name) for name in told]
+        runs = [
+            result_file.read(name) if result_file.is_one(name) else experiments.read(name)
+            for name in told
+        ]
         statistics.check_comparable(runs)
     else:
         found, notes = experiments.read_all(told)

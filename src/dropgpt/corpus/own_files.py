@@ -47,11 +47,20 @@ def documents(
     Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
     row, line, item, document or byte, for whatever is not a text in UTF-8, and for an empty one.
     """
-    paths = _files(pattern, key)
+    yield from read(_files(pattern, key), text_column, separator, f"{key} is {pattern!r}")
+
+
+def read(
+    paths: list[Path], text_column: str, separator: str | None, said: str
+) -> Iterator[Document]:
+    """The documents of these files, wherever they lie; else as `documents`.
+
+    `said` is how the files were named, for what is told.
+    """
     for path in paths:
         if formats.ending(path) not in [*READERS, *PLAIN]:
             raise UserError(
-                f"{key} is {pattern!r}, which matches {path}: narrow it to files that end in "
+                f"{said}, which matches {path}: narrow it to files that end in "
                 f"{', '.join([*PLAIN, *READERS])}, as they are or with {_PACKED} added"
             )
     if separator:
@@ -70,7 +79,7 @@ def documents(
             id = f"{path.as_posix()}:{n}"
             yield Document(text, id, id)
     if not n:
-        raise UserError(f"{key} is {pattern!r}: no document in what it matches")
+        raise UserError(f"{said}: no document in what it matches")
     if separator and plain and not parted:
         warn(
             f"data.separator is {separator!r}, which occurs nowhere in {len(plain)} text file(s) "

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
@@ -26,6 +27,8 @@ from dropgpt.tokens.array import Array, Joined, Tokens
 
 if TYPE_CHECKING:
     from dropgpt.corpus.document import Document
+
+Ids = TypeVar("Ids", Array, npt.NDArray[np.int64])  # of our vocabulary, or of any
 
 TOKENS = "tokens.npy"
 # What `write` writes, and SHA256SUMS.
@@ -127,11 +130,11 @@ def join(
         _write_the_rest(partial, rows, vocabulary, made_from or {})
 
 
-def in_memory(encoded: Iterable[tuple[Document, Array]]) -> tuple[Array, pd.DataFrame]:
-    """The tokens of a small corpus side by side, and its table of documents."""
-    parts: list[bytes] = []
+def in_memory(encoded: Iterable[tuple[Document, Ids]]) -> tuple[Ids, pd.DataFrame]:
+    """The tokens of a small corpus side by side, of their own type, and its table of documents."""
+    parts: list[Ids] = []
     table = _table(encoded, parts.append)
-    return np.frombuffer(b"".join(parts), dtype=np.uint16), table
+    return np.concatenate(parts), table
 
 
 def read(folder: Path) -> TokenTensor:
@@ -186,7 +189,7 @@ def _write_tokens(encoded: Iterable[tuple[Document, Array]], path: Path) -> pd.D
     """Write the tokens to an .npy file as they come, and give the table of the documents."""
     with path.open("wb") as file:
         _write_npy_header(file, 0)
-        table = _table(encoded, file.write)
+        table = _table(encoded, lambda ids: file.write(ids.astype("<u2").tobytes()))
         # NumPy leaves room in the header for a length that is known last.
         file.seek(0)
         _write_npy_header(file, int(table.tokens.sum()))
@@ -210,7 +213,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _table(
-    encoded: Iterable[tuple[Document, Array]], write_tokens: Callable[[bytes], Any]
+    encoded: Iterable[tuple[Document, Ids]], write_tokens: Callable[[Ids], Any]
 ) -> pd.DataFrame:
     """Hand on the tokens of each document and keep a row of it.
 
@@ -218,7 +221,7 @@ def _table(
     """
     rows = []
     for document, ids in encoded:
-        write_tokens(ids.astype("<u2").tobytes())
+        write_tokens(ids)
         text = document.text.encode()
         checksum = hashlib.sha256(text).hexdigest()
         rows.append((document.id, document.source, len(ids), len(text), checksum))

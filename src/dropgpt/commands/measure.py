@@ -1,0 +1,206 @@
+"""`dropgpt measure`: any causal language model, as the stage evaluate measures ours."""
+
+import math
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from dropgpt import evaluation, params
+from dropgpt.comparison import result_file
+from dropgpt.comparison.report import folded
+from dropgpt.comparison.result_file import Measured
+from dropgpt.corpus import own_files
+from dropgpt.corpus.document import Document
+from dropgpt.errors import UserError
+from dropgpt.machine.hardware import enough_memory, prepare
+from dropgpt.machine.progress import progress
+from dropgpt.measuring.reader import Encoded, Reader, opened
+from dropgpt.params import Evaluate, Params
+from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import decode_documents
+from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
+
+TOKENS = Path("data/tokens")
+PARAMS = Path("params.yaml")
+# What params.yaml says in the project, where there is none.
+EVALUATE = Evaluate(
+    model=None,
+    seed=1,
+    stride=64,
+    across_documents=False,
+    batch_size=32,
+    dropout_passes=1,
+    bootstrap_resamples=2000,
+    extra_corpora=[],
+)
+LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
+
+
+def run(
+    model: str,
+    texts: list[Path],
+    stride: int | None,
+    context: int | None,
+    across_documents: bool,
+    no_end_of_text: bool,
+    made_by: list[str],
+    output: Path | None,
+) -> None:
+    known = dict(map(_pair, made_by))
+    if output and not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent} to write in")
+    here = params.load(PARAMS) if PARAMS.is_file() else None
+    documents = _read(texts, here) if texts else _held_out()
+    device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
+    reader = opened(model, device)
+    evaluate = _evaluate(here, stride, across_documents)
+    context = context or reader.longest
+    _check(model, reader, evaluate.stride, context)
+    ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
+
+    lost: dict[str, int] = {}
+    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), ends, lost))
+    if not len(tokens):
+        raise UserError("measure: the texts have no token")
+    began = time.monotonic()
+    with enough_memory(f"measure, on {device}", "lower --context"):
+        found = table.assign(nats=_nats(reader, tokens, table, evaluate, context))
+    speed = len(tokens) / (time.monotonic() - began)
+    if not np.isfinite(found.nats).all():
+        raise UserError(f"{model}: its loss is {found.nats.sum()}: its weights or logits overflow")
+    measured = Measured(
+        stride=evaluate.stride,
+        context=context,
+        across_documents=evaluate.across_documents,
+        end_of_text=ends,
+        begins_with=reader.begin[1],
+        tokenizer=reader.tokenizer,
+        dtype="float32",
+        lost_bytes=sum(lost.values()),
+        versions={name: version(name) for name in ("dropgpt", *reader.packages)},
+    )
+    for line in [*told(model, found, measured, evaluate), f"{speed:,.0f} tokens/s on {device}"]:
+        print(folded(line))
+    if output:
+        result_file.write(output, reader.made_by | known, measured, found)
+        print(f"{output}: for `dropgpt compare`")
+
+
+def told(model: str, documents: pd.DataFrame, measured: Measured, evaluate: Evaluate) -> list[str]:
+    """What was found, of what, and what to know of it, in lines."""
+    nats, sizes = documents.nats, documents.bytes
+    a_byte = evaluation.perplexity(nats, sizes, evaluate)  # of which the logarithm is wanted
+    low, high = a_byte["perplexity_95_low"], a_byte["perplexity_95_high"]
+    between = "unknown, of one document"
+    if low and high:
+        between = f"{math.log2(low):.3f} to {math.log2(high):.3f}"
+    lines = [
+        f"{model}: {nats.sum() / sizes.sum() / math.log(2):.3f} bits per byte (95% interval "
+        f"{between}), {nats.sum() / documents.tokens.sum():.3f} nats a token",
+        f"of {documents.tokens.sum():,} tokens, {sizes.sum():,} bytes, in {len(documents):,} "
+        f"document(s); stride {measured.stride}, context {measured.context}",
+        f"{'the first' if measured.across_documents else 'each'} document begins with "
+        f"{measured.begins_with}; the end of each is {'' if measured.end_of_text else 'not '}"
+        "predicted, too",
+    ]
+    if measured.lost_bytes:
+        lines.append(
+            f"note: the tokenizer does not give back {measured.lost_bytes:,} bytes of the texts; "
+            "what it leaves out or changes costs nothing, so that the number looks better than it "
+            "is"
+        )
+    return lines
+
+
+def _nats(
+    reader: Reader, tokens: Any, documents: pd.DataFrame, evaluate: Evaluate, context: int
+) -> Any:
+    """Of each document, (len(documents),)."""
+    lengths = documents.tokens.to_numpy()
+    spans = np.array([lengths.sum()]) if evaluate.across_documents else lengths
+    windows = evaluation.plan(spans, context, evaluate.stride)
+    batch_size = evaluate.batch_size
+    if reader.whole_logits:
+        widest = max(window.end - window.first for window in windows)
+        batch_size = max(1, min(batch_size, LOGITS // (widest * reader.n_vocab)))
+    with progress("measure", "tokens", 10, len(tokens)) as bar:
+        losses = evaluation.stream_losses(
+            reader.nats, reader.begin[0], tokens, windows, batch_size, bar.update
+        )
+    return evaluation.by_document(losses, documents)
+
+
+def _compared(reader: Reader, encoded: Encoded, ends: bool, lost: dict[str, int]) -> Encoded:
+    """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
+    for document, ids in encoded:
+        again = reader.decode(ids[: len(ids) - ends].tolist())
+        if again != document.text:
+            gone = Counter(document.text) - Counter(again)
+            if gone:
+                lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
+        yield document, ids
+
+
+def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -> Evaluate:
+    """The section `evaluate` of params.yaml, or else its defaults, with what was asked for."""
+    evaluate = here.evaluate if here else EVALUATE
+    asked = {"stride": stride} if stride else {}
+    asked |= {"across_documents": True} if across_documents else {}
+    return evaluate.model_copy(update=asked)
+
+
+def _read(texts: list[Path], here: Params | None) -> list[Document]:
+    """The documents of files, wherever they lie."""
+    if missing := [path for path in texts if not path.is_file()]:
+        raise UserError(f"{missing[0]}: no such file")
+    column = here.data.text_column if here else "text"
+    separator = here.data.separator if here else END_OF_TEXT
+    return list(own_files.read(texts, column, separator, "TEXT"))
+
+
+def _held_out() -> list[Document]:
+    """The held-out part of data/tokens."""
+    if not TOKENS.is_dir():
+        raise UserError(
+            f"measure: name files with texts to measure on; without, it takes {TOKENS}, which is "
+            "not here (`dvc repro tokenize` makes it)"
+        )
+    tokens = tensor.read(TOKENS)
+    rows = tokens.documents[tokens.documents.held_out]
+    texts = decode_documents(tokens.held_out, rows, gpt2_encoding(tokens.n_vocab))
+    return list(map(Document, texts, rows.id, rows.source))
+
+
+def _check(model: str, reader: Reader, stride: int, context: int) -> None:
+    """Raise UserError where windows so long, or so far apart, cannot be."""
+    if reader.n_ctx and context > reader.n_ctx:
+        raise UserError(f"{model} reads {reader.n_ctx} tokens at most: --context {context} is more")
+    if stride > context:
+        raise UserError(
+            f"stride {stride} is above the context, {context}: tokens between two windows would "
+            "not be measured; lower --stride"
+        )
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as params.yaml would have it."""
+    key, equals, value = text.partition("=")
+    try:
+        found = YAML(typ="safe").load(value)
+    except YAMLError:
+        found = value
+    if not key or not equals:
+        raise UserError(f"measure: --made-by {text}: write it as KEY=VALUE")
+    scalar = (
+        found is None
+        or isinstance(found, str | int)
+        or (isinstance(found, float) and math.isfinite(found))
+    )
+    return key, found if scalar else value

@@ -1,0 +1,186 @@
+"""A result as one JSON file, which any trainer can write: docs/results.md says how.
+
+`python -m dropgpt.comparison.result_file` writes its JSON schema, docs/result.schema.json.
+"""
+
+import glob
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
+
+from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.statistics import SEED, Groups
+from dropgpt.errors import UserError
+from dropgpt.machine.files import write_json
+from dropgpt.params import explain
+
+SCHEMA = Path("docs/result.schema.json")
+PAGE = "docs/results.md"
+SHOWN = 3  # mistakes in a file that are told
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    """Nothing unknown, nothing missing, no value bent to fit its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Document(_Part):
+    """A held-out text and its loss."""
+
+    id: str = Field(description="a name that no other document of the file has")
+    sha256: Sha256 = Field(description="of the text in UTF-8, in hexadecimal")
+    bytes: NonNegativeInt = Field(description="of the text in UTF-8")
+    tokens: NonNegativeInt = Field(description="that were predicted, the end too if it was")
+    nats: NonNegativeFloat = Field(description="the sum of the losses of these tokens")
+
+
+class Measured(_Part):
+    """How it was measured: files that differ in the first, third or fourth are not compared."""
+
+    stride: PositiveInt = Field(description="tokens between two windows over a document")
+    context: PositiveInt = Field(description="most tokens in a window")
+    across_documents: bool = Field(description="the context runs on from a document to the next")
+    end_of_text: bool = Field(description="the token that ends a document is predicted, too")
+    begins_with: str | None = Field(None, description="the token before a document's first one")
+    tokenizer: str = Field(description="its name, or its kind")
+    dtype: str = Field(description="of the arithmetic, such as float32")
+    lost_bytes: NonNegativeInt = Field(0, description="of the texts that the tokens do not hold")
+    versions: dict[str, str] = Field({}, description="of the packages that computed it")
+
+
+class Result(_Part):
+    """The loss of one model on each of some texts, and what made it."""
+
+    format: Literal["dropgpt result 1"]
+    made_by: dict[str, str | int | FiniteFloat | bool | None] = Field(
+        description="parameters by dotted keys, as train.seed and model.dropout"
+    )
+    measured: Measured
+    documents: Annotated[list[Document], Field(min_length=1)]
+
+
+def is_one(name: str) -> bool:
+    """Whether what is to be compared is a result file: one that ends in .json, and is there."""
+    return name.endswith(".json") and Path(name).is_file()
+
+
+def read(name: str) -> Run:
+    """The run in a result file, named as the file.
+
+    Raises UserError, naming the file and what in it is not as the format has it.
+    """
+    path = Path(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise TypeError("it holds no JSON object")
+        result = Result.model_validate(content)
+    except ValidationError as error:
+        found = error.errors()
+        lines = [_explain(path, one) for one in found[:SHOWN]]
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
+    documents = pd.DataFrame([one.model_dump() for one in result.documents])
+    if not documents.id.is_unique:
+        twice = documents.id[documents.id.duplicated()].iloc[0]
+        raise UserError(f"{path}: two documents have the id {twice!r}: give each its own")
+    if not documents.bytes.sum() or not documents.tokens.sum():
+        raise UserError(f"{path}: its documents have no bytes or no tokens: nothing was measured")
+    as_set = {
+        "evaluate.stride": result.measured.stride,
+        "evaluate.across_documents": result.measured.across_documents,
+        "tokenize.end_of_text": result.measured.end_of_text,
+    }
+    notes = []
+    if lost := result.measured.lost_bytes:
+        notes.append(f"{name}: its tokens do not hold {lost:,} bytes of the texts")
+    return Run(name, result.made_by | as_set, documents, tuple(notes))
+
+
+def _explain(path: Path, error: Any) -> str:
+    """As of params.yaml, whose keys are not those of this file."""
+    if error["type"] == "extra_forbidden":
+        return f"{path}: {'.'.join(map(str, error['loc']))}: unknown key; remove it"
+    return explain(path, error)
+
+
+def write(path: Path, made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> None:
+    """Write a result file; `documents` has the columns of `Document`, and others, left out."""
+    rows = documents[list(Document.model_fields)].to_dict("records")
+    result = Result.model_validate(
+        {
+            "format": "dropgpt result 1",
+            "made_by": made_by,
+            "measured": measured.model_dump(),
+            "documents": rows,
+        }
+    )
+    write_json(path, result.model_dump())
+
+
+def expand(groups: list[str]) -> dict[str, list[str]]:
+    """`name=glob` of each group -> the files that it matches, sorted, by its name.
+
+    Raises UserError where one is no such pair or matches no result file, and where two groups
+    have a file or a name in common.
+    """
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        label, _, pattern = group.partition("=")
+        if not label or not pattern:
+            raise UserError(f"compare: --group {group}: write it as 'name=glob'")
+        files = sorted(name for name in glob.glob(pattern, recursive=True) if is_one(name))
+        if not files:
+            raise UserError(f"compare: --group {group}: no file that ends in .json matches")
+        for other, theirs in found.items():
+            if other == label or {*theirs} & {*files}:
+                raise UserError(f"compare: --group {group} and {other} overlap: keep them apart")
+        found[label] = files
+    return found
+
+
+def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:
+    """The runs by the group that names them; one that no group names is a group of its own.
+
+    Within a group runs are seeds of one thing; those of two groups pair by their train.seed.
+    Raises UserError where a file of several in a group does not say its train.seed, or says that
+    of another.
+    """
+    label_of = {name: label for label, files in members.items() for name in files}
+    found: Groups = {}
+    for run in runs:
+        label, seed = label_of.get(run.name, run.name), run.made_by.get(SEED)
+        group = found.setdefault(label, {})
+        if str(seed) in group or (seed is None and len(members.get(label, [])) > 1):
+            raise UserError(
+                f"compare: --group {label}: {run.name} says train.seed {seed} in made_by: each "
+                "file of the group needs one of its own"
+            )
+        group[str(seed)] = run
+    return found
+
+
+def schema() -> str:
+    """What docs/result.schema.json is to hold."""
+    return json.dumps(Result.model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema())

@@ -1,0 +1,1 @@
+"""Any causal language model, measured as the stage evaluate measures ours."""

@@ -1,0 +1,139 @@
+"""Any causal language model that transformers opens, from a folder or from the hub."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dropgpt.corpus.document import Document
+from dropgpt.errors import UserError
+from dropgpt.machine import threads
+from dropgpt.measuring.reader import Encoded, Reader
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LONGEST = 1024  # tokens of a window where nobody says how many: some models read a book at once
+INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)"
+# What transformers raises where it finds none, where one is damaged, and where one needs more.
+ERRORS = (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError, RuntimeError)
+
+
+def read(name: str, device: torch.device) -> Reader:
+    """The model in the folder, or of the hub's id, `name`, with its own tokenizer.
+
+    Raises UserError where transformers cannot open it, and where its losses would mean nothing.
+    """
+    if not find_spec("transformers"):
+        raise UserError(f"{name}: transformers opens such a model, and is not installed: {INSTALL}")
+    model, tokenizer = _opened(name)
+    config = model.config.get_text_config()
+    _check_causal(name, model.to(device), config.vocab_size)
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    begin = end if begin is None else begin
+    if begin is None or end is None:
+        raise UserError(
+            f"{name}: its tokenizer has no token that ends a document (eos_token): none can begin"
+        )
+    _one_at_a_time()
+
+    def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
+        logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
+        return F.cross_entropy(logits, targets.to(device), reduction="none")
+
+    def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
+        for document in documents:
+            # split_special_tokens: "</s>" that stands in a text is text.
+            ids = tokenizer.encode(
+                document.text, add_special_tokens=False, split_special_tokens=True, verbose=False
+            )
+            ids += [end] * end_of_text
+            if ids and max(ids) >= n_vocab:
+                raise UserError(f"{name}: its tokenizer has more tokens than the model, {n_vocab}")
+            yield document, np.array(ids, dtype=np.int64)
+
+    n_vocab = model.get_input_embeddings().num_embeddings
+    n_ctx = getattr(config, "max_position_embeddings", None)
+    known = {"model": name, "weights": _checksum(model)[:8]}
+    if commit := getattr(model.config, "_commit_hash", None):
+        known["revision"] = commit
+    return Reader(
+        nats=nats,
+        n_ctx=n_ctx,
+        longest=min(n_ctx or LONGEST, LONGEST),
+        begin=(begin, tokenizer.convert_ids_to_tokens(begin)),
+        encode=encode,
+        decode=lambda ids: tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ),
+        tokenizer=f"{type(tokenizer).__name__} of {name}",
+        n_vocab=n_vocab,
+        made_by=known,
+        whole_logits=True,
+        packages=("torch", "transformers", "tokenizers"),
+    )
+
+
+def _opened(name: str) -> tuple[Any, Any]:
+    """The model, in eval mode in float32, and its tokenizer."""
+    import transformers
+
+    if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
+        raise UserError(f"{name}: neither a folder nor a file nor a name on the hub")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        both: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
+        )
+        model, loading = both
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except ERRORS as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = lines[0] if lines else type(error).__name__
+        where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
+        raise UserError(f"{name}: {where}transformers cannot open it: {why}") from None
+    if missing := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
+        raise UserError(
+            f"{name}: it has no {missing[0]} as a {type(model).__name__} needs it: "
+            f"transformers would draw {len(missing)} tensors at random"
+        )
+    others = {str(p.dtype) for p in model.parameters()} - {"torch.float32"}
+    if others:
+        raise UserError(f"{name}: its weights stay {', '.join(others)}: it cannot be measured")
+    return model.eval(), tokenizer
+
+
+def _check_causal(name: str, model: nn.Module, n_vocab: int) -> None:
+    """Raise UserError where a token's prediction sees what follows: it might see the token."""
+    rows = torch.arange(16).reshape(2, 8) % n_vocab
+    rows[1, :7] = rows[0, :7]
+    with torch.no_grad():
+        one, other = model(rows.to(next(model.parameters()).device), use_cache=False).logits[:, :7]
+    if not torch.allclose(one, other, atol=1e-3):
+        raise UserError(f"{name}: it sees the tokens that it should predict: it is not causal")
+
+
+def _checksum(model: nn.Module) -> str:
+    """sha256 of the names and values of all weights, however many files hold them."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _one_at_a_time() -> None:
+    """Let torch share out each operation, not this project its batches.
+
+    Some models of transformers change themselves by the length of what they read. And some have
+    no deterministic kernel on a GPU.
+    """
+    threads.set_number(1)
+    torch.set_num_threads(threads.CORES)
+    torch.set_deterministic_debug_mode("default")

@@ -1,0 +1,92 @@
+"""What a measurement needs of a language model, whoever made it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dropgpt.comparison.experiments import made_by
+from dropgpt.corpus.document import Document
+from dropgpt.evaluation import Nats, gpt_nats
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS
+from dropgpt.measuring import nano_gpt
+from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
+from dropgpt.model.hugging_face import weight_files
+from dropgpt.tokens.encoding import encode_documents
+from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, gpt2_encoding
+
+Encoded = Iterator[tuple[Document, npt.NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A language model with its tokenizer, in eval mode, in float32.
+
+    nats          how its losses are found
+    n_ctx         most tokens that it reads at once; None: it has no limit
+    longest       most tokens of a window where nobody says how many
+    begin         the token before a document's first one, and how it is written
+    encode        each document with its tokens, closed by the end of text where the flag says so
+    decode        the text that so many tokens stand for, special ones left out
+    n_vocab       the width of its logits
+    whole_logits  whether the logits of a batch are in memory at once
+    """
+
+    nats: Nats
+    n_ctx: int | None
+    longest: int
+    begin: tuple[int, str]
+    encode: Callable[[Iterable[Document], bool], Encoded]
+    decode: Callable[[list[int]], str]
+    tokenizer: str
+    n_vocab: int
+    made_by: dict[str, Any]
+    whole_logits: bool = False
+    packages: tuple[str, ...] = ("torch", "tiktoken")  # that compute it
+
+
+def opened(name: str, device: torch.device) -> Reader:
+    """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
+
+    Raises UserError where there is none, or none that can be measured.
+    """
+    path = Path(name)
+    if path.is_file():
+        model, known = nano_gpt.read(path)
+        return of_gpt(model.to(device), N_VOCAB, known)
+    if (path / SUMS).is_file():
+        chain = provenance.read(path)
+        weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
+        model = artifact.load(path).to(device)
+        return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
+    from dropgpt.measuring import hub  # which needs transformers
+
+    return hub.read(name, device)
+
+
+def of_gpt(model: GPT, n_entries: int, known: dict[str, Any]) -> Reader:
+    """Of our own class, whose tokens are the first `n_entries` of GPT-2's."""
+    encoding = gpt2_encoding(n_entries)
+
+    def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
+        for document, ids in encode_documents(documents, encoding, end_of_text):
+            yield document, ids.astype(np.int64)
+
+    return Reader(
+        nats=partial(gpt_nats, model),
+        n_ctx=model.config.n_ctx,
+        longest=model.config.n_ctx,
+        begin=(encoding.eot_token, END_OF_TEXT),
+        encode=encode,
+        decode=lambda ids: encoding.decode([i for i in ids if i != encoding.eot_token]),
+        tokenizer="GPT-2" if n_entries == N_VOCAB else f"GPT-2, its first {n_entries - 1} entries",
+        n_vocab=model.n_vocab,
+        made_by=known,
+    )

@@ -1,0 +1,195 @@
+"""Result files, of whatever program, and `dropgpt compare` of them, where there is no project."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, message
+from dropgpt.__main__ import parser
+from dropgpt.commands import compare
+from dropgpt.comparison import result_file
+from dropgpt.comparison.statistics import check_comparable
+from dropgpt.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def result(nats: float = 100.0, seed: int | None = None, **changes: Any) -> dict[str, Any]:
+    """Of 30 documents, whose losses are about `nats` and vary with the seed."""
+    random = np.random.default_rng(seed or 0)
+    texts = [f"text {number}" for number in range(30)]
+    return {
+        "format": "dropgpt result 1",
+        "made_by": {} if seed is None else {"train.seed": seed},
+        "measured": {
+            "stride": 64,
+            "context": 128,
+            "across_documents": False,
+            "end_of_text": True,
+            "tokenizer": "GPT-2",
+            "dtype": "float32",
+        },
+        "documents": [
+            {
+                "id": text,
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+                "bytes": 200,
+                "tokens": 50,
+                "nats": nats + random.normal(),
+            }
+            for text in texts
+        ],
+    } | changes
+
+
+def write(name: str, content: Any) -> str:
+    Path(name).write_text(json.dumps(content))
+    return name
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What `dropgpt compare ... --json` prints."""
+    values = vars(parser().parse_args(["compare", *arguments, "--json"]))
+    values.pop("command")
+    compare.run(**values)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_schema_on_the_page_is_that_of_the_code() -> None:
+    said = (ROOT / result_file.SCHEMA).read_text()
+    assert said == result_file.schema(), "run `python -m dropgpt.comparison.result_file`"
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    run = result_file.read(write("a.json", result(seed=3)))
+    measured = result_file.Measured.model_validate(result()["measured"])
+    result_file.write(Path("b.json"), {"train.seed": 3}, measured, run.documents)
+    again = result_file.read("b.json")
+    assert again.documents.equals(run.documents)
+    assert again.made_by == run.made_by
+    assert set(json.loads(Path("b.json").read_text())) == set(result())
+
+
+def test_files_are_compared_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(write("a.json", result(100)), write("b.json", result(120)), capsys=capsys)
+    assert [group["group"] for group in found["groups"]] == ["a.json", "b.json"]
+    assert found["groups"][1]["difference"] == pytest.approx(20 / np.log(2) / 200)
+    assert found["groups"][1]["verdict"] == "cannot tell: one seed"
+    assert len(found["documents"]) == 30
+
+
+def test_the_seeds_of_a_group_are_those_in_made_by(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    for name, nats in (("plain", 100), ("worse", 120)):
+        for seed in (1, 2, 10):
+            write(f"runs/{name}-{seed}.json", result(nats, seed))
+    single = write("single.json", result(90, 1))
+    groups = ["--group", "plain=runs/plain-*", "--group", "worse=runs/worse-*.json"]
+    found = run(*groups, capsys=capsys)
+    assert [(g["group"], g["runs"], g["seeds"]) for g in found["groups"]] == [
+        ("plain", 3, 3),
+        ("worse", 3, 3),
+    ]
+    assert found["groups"][1]["verdict"] == "worse"
+    named = sorted(map(str, Path("runs").iterdir()))
+    found = run(single, *named, *groups, "--baseline", "plain", capsys=capsys)
+    assert [group["group"] for group in found["groups"]] == ["single.json", "plain", "worse"]
+    assert found["groups"][0]["verdict"] == "cannot tell: one seed"
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        (["a"], "write it as 'name=glob'"),
+        (["a=no/*"], "no file that ends in .json matches"),
+        (["a=x*.json", "b=x-1.json"], "b=x-1.json and a overlap"),
+        (["a=x*.json"], "x-2.json says train.seed 1 in made_by: each file of the group needs"),
+        (["a=y*.json"], "y-1.json says train.seed None in made_by"),
+    ],
+)
+def test_groups_that_cannot_be(
+    groups: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("x-1", 1), ("x-2", 1), ("y-1", None), ("y-2", None)):
+        write(f"{name}.json", result(seed=seed))
+    with pytest.raises(UserError) as error:
+        run(*(word for group in groups for word in ("--group", group)), capsys=capsys)
+    assert why in message(error)
+
+
+def test_one_way_to_group(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="take one"):
+        run("--group", "a=*.json", "--by", "train.seed", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stride": 32}, "a.json was evaluated with evaluate.stride 64, b.json with 32"),
+        ({"across_documents": True}, "with evaluate.across_documents False, b.json with True"),
+        ({"end_of_text": False}, "with tokenize.end_of_text True, b.json with False"),
+        ({"context": 1024, "tokenizer": "another"}, None),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_compared(
+    changes: dict[str, Any], why: str | None
+) -> None:
+    other = result()
+    other["measured"] |= changes
+    runs = [result_file.read(write(n, c)) for n, c in (("a.json", result()), ("b.json", other))]
+    if why is None:
+        check_comparable(runs)
+        return
+    with pytest.raises(UserError) as error:
+        check_comparable(runs)
+    assert why in message(error)
+
+
+def test_other_texts_are_not_compared() -> None:
+    other = result()
+    other["documents"][3]["sha256"] = "0" * 64
+    runs = [result_file.read(write(n, c)) for n, c in (("a.json", result()), ("b.json", other))]
+    with pytest.raises(UserError, match=r"a.json and b.json were evaluated on other held-out"):
+        check_comparable(runs)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    content = result()
+    content["documents"][1] |= changes
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([], "a.json: not a result file: it holds no JSON object; see"),
+        (result(format="other"), "format is 'other': input should be 'dropgpt result 1'"),
+        (result(more=1), "more: unknown key; remove it"),
+        (result(documents=[]), "a.json: documents"),
+        (result(made_by={"a": [1]}), "a.json: made_by.a"),
+        (document(nats="1"), "documents.1.nats is '1': input should be a valid number"),
+        (document(nats=-1.0), "documents.1.nats is -1.0: input should be greater"),
+        (document(nats=float("nan")), "documents.1.nats is nan: input should be a finite number"),
+        (document(sha256="abc"), "documents.1.sha256 is 'abc': string should match"),
+        (document(id="text 0"), "two documents have the id 'text 0'"),
+        (result(documents=[{}] * 9), "and 42 more; see docs/results.md"),
+    ],
+)
+def test_a_file_of_another_form_is_told_in_a_line(content: Any, why: str) -> None:
+    with pytest.raises(UserError) as error:
+        result_file.read(write("a.json", content))
+    assert why in message(error)
+    assert message(error).startswith("a.json: ")
+
+
+def test_a_file_that_is_no_json_is_told_in_a_line() -> None:
+    Path("a.json").write_text("{")
+    with pytest.raises(UserError, match=r"a.json: not a result file: .*; see docs/results.md"):
+        result_file.read("a.json")

@@ -1,0 +1,349 @@
+"""`dropgpt measure`: every model's losses are those that its own library finds."""
+
+import contextlib
+import json
+import runpy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from conftest import ROOT
+from dropgpt.__main__ import parser
+from dropgpt.commands import measure
+from dropgpt.comparison.result_file import Measured, read
+from dropgpt.comparison.statistics import check_comparable
+from dropgpt.errors import UserError
+from dropgpt.evaluation import plan
+from dropgpt.machine import threads
+from dropgpt.params import load
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
+
+TEXTS = ["One.", *(ROOT / "README.md").read_text().split("\n## ")[:2], "天地 </s> 🙂 " * 30]
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZE |= {"intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.2}
+Losses = Callable[[list[int]], torch.Tensor]  # of the row that follows the first token
+
+
+def run(*arguments: str | Path) -> None:
+    """`dropgpt measure ...`, in this process."""
+    values = vars(parser().parse_args(["measure", *map(str, arguments)]))
+    values.pop("command")
+    measure.run(**values)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Without a project in it; a text is an item of texts.json."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.json").write_text(json.dumps(TEXTS))
+    before = threads.number(), torch.get_num_threads()
+    yield tmp_path
+    threads.set_number(before[0])
+    torch.set_num_threads(before[1])
+
+
+def tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the texts, with a token for either end."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    if changes.pop("lowercase", False):
+        bpe.normalizer = normalizers.Lowercase()
+    bpe.train_from_iterator(
+        TEXTS,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<s>", "</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    ends = {"bos_token": "<s>", "eos_token": "</s>"} | changes
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
+
+
+def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
+    """A random model of transformers, with weights that matter, and its tokenizer."""
+    own = tokenizer(**changes)
+    torch.manual_seed(1)
+    size = SIZE
+    if kind == "GPT2":
+        size = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": n_positions}
+        size |= {"initializer_range": 0.2}
+    model_class = {
+        "Llama": "LlamaForCausalLM",
+        "GPTNeoX": "GPTNeoXForCausalLM",
+        "GPT2": "GPT2LMHeadModel",
+        "Bert": "BertLMHeadModel",
+    }[kind]
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(own), **size)
+    model = getattr(transformers, model_class)(config).eval()
+    model.save_pretrained(folder)
+    own.save_pretrained(folder)
+    return model
+
+
+def expected(
+    ids: list[list[int]], begin: int, model: Callable[[torch.Tensor], torch.Tensor], stride: int
+) -> list[float]:
+    """The loss of each document, from the logits of `model` over one window at a time."""
+    found = []
+    for own in ids:
+        nats = 0.0
+        for w in plan(np.array([len(own)]), 64, stride):
+            row = torch.tensor([[begin, *own][w.first : w.end]])
+            with torch.no_grad():
+                logits = model(row)[0, w.score - w.first :].double()
+            targets = torch.tensor(own[w.score : w.end])
+            nats += F.cross_entropy(logits, targets, reduction="sum").item()
+        found.append(nats)
+    return found
+
+
+def nats(file: str = "o.json") -> list[float]:
+    return [document["nats"] for document in json.loads(Path(file).read_text())["documents"]]
+
+
+def measured(file: str = "o.json") -> dict[str, Any]:
+    return json.loads(Path(file).read_text())["measured"]
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPTNeoX", "GPT2"])
+def test_losses_are_those_of_transformers(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """</s> that stands in a text is text. The losses of a document add up to 1e-5 a token."""
+    model = save(kind, Path("theirs"))
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json", "--made-by", "train.seed=7")
+    own = tokenizer()
+    begin, end = own.convert_tokens_to_ids(["<s>", "</s>"])
+    ids = [[*own.encode(text, split_special_tokens=True), end] for text in TEXTS]
+    assert max(own.count(end) for own in ids) == 1
+    wanted = expected(ids, begin, lambda row: model(row).logits, 24)
+    lengths = np.array(list(map(len, ids)))
+    assert np.abs(np.array(nats()) - wanted).max() / lengths.max() < 1e-5
+    np.testing.assert_allclose(np.array(nats()) / lengths, np.array(wanted) / lengths, atol=1e-5)
+    result = json.loads(Path("o.json").read_text())
+    assert [document["tokens"] for document in result["documents"]] == lengths.tolist()
+    assert result["made_by"]["train.seed"] == 7
+    assert (measured()["begins_with"], measured()["end_of_text"]) == ("<s>", True)
+    assert measured()["lost_bytes"] == 0
+    bits = sum(wanted) / np.log(2) / sum(len(text.encode()) for text in TEXTS)
+    said = capsys.readouterr().out
+    assert f"theirs: {bits:.3f} bits per byte (95% interval " in said
+    assert "tokens/s" in said
+    assert "note" not in said
+
+
+def test_the_context_may_be_shorter_and_cross_documents_and_the_end_left_out() -> None:
+    model = save("Llama", Path("theirs"), bos_token=None)
+    flags = ["--context", "64", "--stride", "64", "--across-documents", "--no-end-of-text"]
+    run("theirs", "texts.json", *flags, "--output", "o.json")
+    own = tokenizer()
+    ids = [own.encode(text, split_special_tokens=True) for text in TEXTS]
+    end = own.convert_tokens_to_ids("</s>")  # which begins a document where nothing else does
+    stream = [token for one in ids for token in one]
+    (whole,) = expected([stream], end, lambda row: model(row).logits, 64)
+    assert sum(nats()) == pytest.approx(whole, rel=1e-6)
+    assert (
+        measured() | {"versions": {}}
+        == Measured(
+            stride=64,
+            context=64,
+            across_documents=True,
+            end_of_text=False,
+            begins_with="</s>",
+            tokenizer="TokenizersBackend of theirs",
+            dtype="float32",
+        ).model_dump()
+    )
+    run("theirs", "texts.json", "--context", "16", "--stride", "8", "--output", "short.json")
+    assert sum(nats("short.json")) != pytest.approx(whole, rel=1e-3)
+
+
+def checkpoint(
+    n_vocab: int, bias: bool, prefix: str, n_ctx: int = 64
+) -> tuple[dict[str, Any], Any]:
+    """What nanoGPT's train.py saves of a random model, and transformers' GPT-2 that is the same."""
+    arguments = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": n_ctx, "bias": bias}
+    config = transformers.GPT2Config(
+        vocab_size=n_vocab,
+        n_layer=2,
+        n_head=2,
+        n_embd=32,
+        n_positions=n_ctx,
+        activation_function="gelu",
+        initializer_range=0.2,
+    )
+    torch.manual_seed(2)
+    same = transformers.GPT2LMHeadModel(config).eval()
+    state = {}
+    with torch.no_grad():
+        for name, p in same.named_parameters():
+            p.add_(0.1 * torch.randn(p.shape))
+            if name.endswith("bias") and not bias:
+                p.zero_()
+                continue
+            linear = p.ndim == 2 and ".h." in name  # theirs is transposed
+            state[prefix + name] = (p.T if linear else p).detach().clone()
+    state[f"{prefix}lm_head.weight"] = state[f"{prefix}transformer.wte.weight"]
+    saved = {
+        "model": state,
+        "optimizer": torch.optim.AdamW(same.parameters()).state_dict(),
+        "model_args": arguments | {"vocab_size": n_vocab, "dropout": 0.2},
+        "iter_num": 2000,
+        "best_val_loss": torch.tensor(3.25),
+        "config": {"out_dir": "out", "learning_rate": 6e-4, "compile": True, "always": None},
+    }
+    return saved, same
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "bias", "prefix"), [(50304, False, "_orig_mod."), (N_VOCAB, True, "")]
+)
+def test_losses_of_nanogpt(n_vocab: int, bias: bool, prefix: str) -> None:
+    saved, same = checkpoint(n_vocab, bias, prefix)
+    torch.save(saved, "ckpt.pt")
+    run("ckpt.pt", "texts.json", "--stride", "32", "--output", "o.json")
+    ids = [[*gpt2_encoding().encode(t, disallowed_special=()), N_VOCAB - 1] for t in TEXTS]
+    wanted = expected(ids, N_VOCAB - 1, lambda row: same(row).logits, 32)
+    lengths = list(map(len, ids))
+    np.testing.assert_allclose(
+        np.array(nats()) / lengths, np.array(wanted) / lengths, atol=1e-5, rtol=0
+    )
+    made_by = json.loads(Path("o.json").read_text())["made_by"]
+    assert (made_by["iter_num"], made_by["config.learning_rate"]) == (2000, 6e-4)
+    assert (made_by["model_args.dropout"], made_by["config.always"]) == (0.2, None)
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    """The functions of the example; its own files are in a folder of their own."""
+    with TemporaryDirectory() as place, contextlib.chdir(place):
+        return runpy.run_path(str(ROOT / "examples/result_files.py"))
+
+
+def test_the_example_of_nanogpt_writes_what_measure_finds(example: dict[str, Any]) -> None:
+    saved, same = checkpoint(N_VOCAB, True, "", n_ctx=128)
+    torch.save(saved, "ckpt.pt")
+    run("ckpt.pt", "texts.json", "--output", "o.json")
+    encode = partial(gpt2_encoding().encode, disallowed_special=())
+
+    def model(rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, None]:
+        assert targets.shape == rows.shape
+        return same(rows).logits, None
+
+    example["of_nanogpt"](model, encode, N_VOCAB - 1, TEXTS, "nano.json", {"train.seed": 1337})
+    assert nats("nano.json") == pytest.approx(nats(), rel=1e-6)
+    check_comparable([read("o.json"), read("nano.json")])
+
+
+def test_the_example_of_the_trainer_writes_what_measure_finds(example: dict[str, Any]) -> None:
+    model = save("GPT2", Path("theirs"), n_positions=128)
+    run("theirs", "texts.json", "--output", "o.json")
+    options = SimpleNamespace(seed=5, learning_rate=1e-3)
+    trainer = SimpleNamespace(model=model, processing_class=tokenizer(), args=options)
+    example["of_trainer"](trainer, TEXTS, "trainer.json")
+    assert nats("trainer.json") == pytest.approx(nats(), rel=1e-6)
+    check_comparable([read("o.json"), read("trainer.json")])
+    assert read("trainer.json").made_by["train.seed"] == 5
+
+
+def test_without_params_yaml_the_settings_are_its_own() -> None:
+    stated = load(ROOT / "params.yaml").evaluate
+    assert stated == measure.EVALUATE
+
+
+def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    save("Llama", Path("theirs"), lowercase=True)
+    Path("a.txt").write_text("ÄÖ and One, ok", encoding="utf-8")
+    run("theirs", "a.txt", "--stride", "64", "--output", "o.json")
+    assert "does not give back 5 bytes of the texts" in " ".join(capsys.readouterr().out.split())
+    assert measured()["lost_bytes"] == 5
+    assert read("o.json").notes == ("o.json: its tokens do not hold 5 bytes of the texts",)
+
+
+def bert(folder: Path) -> None:
+    save("Bert", folder)
+
+
+def no_head(folder: Path) -> None:
+    save("Llama", folder).model.save_pretrained(folder)
+
+
+def no_ends(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(bos_token=None, eos_token=None).save_pretrained(folder)
+
+
+def other_tokens(folder: Path) -> None:
+    saved, _ = checkpoint(65, False, "")
+    torch.save(saved, folder)
+
+
+def lacking(folder: Path) -> None:
+    saved, _ = checkpoint(N_VOCAB, True, "")
+    del saved["model"]["transformer.h.1.ln_2.bias"]
+    torch.save(saved, folder)
+
+
+def weights_only(folder: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(1)}}, folder)
+
+
+def some_bytes(folder: Path) -> None:
+    folder.write_bytes(b"hello, world")
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "why"),
+    [
+        (bert, [], "it sees the tokens that it should predict"),
+        (no_head, [], "it has no lm_head.weight as a LlamaForCausalLM needs it"),
+        (no_ends, [], "no token that ends a document"),
+        (Path.mkdir, [], "transformers cannot open it: "),
+        (other_tokens, [], "vocab_size is 65, so its tokens are not GPT-2's"),
+        (lacking, [], r"tensor h\.1\.ln_2\.bias is not there"),
+        (weights_only, [], "model_args: this key is missing"),
+        (some_bytes, [], "it: not a ckpt.pt that nanoGPT wrote: "),
+        (lambda folder: save("Llama", folder), ["--context", "65"], "reads 64 tokens at most"),
+        (
+            lambda folder: save("Llama", folder),
+            ["--stride", "65"],
+            "stride 65 is above the context",
+        ),
+        (some_bytes, ["no.txt"], "no.txt: no such file"),
+        (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
+        (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
+        (some_bytes, ["--output", "no/o.json"], "no folder no to write in"),
+        (lambda folder: None, [], "neither a folder nor a file nor a name on the hub"),
+    ],
+)
+def test_an_error_is_a_line(make: Callable[[Path], Any], arguments: list[str], why: str) -> None:
+    name = "it" if make.__name__ != "<lambda>" or arguments else "no/such/model"
+    make(Path(name))
+    with pytest.raises(UserError, match=why) as error:
+        run(name, "texts.json", *arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_without_texts_or_tokens_it_says_what_to_name() -> None:
+    with pytest.raises(UserError, match="name files with texts to measure on"):
+        run("theirs")
+
+
+def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dropgpt.measuring import hub
+
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'transformers>=5\.23,<6'"):
+        run("theirs", "texts.json")
