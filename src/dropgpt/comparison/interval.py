@@ -126,8 +126,10 @@ class Difference:
 
 def answer(found: Iterable[Difference | None], claim: str, margin: float = 0.0) -> str:
     """Of all together: "holds" where it does of each, "does not hold" where it does not of one."""
-    each = {one.answer(claim, margin) if one else "cannot tell" for one in found}
-    return "does not hold" if "does not hold" in each else max(each, key="holds".__ne__)
+    each = [one.answer(claim, margin) if one else "cannot tell" for one in found]
+    if "does not hold" in each:
+        return "does not hold"
+    return "holds" if each and set(each) == {"holds"} else "cannot tell"
 
 
 def mean_difference(
@@ -160,7 +162,7 @@ def _degrees(parts: list[tuple[float, int]]) -> float:
 
 def of_each(comparisons: int) -> float:
     """The confidence of each of so many intervals that hold together at 95% (Bonferroni)."""
-    return 1 - (1 - CONFIDENCE) / comparisons
+    return 1 - (1 - CONFIDENCE) / max(1, comparisons)
 
 
 def of_each_look(seeds: int, confidence: float = CONFIDENCE) -> float:

@@ -126,7 +126,7 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
     Where there are several, or `tries` changes were looked at before, the intervals hold together.
     """
     others = {label: runs for label, runs in grouped.items() if label != baseline}
-    confidence = of_each(max(1, len(others) + tries))
+    confidence = of_each(len(others) + tries)
     found: dict[str, Difference | None] = {}
     for label, runs in others.items():
         pairs = [(runs[key], grouped[baseline][key]) for key in runs if key in grouped[baseline]]
@@ -135,16 +135,20 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
 
 
 def table(
-    grouped: Groups, baseline: str, tries: int = 0, margin: float | None = None
+    grouped: Groups,
+    baseline: str,
+    found: dict[str, Difference | None] | None = None,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """One row a group: group, runs, seeds, bits_per_byte, spread, perplexity, difference, low,
     high, verdict, more_seeds, more_seeds_for_margin.
 
     bits_per_byte is the mean over the runs, spread their standard deviation, perplexity exp of
-    their mean loss a token; difference, low, high and verdict are those of `differences`. So many
-    more seeds would show the difference that was found, or one of `margin` bits per byte.
+    their mean loss a token; difference, low, high and verdict are those of `found`, or else of
+    `differences`. So many more seeds would show the difference that was found, or one of `margin`
+    bits per byte; neither is known of one seed.
     """
-    found = differences(grouped, baseline, tries)
+    found = differences(grouped, baseline) if found is None else found
     rows = []
     for label, runs in grouped.items():
         bits = [_bits(run).sum() / run.documents.bytes.sum() for run in runs.values()]
