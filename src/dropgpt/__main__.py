@@ -81,6 +81,8 @@ def main() -> None:
         if mistake != 1:
             sys.exit(mistake)
     except Exception:
+        if mistake == 1:
+            raise
         traceback.print_exc()
         sys.exit(mistake)
 

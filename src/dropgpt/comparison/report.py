@@ -115,13 +115,13 @@ def needed(table: pd.DataFrame, margin: float | None = None) -> list[str]:
     return lines
 
 
-def _seeds(more: int | pd.api.typing.NAType, size: float) -> str:
+def _seeds(more: int, size: float) -> str:
     """How many more seeds would show a difference of `size` bits per byte."""
     if pd.isna(more):
         return f"no number of seeds shows {size:.4f}: it takes more held-out text"
     if not more:
         return f"these seeds are enough to show {size:.4f} with 80% power"
-    return f"{more} more seed{'s' * (more > 1)} would show {size:.4f} with 80% power"
+    return f"{more} more seed{'s' * int(more > 1)} would show {size:.4f} with 80% power"
 
 
 @contextmanager
