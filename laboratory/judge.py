@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from dropgpt.comparison.interval import Difference
 from dropgpt.comparison.report import markdown
-from dropgpt.comparison.statistics import Difference
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params

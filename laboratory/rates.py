@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dropgpt.comparison.statistics import Difference, mean_difference
+from dropgpt.comparison.interval import Difference, mean_difference
 from laboratory.results import Results
 
 # variant -> p, in the order of p

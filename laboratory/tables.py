@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from dropgpt.comparison.statistics import Difference
+from dropgpt.comparison.interval import Difference
 from laboratory import rates
 from laboratory.plan import Plan
 from laboratory.rates import Best

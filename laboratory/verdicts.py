@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.statistics import Difference, mean_difference
+from dropgpt.comparison.interval import Difference, mean_difference
 from laboratory.results import Found, Results
 
 # A sum of measures: what each (variant, measure) is multiplied by. Measures are

@@ -27,7 +27,7 @@ def longest(text: str) -> int:
     return max(map(len, text.splitlines()))
 
 
-NAMES = [command.name for command in iter_modules(commands.__path__)]
+NAMES = [command.name.rstrip("_") for command in iter_modules(commands.__path__)]
 
 
 def test_the_help_names_each_command_and_has_an_example_of_it() -> None:

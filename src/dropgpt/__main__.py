@@ -3,9 +3,11 @@
 import argparse
 import os
 import sys
+import traceback
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from keyword import iskeyword
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +20,7 @@ EXAMPLES = """examples:
   dropgpt write "Once upon a time"     the model in models/gpt goes on
   dropgpt compare --by model.dropout   all experiments since HEAD, by dropout
   dropgpt measure ckpt.pt texts/*.txt  bits per byte of a model of nanoGPT
+  dropgpt try -S model.dropout=0.2     is that better? 2 to 8 seeds of each
   dropgpt report                       reports/index.html, of this folder
   dropgpt trace --step 430             which documents this step has read
   dropgpt export for-the-hub           with a model card, for `hf upload`
@@ -39,6 +42,16 @@ lies in this folder, which is not touched. A file that ends in .json is a result
 measure`, or of another program.
 """
 
+REQUIRE = """With --require the exit status is 0 where it holds of every group beside the baseline,
+1 where the opposite is shown of one of them, 3 where the runs cannot tell, 2 after a mistake.
+"""
+
+TRY = """Try a change: train with it and without, seed by seed, until the verdict is in or the seeds
+are used up. Seeds that were run since HEAD count; stopped or killed, the same command goes on. Its
+exit status is 0 where the change is better, 1 where it is worse, 3 where that many seeds cannot
+tell, and 2 after a mistake.
+"""
+
 REPORT = """Write a page about a run that any browser shows, in one file without network. Without a
 REVISION: what lies in this folder, which is not touched. With several experiments, branches, tags
 or commits: all of them in the same pictures, compared with the first.
@@ -56,21 +69,38 @@ must be what the model was trained on.
 def main() -> None:
     """The command `dropgpt`: its exit status is 0, or 1 where a user's mistake becomes one line.
 
-    2 where the command itself is wrong, 130 after Ctrl-C, as shells have it.
+    2 where the command itself is wrong, 130 after Ctrl-C, as shells have it. Where 1 is a verdict,
+    whatever else goes wrong is 2.
     """
+    mistake = 1
     for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
         cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         arguments = vars(parser().parse_args(sys.argv[1:] or ["--help"]))
+        command = arguments.pop("command")
+        mistake = 2 if command == "try" or arguments.get("require") else 1
         # Only what is asked for is imported: torch and DVC take seconds.
-        import_module(f"dropgpt.commands.{arguments.pop('command')}").run(**arguments)
+        module = import_module(f"dropgpt.commands.{command}{'_' * iskeyword(command)}")
+        status = module.run(**arguments)
         sys.stdout.flush()
+        if status:
+            sys.exit(status)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        if mistake == 1:
+            sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(mistake)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # by `| head`, say; Python would flush once more on its way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if mistake != 1:
+            sys.exit(mistake)
+    except Exception:
+        if mistake == 1:
+            raise
+        traceback.print_exc()
+        sys.exit(mistake)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     add_write(commands)
     add_measure(commands)
     add_compare(commands)
+    add_try(commands)
     add_report(commands)
     add_trace(commands)
     add_export(commands)
@@ -162,7 +193,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser(
         "compare",
         help="whether runs differ by more than chance",
-        description=COMPARE,
+        description=f"{COMPARE}\n{REQUIRE}",
     )
     command.add_argument(
         "revisions",
@@ -178,6 +209,18 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="NAME=GLOB",
         help="these result files are the seeds of one thing; may be given several times",
     )
+    command.add_argument(
+        "--require",
+        choices=("better", "worse", "no-worse"),
+        metavar="CLAIM",
+        help="exit by whether all are better, worse, or no-worse, by --margin",
+    )
+    command.add_argument(
+        "--margin", type=float, metavar="M", help="a difference that matters, in bits per byte"
+    )
+    command.add_argument(
+        "--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)"
+    )
     command.add_argument("--plot", type=Path, metavar="FILE", help="differences as .svg or .png")
     formats = command.add_mutually_exclusive_group()
     for name, what in (
@@ -188,6 +231,19 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"print {what}"
         )
+
+
+def add_try(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "try",
+        help="run a change seed by seed, until it is judged",
+        description=TRY,
+    )
+    add = command.add_argument
+    change = "the change, as `dvc exp run` takes it; several make one change"
+    add("-S", dest="settings", action="append", required=True, metavar="KEY=VALUE", help=change)
+    add("--seeds", type=int, default=8, metavar="N", help="N at most, 2 to 20 (default: 8)")
+    add("--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)")
 
 
 def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -285,6 +286,8 @@ def test_the_same_table_is_drawn_in_the_same_bytes(
         (["rate-0", "rate-0"], "rate-0 is named twice"),
         (["--plot", "differences.pdf"], "plots are drawn as .svg and .png"),
         (["rate-1"], "it takes two runs or more"),
+        (["--tries", "-1"], "--tries -1 is below 0"),
+        (["--margin", "0"], "--margin 0.0 is no size"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -292,3 +295,70 @@ def test_mistakes_are_told_in_a_line(
 ) -> None:
     with pytest.raises(SystemExit, match=f"error: .*{why}"):
         command(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["rate-0", "rate-2"], 3),  # one seed is never a verdict
+        (["--by", "model.dropout"], 1),
+        (["--by", "model.dropout", "--baseline", "0.4"], 0),
+        (["--by", "model.dropout", "--baseline", "0.1"], 1),  # one is better, one worse
+        (["--by", "model.dropuot"], 2),
+        (["rate-0", "no-such"], 2),  # whatever goes wrong
+    ],
+)
+def test_a_program_can_act_on_the_exit_status(
+    command: Callable[..., str], arguments: list[str], status: int
+) -> None:
+    found = 0
+    try:
+        command(*arguments, "--require", "better")
+    except SystemExit as left:
+        found = left.code
+    assert found == status
+
+
+def test_no_worse_is_by_a_margin(
+    command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("--require", "no-worse", "--margin", "0.41")
+    with pytest.raises(SystemExit, match="1"):
+        command("--require", "no-worse", "--margin", "0.05")
+    with pytest.raises(SystemExit, match="2"):
+        command("--require", "no-worse")
+    assert "no-worse takes a --margin" in capsys.readouterr().err
+
+
+def test_programs_are_told_all_that_the_verdict_rests_on(command: Callable[..., str]) -> None:
+    found = json.loads(command("--json", "--require", "worse", "--margin", "0.2", "--tries", "2"))
+    assert found["comparisons"] == 4  # two groups beside the baseline, and two tries before
+    assert found["confidence_of_each"] == pytest.approx(1 - 0.05 / 4)
+    assert found["require"] == {"claim": "worse", "margin": 0.2, "answer": "holds"}
+    assert found["groups"][0]["more_seeds"] is None
+    assert found["groups"][1]["more_seeds"] == 0
+    assert found["needed"] == []
+
+
+def test_what_cannot_be_told_yet_says_what_it_takes(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = command("rate-0", "rate-2")
+    assert "rate-2: two seeds at least are needed before anything is said." in alone
+    runs = {
+        f"{rate} {seed}": a_run(
+            3 + rate * (seed - 1.6), f"{rate} {seed}", model_dropout=rate, train_seed=seed
+        )
+        for rate in (0.0, 0.1)
+        for seed in (1, 2)
+    }
+    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
+    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+    text = command("--margin", "0.2")
+    more, for_margin = re.findall(
+        r"(\d+) more seeds? would show 0\.\d+ with 80% power", " ".join(text.split())
+    )
+    assert int(more) > 100 > int(for_margin)
+    row = json.loads(command("--json", "--margin", "0.2"))["groups"][1]
+    assert (row["more_seeds"], row["more_seeds_for_margin"]) == (int(more), int(for_margin))
+    assert max(map(len, text.splitlines())) <= 80

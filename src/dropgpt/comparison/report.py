@@ -101,6 +101,29 @@ def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
     )
 
 
+def needed(table: pd.DataFrame, margin: float | None = None) -> list[str]:
+    """A line for each group of which `statistics.table` cannot tell: what would."""
+    lines = []
+    for row in table.itertuples():
+        if row.verdict == "cannot tell: one seed":
+            lines.append(f"{row.group}: two seeds at least are needed before anything is said.")
+        elif row.verdict == "cannot tell":
+            sizes = {abs(row.difference): row.more_seeds}
+            sizes |= {margin: row.more_seeds_for_margin} if margin else {}
+            said = [_seeds(more, size) for size, more in sizes.items() if size]
+            lines += [f"{row.group}: {'; '.join(said)}."] if said else []
+    return lines
+
+
+def _seeds(more: int, size: float) -> str:
+    """How many more seeds would show a difference of `size` bits per byte."""
+    if pd.isna(more):
+        return f"no number of seeds shows {size:.4f}: it takes more held-out text"
+    if not more:
+        return f"these seeds are enough to show {size:.4f} with 80% power"
+    return f"{more} more seed{'s' * int(more > 1)} would show {size:.4f} with 80% power"
+
+
 @contextmanager
 def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
     """Axes to draw on, saved when the block ends; the same lines give the same bytes.

@@ -7,21 +7,18 @@ of the chance cancels, and both kinds of chance that are left go into the interv
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
 from dropgpt.errors import UserError
 from dropgpt.params import WITHOUT_EFFECT
-from dropgpt.randomness import generator
 
-RESAMPLES = 2000  # of the documents
-CONFIDENCE = 0.95
 SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
@@ -29,26 +26,6 @@ MADE_WITH = ("code.", "environment")  # what is no parameter
 
 # A group's runs, by all else that has an effect on the loss, the seed above all: what it pairs by.
 Groups = dict[str, dict[str, Run]]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Negative where ours is lower, with a 95% interval from `low` to `high`."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def verdict(self) -> str:
-        if self.seeds < 2:
-            return "cannot tell: one seed"
-        if self.high < 0:
-            return "better"
-        if self.low > 0:
-            return "worse"
-        return "cannot tell"
 
 
 def check_comparable(runs: list[Run]) -> None:
@@ -143,43 +120,65 @@ def _effective(run: Run) -> dict[str, Any]:
     return {key: value for key, value in run.made_by.items() if key not in WITHOUT_EFFECT}
 
 
-def table(grouped: Groups, baseline: str) -> pd.DataFrame:
+def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Difference | None]:
+    """How each other group differs from `baseline`; None where no pair is alike in all else.
+
+    Where there are several, or `tries` changes were looked at before, the intervals hold together.
+    """
+    others = {label: runs for label, runs in grouped.items() if label != baseline}
+    confidence = of_each(len(others) + tries)
+    found: dict[str, Difference | None] = {}
+    for label, runs in others.items():
+        pairs = [(runs[key], grouped[baseline][key]) for key in runs if key in grouped[baseline]]
+        found[label] = difference(pairs, confidence) if pairs else None
+    return found
+
+
+def table(
+    grouped: Groups,
+    baseline: str,
+    found: dict[str, Difference | None] | None = None,
+    margin: float | None = None,
+) -> pd.DataFrame:
     """One row a group: group, runs, seeds, bits_per_byte, spread, perplexity, difference, low,
-    high, verdict.
+    high, verdict, more_seeds, more_seeds_for_margin.
 
     bits_per_byte is the mean over the runs, spread their standard deviation, perplexity exp of
-    their mean loss a token; difference, low, high and verdict are those of `difference` to the
-    group `baseline`.
+    their mean loss a token; difference, low, high and verdict are those of `found`, or else of
+    `differences`. So many more seeds would show the difference that was found, or one of `margin`
+    bits per byte; neither is known of one seed.
     """
+    found = differences(grouped, baseline) if found is None else found
     rows = []
     for label, runs in grouped.items():
         bits = [_bits(run).sum() / run.documents.bytes.sum() for run in runs.values()]
         losses = [run.documents.nats.sum() / run.documents.tokens.sum() for run in runs.values()]
-        row = {
+        row: dict[str, Any] = {
             "group": label,
             "runs": len(bits),
             "seeds": len({run.made_by.get(SEED) for run in runs.values()}),
             "bits_per_byte": float(np.mean(bits)),
             "spread": float(np.std(bits, ddof=1)) if len(bits) > 1 else math.nan,
             "perplexity": _perplexity(float(np.mean(losses))),
-            "difference": math.nan,
-            "low": math.nan,
-            "high": math.nan,
         }
-        alike = [key for key in runs if key in grouped[baseline]]
-        if label == baseline:
+        if one := found.get(label):
+            row |= {"difference": one.mean, "low": one.low, "high": one.high}
+            row["verdict"] = one.verdict
+            row["more_seeds"] = one.more_seeds(one.mean)
+            row["more_seeds_for_margin"] = one.more_seeds(margin or 0.0)
+        elif label == baseline:
             row["verdict"] = "baseline"
-        elif alike:
-            found = difference([(runs[key], grouped[baseline][key]) for key in alike])
-            row |= {"difference": found.mean, "low": found.low, "high": found.high}
-            row["verdict"] = found.verdict
         else:
             row["verdict"] = "cannot tell: no run of the baseline is alike in all else"
         rows.append(row)
-    return pd.DataFrame(rows)
+    numbers = ["difference", "low", "high"]
+    counts = ["more_seeds", "more_seeds_for_margin"]
+    columns = [*list(rows[0])[:6], *numbers, "verdict", *counts]
+    whole = pd.DataFrame(rows).reindex(columns=columns)
+    return whole.astype(dict.fromkeys(numbers, float) | dict.fromkeys(counts, "Int64"))
 
 
-def difference(pairs: list[tuple[Run, Run]]) -> Difference:
+def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> Difference:
     """How ours differ from theirs, each pair alike but for what is compared.
 
     Pairs of one seed are no independent draws: their mean counts as one. Of one seed and one
@@ -190,31 +189,8 @@ def difference(pairs: list[tuple[Run, Run]]) -> Difference:
         bits = (_bits(ours) - _bits(theirs)).to_numpy()
         by_seed.setdefault(ours.made_by.get(SEED), []).append(bits)
     sums = np.stack([np.mean(bits, axis=0) for bits in by_seed.values()])
-    found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy())
+    found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy(), confidence)
     return found if sums.size > 1 else replace(found, low=math.nan, high=math.nan)
-
-
-def mean_difference(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> Difference:
-    """The mean of differences that add up to `sums`, (seeds, documents), in documents of `sizes`.
-
-    `sizes` are in bytes, or in tokens: that is what the mean is taken over.
-
-    Its variance is that between seeds, plus that between documents, which scipy's paired
-    bootstrap gives; the interval is Student's t with the degrees of freedom of Satterthwaite
-    (1946). With one seed it is of the documents only, with one document of the seeds only.
-    """
-    seeds = len(sums)
-    by_seed = sums.sum(1) / sizes.sum()
-    parts = [(_documents_variance(sums.mean(0), sizes), len(sizes) - 1)]
-    if seeds > 1:
-        parts.append((by_seed.var(ddof=1) / seeds, seeds - 1))
-    variance = sum(part for part, _ in parts)
-    half = 0.0
-    if variance:
-        degrees = variance**2 / sum(part**2 / free for part, free in parts if free)
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * math.sqrt(variance))
-    mean = float(by_seed.mean())
-    return Difference(mean, mean - half, mean + half, seeds)
 
 
 def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
@@ -239,23 +215,6 @@ def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
 def _bits(run: Run) -> pd.Series:
     """What each document of a run takes."""
     return run.documents.nats / math.log(2)
-
-
-def _documents_variance(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> float:
-    """Of the mean difference, had other documents been held out."""
-    if len(sizes) < 2 or not sums.any():
-        return 0.0
-    found = stats.bootstrap(
-        (sums, sizes),
-        lambda total, size, axis: total.sum(axis) / size.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=100,
-        method="percentile",
-        rng=generator(0, "evaluation"),
-    )
-    return float(found.standard_error**2)
 
 
 def _perplexity(loss: float) -> float:

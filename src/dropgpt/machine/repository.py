@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 
 from dropgpt.errors import UserError
+from dropgpt.params import Params, load
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,29 @@ def since_head() -> list[str]:
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {error}") from None
     return sorted(name for experiments in found.values() for name, _ in experiments)
+
+
+def with_settings(file: Path, settings: list[str]) -> Params:
+    """What `file`, a params.yaml, says with `settings`, in the words of `dvc exp run -S`.
+
+    Raises UserError where a value is not allowed, or they are no settings.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, file.name)
+        try:
+            copyfile(file, copy)
+            apply_overrides(copy, settings)
+            return load(copy)
+        except FileNotFoundError:
+            raise UserError(f"{file}: no such file; run from the project's root") from None
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), str(file))) from None
+        except DvcException as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"{', '.join(settings)}: {why}") from None
 
 
 def has_commits() -> bool:

@@ -1,0 +1,103 @@
+"""How often the verdicts of `dropgpt compare` and `try` are right, by simulation.
+
+`python -m benchmarks.verdicts` prints the tables of docs/verdicts.md; it takes some minutes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from dropgpt.comparison.interval import Difference, mean_difference, of_each, of_each_look
+
+SIMULATIONS = 2000
+BYTES = 4 * np.arange(20, 60)  # of the documents
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What runs differ by without a change, standard deviations in bits per byte.
+
+    of_seed      one run's mean beside another's
+    of_document  what a change does to one document beside another
+    noise        one run's loss on one document
+    """
+
+    of_seed: float
+    of_document: float
+    noise: float
+
+
+# Three seeds of the default run spread by 0.005 nats a token, which are 0.0015 bits per byte.
+DEFAULT = Spread(of_seed=0.0015, of_document=0.002, noise=0.001)
+SEEDS_ONLY = Spread(of_seed=0.0015, of_document=0.0, noise=0.0)
+EVEN = Spread(of_seed=0.0015, of_document=0.008, noise=0.001)
+SPREADS = {"as the default run": DEFAULT, "seeds only": SEEDS_ONLY, "documents as much": EVEN}
+
+
+def sums(
+    random: np.random.Generator, spread: Spread, seeds: int, groups: int, effect: float
+) -> npt.NDArray[np.float64]:
+    """What groups differ by from one baseline: (groups, seeds, documents), in bits."""
+    shape = (1 + groups, seeds, len(BYTES))
+    runs = random.normal(0, 1, (*shape[:2], 1)) * spread.of_seed
+    runs = runs + random.normal(0, 1, shape) * spread.noise
+    changes = effect + random.normal(0, 1, (groups, 1, len(BYTES))) * spread.of_document
+    return (runs[1:] + changes - runs[0]) * BYTES
+
+
+def compared(
+    random: np.random.Generator, spread: Spread, seeds: int, groups: int = 1, effect: float = 0.0
+) -> list[str]:
+    """The verdicts of one `dropgpt compare` of so many groups beside the baseline."""
+    each = sums(random, spread, seeds, groups, effect)
+    return [mean_difference(one, BYTES, of_each(groups)).verdict for one in each]
+
+
+def tried(
+    random: np.random.Generator, spread: Spread, seeds: int, effect: float = 0.0
+) -> Difference:
+    """Where one `dropgpt try --seeds SEEDS` ends."""
+    (drawn,) = sums(random, spread, seeds, 1, effect)
+    for number in range(2, seeds + 1):
+        found = mean_difference(drawn[:number], BYTES, _of_each_look(seeds))
+        if found.verdict != "cannot tell":
+            break
+    return found
+
+
+_of_each_look = cache(of_each_look)
+
+
+def main() -> None:
+    random = np.random.default_rng(0)
+    times = range(SIMULATIONS)
+    print("| chance | seeds | changes | without a difference, one is called better or worse |")
+    print("|---|---|---|---|")
+    for name, spread in SPREADS.items():
+        for seeds, groups in ((2, 1), (3, 1), (5, 1), (8, 1), (3, 3), (3, 9), (5, 9)):
+            verdicts = [compared(random, spread, seeds, groups) for _ in times]
+            wrong = np.mean([set(each) != {"cannot tell"} for each in verdicts])
+            print(f"| {name} | {seeds} | {groups} | {wrong:.1%} |", flush=True)
+        for seeds in (3, 8):
+            wrong = np.mean([tried(random, spread, seeds).verdict != "cannot tell" for _ in times])
+            print(f"| {name} | `try`, 2 to {seeds} | 1 | {wrong:.1%} |", flush=True)
+    print(
+        "\n| a change of so many seed-spreads | 3 seeds | 5 | 8 | 3, of 3 changes | `try`, 2 to 8 |"
+    )
+    print("|---|---|---|---|---|---|")
+    for size in (1, 2, 4, 8):
+        effect = -size * DEFAULT.of_seed
+        shares = []
+        for seeds, groups in ((3, 1), (5, 1), (8, 1), (3, 3)):
+            firsts = [compared(random, DEFAULT, seeds, groups, effect)[0] for _ in times]
+            shares.append(f"{firsts.count('better') / SIMULATIONS:.0%}")
+        ends = [tried(random, DEFAULT, 8, effect) for _ in times]
+        better = np.mean([end.verdict == "better" for end in ends])
+        shares.append(f"{better:.0%}, after {np.mean([end.seeds for end in ends]):.1f} seeds")
+        print(f"| {size} | {' | '.join(shares)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`dropgpt try`: whether a change is better, run seed by seed until the verdict is in."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.interval import Difference, of_each, of_each_look
+from dropgpt.comparison.statistics import SEED
+from dropgpt.errors import UserError
+from dropgpt.machine import provenance
+from dropgpt.machine.repository import since_head, with_settings
+from dropgpt.params import WITHOUT_EFFECT, dotted
+
+MOST = 20  # seeds
+MADE_OF = ("tokenize.", "model.", "train.", "evaluate.")  # what a result says of its parameters
+STATUS = {"better": 0, "worse": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
+
+
+def run(settings: list[str], seeds: int, tries: int) -> int:
+    """The exit status: whether the change is better."""
+    if not 2 <= seeds <= MOST:
+        raise UserError(f"try: --seeds {seeds}: it takes 2 to {MOST}")
+    if tries < 0:
+        raise UserError(f"try: --tries {tries} is below 0")
+    _check(settings)
+    confidence = of_each_look(seeds, of_each(1 + tries))
+    known: dict[str, Run] = {}
+    pairs: list[tuple[Run, Run]] = []
+    for seed in range(1, seeds + 1):
+        theirs, ours = (_result(words, seed, known) for words in ([], settings))
+        pairs.append((ours, theirs))
+        statistics.check_comparable([run for pair in pairs for run in pair])
+        found = statistics.difference(pairs, confidence)
+        print(_line(found), flush=True)
+        if found.verdict in ("better", "worse"):
+            break
+    print(f"{', '.join(settings)}: {found.verdict}, after {found.seeds} of {seeds} seeds")
+    return STATUS[found.verdict]
+
+
+def _check(settings: list[str]) -> None:
+    """Raise UserError where the change is none that can be tried."""
+    baseline, changed = _expected([]), _expected(settings)
+    if baseline["evaluate.model"] is not None or changed["evaluate.model"] is not None:
+        raise UserError("try: evaluate.model is of a model from elsewhere, which is not trained")
+    if baseline == changed:
+        raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show")
+    for key in (SEED, *statistics.SAME):
+        if baseline[key] != changed[key]:
+            raise UserError(f"try: {key} is the same in both: change something else")
+
+
+def _expected(settings: list[str]) -> dict[str, Any]:
+    """What a result says that was made with `settings` by the code that is here."""
+    values = dotted(with_settings(Path("params.yaml"), settings).model_dump())
+    code = {f"code.{stage}": _code(stage)[:8] for stage in ("train", "evaluate")}
+    return code | {
+        key: value
+        for key, value in values.items()
+        if key.startswith(MADE_OF) and key not in WITHOUT_EFFECT
+    }
+
+
+def _code(stage: str) -> str:
+    return str(provenance.record(stage, {}, {}, {})[stage]["code"])
+
+
+def _result(settings: list[str], seed: int, known: dict[str, Run]) -> Run:
+    """The run of this seed: that of an experiment since HEAD, or else a new one.
+
+    `known` has the runs that were read before.
+    """
+    words = [*settings, f"{SEED}={seed}"]
+    expected = _expected(words)
+    if found := _among(expected, known):
+        return found
+    options = [option for word in words for option in ("-S", word)]
+    # In a copy of the project, so that what lies here, params.yaml above all, stays.
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
+        raise UserError(
+            f"try: `dvc exp run --temp {' '.join(options)}` has failed; the same command goes on"
+        )
+    if found := _among(expected, known):
+        return found
+    raise UserError(
+        f"try: `dvc exp run --temp {' '.join(options)}` has left no result of these parameters "
+        "and this code: see `dvc exp show`"
+    )
+
+
+def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
+    """The run since HEAD that was made as expected, if there is one."""
+    runs, _ = experiments.read_all(name for name in since_head() if name not in known)
+    known |= {run.name: run for run in runs}
+    for run in known.values():
+        if all(run.made_by.get(key, value) == value for key, value in expected.items()) and (
+            SEED in run.made_by
+        ):
+            return run
+    return None
+
+
+def _line(found: Difference) -> str:
+    seeds = "seed 1" if found.seeds == 1 else f"seeds 1 to {found.seeds}"
+    half = f" ± {(found.high - found.low) / 2:.4f}" if found.seeds > 1 else ""
+    verdict = "one seed tells nothing" if found.seeds == 1 else found.verdict
+    return f"{seeds}: {found.mean:+.4f}{half} bits per byte: {verdict}"

@@ -1,0 +1,154 @@
+"""`dropgpt try`: a change is run seed by seed until it is judged."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clone import DROPGPT, Clone, environment, wait_for
+from conftest import ROOT
+from dropgpt.__main__ import main
+from dropgpt.commands import try_
+from dropgpt.comparison import experiments, interval
+from dropgpt.comparison.experiments import Run
+
+CHANGE = ["-S", "model.dropout=0.3"]
+
+
+@pytest.fixture
+def attempt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """`dropgpt try …` where the change has an `effect`: exit status, lines, settings that were run.
+
+    What has been run stays for the next call.
+    """
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(try_, "_code", lambda stage: "the code")
+    monkeypatch.setattr(interval, "SIMULATED", 10_000)
+    there: dict[str, Run] = {}
+    monkeypatch.setattr(try_, "since_head", lambda: list(there))
+    monkeypatch.setattr(experiments, "read", there.__getitem__)
+
+    def run(*arguments: str, effect: float = 0.0) -> tuple[int, list[str], list[str]]:
+        made: list[str] = []
+
+        def dvc(command: list[str], **options: Any) -> Any:
+            settings = command[command.index("-S") + 1 :: 2]
+            name = f"experiment {len(there)}"
+            values = try_._expected(settings)
+            chance = np.random.default_rng(len(there)).normal(0, 0.001)
+            bits = 3 + chance + effect * (values["model.dropout"] == 0.3)
+            documents = pd.DataFrame({"bytes": [100] * 20, "sha256": range(20)})
+            documents["nats"] = bits * 100 * np.log(2)
+            there[name] = Run(name, values, documents)
+            made.append(" ".join(settings))
+            return SimpleNamespace(returncode=0)
+
+        monkeypatch.setattr(subprocess, "run", dvc)
+        monkeypatch.setattr(sys, "argv", ["dropgpt", "try", *arguments])
+        status = 0
+        try:
+            main()
+        except SystemExit as left:
+            status = left.code
+        printed = capsys.readouterr()
+        return status, (printed.out + printed.err).splitlines(), made
+
+    return run
+
+
+@pytest.mark.parametrize(("effect", "status", "told"), [(-1, 0, "better"), (1, 1, "worse")])
+def test_it_stops_where_the_verdict_is_in(
+    attempt: Callable[..., Any], effect: float, status: int, told: str
+) -> None:
+    found, lines, made = attempt(*CHANGE, effect=effect)
+    assert found == status
+    assert 3 <= len(lines) <= 5
+    assert lines[-1].startswith(f"model.dropout=0.3: {told}, after ")
+    assert len(made) == 2 * (len(lines) - 1)
+
+
+def test_where_nothing_differs_the_seeds_are_used_up(attempt: Callable[..., Any]) -> None:
+    status, lines, made = attempt(*CHANGE, "--seeds", "4")
+    assert (status, len(made)) == (3, 8)
+    assert lines[0].endswith("one seed tells nothing")
+    assert lines[-1] == "model.dropout=0.3: cannot tell, after 4 of 4 seeds"
+
+
+def test_what_has_been_run_counts(attempt: Callable[..., Any]) -> None:
+    _, before, made = attempt(*CHANGE, "--seeds", "3")
+    assert made == [
+        name
+        for seed in (1, 2, 3)
+        for name in (f"train.seed={seed}", f"model.dropout=0.3 train.seed={seed}")
+    ]
+    assert attempt(*CHANGE, "--seeds", "3") == (3, before, [])
+    _, _, others = attempt("-S", "model.dropout=0.4", "--seeds", "2")  # the baseline is there
+    assert others == ["model.dropout=0.4 train.seed=1", "model.dropout=0.4 train.seed=2"]
+
+
+def test_results_of_other_code_do_not_count(
+    attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt(*CHANGE, "--seeds", "2")
+    monkeypatch.setattr(try_, "_code", lambda stage: "another")
+    assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["-S", "model.dropuot=0.3"], "model.dropuot=0.3: Could not override"),
+        (["-S", "model.dropout=often"], "params.yaml: model.dropout is 'often'"),
+        (["-S", "model.dropout=0.1,0.2"], "model.dropout=0.1,0.2: "),
+        (["-S", "model.dropout=0.1"], "changes nothing that a loss could show"),
+        (["-S", "runtime.threads=1"], "changes nothing that a loss could show"),
+        (["-S", "train.seed=7"], "train.seed is the same in both"),
+        (["-S", "evaluate.stride=32"], "evaluate.stride is the same in both"),
+        (["-S", "evaluate.model=pretrained/gpt2"], "of a model from elsewhere"),
+        ([*CHANGE, "--seeds", "1"], "--seeds 1: it takes 2 to 20"),
+        ([*CHANGE, "--tries", "-1"], "--tries -1 is below 0"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    attempt: Callable[..., Any], arguments: list[str], why: str
+) -> None:
+    status, lines, made = attempt(*arguments)
+    assert (status, len(lines), made) == (2, 1, [])
+    assert why in lines[0]
+
+
+@pytest.mark.slow
+def test_a_try_that_was_killed_goes_on(clone: Clone) -> None:
+    """With the real DVC; what lies in the folder stays as it was."""
+    clone.dvc("exp", "remove", "--all-commits")
+    before = clone.stamps()
+    command = [DROPGPT, "try", "-S", "train.learning_rate=0.5", "--seeds", "2"]
+    first = subprocess.Popen(command, cwd=clone.folder, env=environment(), start_new_session=True)
+    wait_for(clone.processes)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = subprocess.run(
+        command, cwd=clone.folder, env=environment(), capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3, done.stderr
+    verdict = lines[-1].removeprefix("train.learning_rate=0.5: ").partition(",")[0]
+    assert done.returncode == {"better": 0, "worse": 1, "cannot tell": 3}[verdict]
+    again = subprocess.run(
+        command, cwd=clone.folder, env=environment(), capture_output=True, text=True
+    )
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+    assert clone.stamps() == before
+    assert clone.git("status", "--short").stdout == ""
+    groups = json.loads(clone.dropgpt("compare", "--json"))["groups"]
+    assert [group["seeds"] for group in groups] == [2, 2]
