@@ -87,9 +87,10 @@ def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
 Path("reports").mkdir(exist_ok=True)
 for name, scale in (("dull", 0.1), ("certain", 1.0)):
     torch.manual_seed(1)
-    model = torch.nn.Sequential(torch.nn.Embedding(257, 16), torch.nn.Linear(16, 257))
+    head = torch.nn.Linear(16, 257)
     with torch.no_grad():
-        model[1].weight.mul_(scale)
+        head.weight.mul_(scale)
+    model = torch.nn.Sequential(torch.nn.Embedding(257, 16), head)
     texts, known = ["A first text.", "And another one."], {"train.seed": 1, "scale": scale}
     ids = [[*text.encode(), 256] for text in texts]
     losses = [nats(model, own, 256) for own in ids]
