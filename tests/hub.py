@@ -147,8 +147,8 @@ def json_lines() -> Repository:
 
 
 def shut(name: str, **how: Any) -> Repository:
-    """Gated, or for those with a token; its card is no YAML."""
-    files = {"README.md": b"---\nlicense: [\n---\n", "train.parquet": parquet(rows(1, 2, 3))}
+    """Gated, or for those with a token; its card says nothing."""
+    files = {"README.md": b"# A card\n", "train.parquet": parquet(rows(1, 2, 3))}
     return Repository(name, files, COMMIT, **how)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import hub
-from clone import Clone, environment
+from clone import Clone, environment, wait_for
 from conftest import data_params
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
@@ -194,7 +195,7 @@ def test_json_lines_are_read_as_they_are_and_as_converted(answers: dict[str, Any
 def test_a_private_data_set_is_read_with_its_token(answers: dict[str, Any]) -> None:
     about, (found, _) = answers["private"]
     assert texts(found) == [row["text"] for row in hub.rows(1, 2)]
-    assert about == {"card": {}}  # which is broken
+    assert about == {"card": {}}
 
 
 @pytest.mark.parametrize(
@@ -311,6 +312,33 @@ def test_what_it_is_and_its_licence_travel_with_the_tokens(
         said = record["params"]["data"]
         assert (said["dataset"], said["revision"]) == (hub.STORIES, hub.COMMIT)
         assert (said["split"], said["held_out_split"]) == ("train", "validation")
+
+
+@pytest.mark.slow
+def test_killed_in_the_shards_it_goes_on_and_ends_in_the_same_bytes(
+    clones: tuple[Clone, Clone, list[str]], tmp_path: Path
+) -> None:
+    undisturbed = clones[1]
+    clone = undisturbed.copy(tmp_path / "clone")
+    shutil.rmtree(clone.folder / "data/tokens")
+
+    def made() -> list[Path]:
+        return sorted((clone.folder / "checkpoints/shards").glob("*/[0-9]*[0-9]"))
+
+    with hub.serving(others=[hub.stories()]) as endpoint:
+        process = start(clone, "tokenize", online(endpoint, tmp_path))
+        wait_for(made)
+        process.kill()
+        process.communicate()
+        before = {path: path.stat().st_ctime_ns for path in made()}
+        assert 0 < len(before) <= 3
+        assert not (clone.folder / "data/tokens").exists()
+        clone.set(runtime={"threads": 2})
+        process = start(clone, "tokenize", online(endpoint, tmp_path))
+        _, told = process.communicate()
+        assert process.returncode == 0, told
+    for file in (undisturbed.folder / "data/tokens").iterdir():
+        assert (clone.folder / "data/tokens" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_another_number_held_out_is_damage(

@@ -41,7 +41,7 @@ class Dataset(NamedTuple):
 
         Named by its column id, its source by its column url, as far as there are such.
         """
-        text = row[self.text_column]
+        text = row.get(self.text_column)  # JSON may lack it in a later row
         if not self.keeps_empty and (text is None or (isinstance(text, str) and not text.strip())):
             return None
         if not isinstance(text, str):
@@ -106,7 +106,7 @@ def _documents(dataset: Dataset, number: int | None, cache: str) -> Iterator[Doc
 def card(splits: list[Dataset]) -> dict[str, Any]:
     """What the data set's card says of its licence: license, license_name and license_link.
 
-    Only what it does say; nothing where there is no card at this commit, or none that can be read.
+    Only what it does say; nothing where there is no card at this commit.
     `splits` are the data set's that are to be read. Raises UserError as `documents` does.
     """
     (found,) = from_process(splits[0].name, _card, splits)
@@ -132,10 +132,7 @@ def _card(splits: list[Dataset], cache: str) -> Iterator[dict[str, Any]]:
         revision=dataset.revision,
         cache_dir=cache,
     )
-    try:
-        said = hub.DatasetCard.load(path).data.to_dict()
-    except Exception:  # whatever a stranger's YAML may hold
-        said = {}
+    said = hub.DatasetCard.load(path).data.to_dict()
     yield {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
 
 
