@@ -17,6 +17,7 @@ Both are in `dropgpt.writing`. The other rooms, each of which uses only those ab
 - `dropgpt.generation`: temperature sampling
 - `dropgpt.training`: the loop (`dropgpt.training.loop`), its step, optimizers, checkpoints
 - `dropgpt.comparison`: what experiments have found, and whether they differ
+- `dropgpt.measuring`: any causal language model, for `dropgpt measure`
 - `dropgpt.reporting`, `dropgpt.commands`: the page of `dropgpt report`, and the command itself
 """
 
