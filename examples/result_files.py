@@ -8,6 +8,7 @@ yours; it needs nothing of dropgpt. docs/results.md describes the file.
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,10 @@ import torch.nn.functional as F
 
 CONTEXT, STRIDE = 128, 64  # tokens: a window's length, and from one window to the next
 
-# %% [markdown]
-# ## The file
+
+# %% The file
 # `ids` are a text's tokens and the token that ends it, `predict` maps tokens (1, time) to logits
 # (1, time, vocabulary). Each token is measured once, and sees CONTEXT - STRIDE tokens or more.
-
-
-# %%
 def nats(predict: Callable[[torch.Tensor], torch.Tensor], ids: list[int], begin: int) -> float:
     total, score, inputs = 0.0, 0, [begin, *ids[:-1]]
     while score < len(ids):
@@ -35,11 +33,10 @@ def nats(predict: Callable[[torch.Tensor], torch.Tensor], ids: list[int], begin:
     return total
 
 
-def write(
-    file: str, texts: list[str], ids: list[list[int]], losses: list[float], **by: Any
-) -> None:
+def write(file: str, texts: Any, ids: Any, losses: Any, made_by: Any, tokenizer: str) -> None:
     how = {"stride": STRIDE, "context": CONTEXT, "across_documents": False, "end_of_text": True}
-    result = {"format": "dropgpt result 1", "made_by": by.pop("made_by"), "measured": how | by}
+    result: dict[str, Any] = {"format": "dropgpt result 1", "made_by": made_by, "measured": how}
+    result["measured"] |= {"tokenizer": tokenizer, "dtype": "float32"}
     result["documents"] = [
         {"id": str(n), "sha256": hashlib.sha256(text.encode()).hexdigest()}
         | {"bytes": len(text.encode()), "tokens": len(own), "nats": loss}
@@ -48,52 +45,37 @@ def write(
     Path(file).write_text(json.dumps(result))
 
 
-# %% [markdown]
-# ## nanoGPT
+# %% nanoGPT
 # At the end of its train.py, with `enc = tiktoken.get_encoding("gpt2")`:
 # `of_nanogpt(raw_model.eval(), enc.encode_ordinary, enc.eot_token, texts, "nano.json", config)`.
-
-
-# %%
 def of_nanogpt(model: Any, encode: Any, end: int, texts: list[str], file: str, config: Any) -> None:
     ids = [[*encode(text), end] for text in texts]
     # Only where it is given targets does it give the logits of all places.
-    losses = [nats(lambda x: model(x, x)[0], own, end) for own in ids]
-    write(file, texts, ids, losses, made_by=config, tokenizer="GPT-2", dtype="float32")
+    move = partial(torch.Tensor.to, device=config["device"])
+    losses = [nats(lambda x: model(move(x), move(x))[0].cpu(), own, end) for own in ids]
+    write(file, texts, ids, losses, config, "GPT-2")
 
 
-# %% [markdown]
-# ## The Trainer of transformers
+# %% The Trainer of transformers
 # After `trainer.train()`: `of_trainer(trainer, texts, "trainer.json")`.
-
-
-# %%
 def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
     model, tokens, options = trainer.model.eval(), trainer.processing_class, trainer.args
     end = tokens.eos_token_id
     begin = end if tokens.bos_token_id is None else tokens.bos_token_id
-    plain = {"add_special_tokens": False, "split_special_tokens": True}
-    ids = [[*tokens.encode(text, **plain), end] for text in texts]
-    losses = [nats(lambda x: model(x).logits, own, begin) for own in ids]
+    encode = partial(tokens.encode, add_special_tokens=False, split_special_tokens=True)
+    ids = [[*encode(text), end] for text in texts]
+    losses = [nats(lambda x: model(x.to(model.device)).logits.cpu(), own, begin) for own in ids]
     known = {"train.seed": options.seed, "train.learning_rate": options.learning_rate}
-    write(file, texts, ids, losses, made_by=known, tokenizer=type(tokens).__name__, dtype="float32")
+    write(file, texts, ids, losses, known, type(tokens).__name__)
 
 
-# %% [markdown]
-# ## A try
-# Two models of bytes that have learned nothing, the second of which is more certain of it.
-
-# %%
+# %% A try
+# Two that have learned nothing, the second of which is more certain of it. Tokens are bytes.
 Path("reports").mkdir(exist_ok=True)
-for name, scale in (("dull", 0.1), ("certain", 1.0)):
-    torch.manual_seed(1)
-    head = torch.nn.Linear(16, 257)
-    with torch.no_grad():
-        head.weight.mul_(scale)
-    model = torch.nn.Sequential(torch.nn.Embedding(257, 16), head)
-    texts, known = ["A first text.", "And another one."], {"train.seed": 1, "scale": scale}
-    ids = [[*text.encode(), 256] for text in texts]
-    losses = [nats(model, own, 256) for own in ids]
-    file = f"reports/{name}.json"
-    write(file, texts, ids, losses, made_by=known, tokenizer="bytes", dtype="float32")
+texts = ["A first text.", "And another one."]
+ids = [[*text.encode(), 256] for text in texts]
+logits = torch.randn(257, 257, generator=torch.manual_seed(1))
+for name, scale in (("dull", 0.1), ("certain", 2.0)):
+    losses = [nats((scale * logits).__getitem__, own, 256) for own in ids]
+    write(f"reports/{name}.json", texts, ids, losses, {"scale": scale}, "bytes")
 print("now: dropgpt compare reports/dull.json reports/certain.json")

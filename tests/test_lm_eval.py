@@ -1,5 +1,7 @@
 """EleutherAI's lm-eval measures the same bits per byte; its extra is installed for this alone."""
 
+import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,9 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from conftest import ROOT, params_with
+from dropgpt.__main__ import parser
+from dropgpt.commands import measure
+from dropgpt.comparison import result_file
 from dropgpt.corpus.document import Document
 from dropgpt.evaluation import document_losses, summary
 from dropgpt.model import artifact
@@ -83,3 +88,15 @@ def test_lm_evals_rolling_log_likelihood_is_the_same(
     assert ours == found["bits_per_byte_of_text"]
     print(f"bits per byte: ours {ours:.9f}, lm-eval's {theirs:.9f}, {len(ids)} tokens")
     assert ours == pytest.approx(theirs, rel=0, abs=1e-6)
+    assert by_the_command(folder) == pytest.approx(theirs, rel=0, abs=1e-6)
+
+
+def by_the_command(folder: Path) -> float:
+    """Bits per byte as `dropgpt measure` finds them, of a model in pretrained/."""
+    Path("texts.json").write_text(json.dumps(TEXTS))
+    command = ["measure", str(folder), "texts.json", "--stride", str(N_CTX), "--no-end-of-text"]
+    values = vars(parser().parse_args([*command, "--output", "o.json"]))
+    values.pop("command")
+    measure.run(**values)
+    documents = result_file.read("o.json").documents
+    return float(documents.nats.sum() / math.log(2) / documents.bytes.sum())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
 def test_the_schema_on_the_page_is_that_of_the_code() -> None:
     said = (ROOT / result_file.SCHEMA).read_text()
     assert said == result_file.schema(), "run `python -m dropgpt.comparison.result_file`"
+
+
+def test_the_file_on_the_page_is_one() -> None:
+    (block,) = re.findall(
+        r"^```json\n(.*?)^```", (ROOT / result_file.PAGE).read_text(), re.M | re.S
+    )
+    Path("a.json").write_text(block)
+    assert result_file.read("a.json").documents.nats.tolist() == [163.25]
 
 
 def test_what_is_written_is_what_is_read() -> None:

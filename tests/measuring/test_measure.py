@@ -242,7 +242,8 @@ def test_the_example_of_nanogpt_writes_what_measure_finds(example: dict[str, Any
         assert targets.shape == rows.shape
         return same(rows).logits, None
 
-    example["of_nanogpt"](model, encode, N_VOCAB - 1, TEXTS, "nano.json", {"train.seed": 1337})
+    known = {"device": "cpu", "learning_rate": 6e-4}
+    example["of_nanogpt"](model, encode, N_VOCAB - 1, TEXTS, "nano.json", known)
     assert nats("nano.json") == pytest.approx(nats(), rel=1e-6)
     check_comparable([read("o.json"), read("nano.json")])
 
