@@ -66,7 +66,7 @@ def run(
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
     lost: dict[str, int] = {}
-    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), ends, lost))
+    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), lost))
     if not len(tokens):
         raise UserError("measure: the texts have no token")
     began = time.monotonic()
@@ -137,14 +137,13 @@ def _nats(
     return evaluation.by_document(losses, documents)
 
 
-def _compared(reader: Reader, encoded: Encoded, ends: bool, lost: dict[str, int]) -> Encoded:
+def _compared(reader: Reader, encoded: Encoded, lost: dict[str, int]) -> Encoded:
     """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
     for document, ids in encoded:
-        again = reader.decode(ids[: len(ids) - ends].tolist())
+        again = reader.decode(ids.tolist())
         if again != document.text:
             gone = Counter(document.text) - Counter(again)
-            if gone:
-                lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
+            lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
         yield document, ids
 
 
