@@ -59,7 +59,8 @@ def run(
     here = params.load(PARAMS) if PARAMS.is_file() else None
     documents = _read(texts, here) if texts else _held_out()
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
-    reader = opened(model, device)
+    with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
+        reader = opened(model, device)
     evaluate = _evaluate(here, stride, across_documents)
     context = context or reader.longest
     _check(model, reader, evaluate.stride, context)
