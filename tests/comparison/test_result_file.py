@@ -161,6 +161,13 @@ def test_what_was_measured_otherwise_is_not_compared(
     assert why in message(error)
 
 
+def test_how_the_texts_were_measured_is_not_how_the_model_was_made() -> None:
+    other = result(made_by={"tokenize.end_of_text": False, "evaluate.stride": 1})
+    check_comparable(
+        [result_file.read(write(n, c)) for n, c in (("a.json", result()), ("b.json", other))]
+    )
+
+
 def test_other_texts_are_not_compared() -> None:
     other = result()
     other["documents"][3]["sha256"] = "0" * 64

@@ -59,14 +59,15 @@ def run(
     here = params.load(PARAMS) if PARAMS.is_file() else None
     documents = _read(texts, here) if texts else _held_out()
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
-    reader = opened(model, device)
+    with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
+        reader = opened(model, device)
     evaluate = _evaluate(here, stride, across_documents)
     context = context or reader.longest
     _check(model, reader, evaluate.stride, context)
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
     lost: dict[str, int] = {}
-    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), ends, lost))
+    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), lost))
     if not len(tokens):
         raise UserError("measure: the texts have no token")
     began = time.monotonic()
@@ -137,14 +138,13 @@ def _nats(
     return evaluation.by_document(losses, documents)
 
 
-def _compared(reader: Reader, encoded: Encoded, ends: bool, lost: dict[str, int]) -> Encoded:
+def _compared(reader: Reader, encoded: Encoded, lost: dict[str, int]) -> Encoded:
     """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
     for document, ids in encoded:
-        again = reader.decode(ids[: len(ids) - ends].tolist())
+        again = reader.decode(ids.tolist())
         if again != document.text:
             gone = Counter(document.text) - Counter(again)
-            if gone:
-                lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
+            lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
         yield document, ids
 
 
