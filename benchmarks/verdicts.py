@@ -1,6 +1,6 @@
 """How often the verdicts of `dropgpt compare` and `try` are right, by simulation.
 
-`python -m benchmarks.verdicts` prints the tables of docs/verdicts.md; it takes half an hour.
+`python -m benchmarks.verdicts` prints the tables of docs/verdicts.md; it takes minutes.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Difference, mean_difference, of_each, of_each_look
+from dropgpt.comparison.interval import Chance, Difference, of_each, of_each_look
 
 SIMULATIONS = 2000
 BYTES = 4 * np.arange(20, 60)  # of the documents
@@ -47,12 +47,25 @@ def sums(
     return (runs[1:] + changes - runs[0]) * BYTES
 
 
+def judged(drawn: npt.NDArray[np.float64], confidence: float) -> Difference:
+    """As `mean_difference`, but that the documents' variance is the formula that the bootstrap
+    comes to, in a hundredth of its time.
+    """
+    by_seed = drawn.sum(1) / BYTES.sum()
+    mean, seeds = float(by_seed.mean()), len(drawn)
+    apart = drawn.mean(0) - mean * BYTES
+    of_documents = float((apart**2).sum() / BYTES.sum() ** 2)
+    chance = Chance(of_documents, len(BYTES), float(by_seed.var(ddof=1)), seeds)
+    half = chance.half(confidence)
+    return Difference(mean, mean - half, mean + half, seeds, chance, confidence)
+
+
 def compared(
     random: np.random.Generator, spread: Spread, seeds: int, groups: int = 1, effect: float = 0.0
 ) -> list[str]:
     """The verdicts of one `dropgpt compare` of so many groups beside the baseline."""
     each = sums(random, spread, seeds, groups, effect)
-    return [mean_difference(one, BYTES, of_each(groups)).verdict for one in each]
+    return [judged(one, of_each(groups)).verdict for one in each]
 
 
 def tried(
@@ -61,7 +74,7 @@ def tried(
     """Where one `dropgpt try --seeds SEEDS` ends."""
     (drawn,) = sums(random, spread, seeds, 1, effect)
     for number in range(2, seeds + 1):
-        found = mean_difference(drawn[:number], BYTES, _of_each_look(seeds))
+        found = judged(drawn[:number], _of_each_look(seeds))
         if found.verdict != "cannot tell":
             break
     return found
@@ -99,7 +112,7 @@ def found() -> None:
             (3, of_each(3)),
         ):
             drawn = (sums(random, DEFAULT, seeds, 1, effect)[0] for _ in range(SIMULATIONS))
-            verdicts = [mean_difference(one, BYTES, confidence).verdict for one in drawn]
+            verdicts = [judged(one, confidence).verdict for one in drawn]
             shares.append(f"{verdicts.count('better') / SIMULATIONS:.0%}")
         ends = [tried(random, DEFAULT, 8, effect) for _ in range(SIMULATIONS)]
         better = np.mean([end.verdict == "better" for end in ends])
