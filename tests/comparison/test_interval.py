@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.verdicts import DEFAULT, EVEN, SEEDS_ONLY, Spread, compared, tried
+from benchmarks.verdicts import (
+    BYTES,
+    DEFAULT,
+    EVEN,
+    SEEDS_ONLY,
+    Spread,
+    compared,
+    judged,
+    sums,
+    tried,
+)
 from dropgpt.comparison.interval import (
     Chance,
     Difference,
@@ -96,6 +106,15 @@ def test_seeds_that_nothing_can_say_are_none() -> None:
     assert CHANCE.seeds_for(0.0, 0.95) is None
     assert CHANCE.seeds_for(0.0002, 0.95) is None  # lost among the documents
     assert Chance(0.0, 1, 0.0, 2).seeds_for(0.1, 0.95) == 2  # no chance at all
+
+
+def test_the_simulation_judges_as_the_command_does() -> None:
+    random = np.random.default_rng(7)
+    for confidence in (0.95, of_each(3)):
+        (drawn,) = sums(random, EVEN, 3, 1, 0.0)
+        ours, theirs = judged(drawn, confidence), mean_difference(drawn, BYTES, confidence)
+        assert ours.mean == pytest.approx(theirs.mean)
+        assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=0.1)
 
 
 def difference(low: float, high: float, seeds: int = 3) -> Difference:
