@@ -15,7 +15,7 @@ from dvc.utils.flatten import flatten
 from ruamel.yaml import YAML
 
 from conftest import ROOT
-from dropgpt.__main__ import parser
+from dropgpt.arguments import parser
 from dropgpt.params import Params
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from conftest import ROOT, params_with
-from dropgpt.__main__ import parser
+from dropgpt.arguments import parser
 from dropgpt.commands import measure
 from dropgpt.comparison import result_file
 from dropgpt.corpus.document import Document

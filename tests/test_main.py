@@ -11,7 +11,7 @@ import pytest
 
 from clone import DROPGPT
 from dropgpt import commands
-from dropgpt.__main__ import parser
+from dropgpt.arguments import parser
 
 
 def dropgpt(

@@ -18,7 +18,8 @@ Both are in `dropgpt.writing`. The other rooms, each of which uses only those ab
 - `dropgpt.training`: the loop (`dropgpt.training.loop`), its step, optimizers, checkpoints
 - `dropgpt.comparison`: what experiments have found, and whether they differ
 - `dropgpt.measuring`: other people's models, for `dropgpt measure`
-- `dropgpt.reporting`, `dropgpt.commands`: the page of `dropgpt report`, and the command itself
+- `dropgpt.reporting`, `dropgpt.commands`, `dropgpt.arguments`: the page of `dropgpt report`, and
+  the command itself
 """
 
 from importlib import import_module

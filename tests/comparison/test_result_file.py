@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, message
-from dropgpt.__main__ import parser
+from dropgpt.arguments import parser
 from dropgpt.commands import compare
 from dropgpt.comparison import result_file
 from dropgpt.comparison.statistics import check_comparable

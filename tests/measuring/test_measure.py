@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from conftest import ROOT
-from dropgpt.__main__ import parser
+from dropgpt.arguments import parser
 from dropgpt.commands import measure
 from dropgpt.comparison.result_file import Measured, read
 from dropgpt.comparison.statistics import check_comparable

@@ -1,1 +1,1 @@
-"""What the command `dropgpt` can do, a module each; `dropgpt.__main__` has their arguments."""
+"""What the command `dropgpt` can do, a module each; `dropgpt.arguments` has what they take."""
