@@ -3,8 +3,11 @@
 import argparse
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import shtab
+
+Commands = Any  # what add_subparsers gives, of a type without a public name
 
 DESCRIPTION = "What dropout does in GPT pretraining: look at what the pipeline has made."
 
@@ -87,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_write(commands: Commands) -> None:
     command = commands.add_parser(
         "write",
         help="let a model write",
@@ -105,7 +108,7 @@ def add_write(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
 
 
-def add_measure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_measure(commands: Commands) -> None:
     command = commands.add_parser(
         "measure",
         help="bits per byte of any language model",
@@ -145,7 +148,7 @@ def positive(text: str) -> int:
     return value
 
 
-def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_compare(commands: Commands) -> None:
     command = commands.add_parser(
         "compare",
         help="whether runs differ by more than chance",
@@ -189,7 +192,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         )
 
 
-def add_try(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_try(commands: Commands) -> None:
     command = commands.add_parser(
         "try",
         help="run a change seed by seed, until it is judged",
@@ -202,7 +205,7 @@ def add_try(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     add("--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)")
 
 
-def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_report(commands: Commands) -> None:
     command = commands.add_parser(
         "report",
         help="a page about runs, for the browser",
@@ -223,7 +226,7 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
 
 
-def add_trace(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_trace(commands: Commands) -> None:
     command = commands.add_parser(
         "trace",
         help="which documents a step of the training read",
@@ -246,7 +249,7 @@ def add_trace(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
 
 
-def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_export(commands: Commands) -> None:
     command = commands.add_parser(
         "export",
         help="a model with a model card, for `hf upload`",
