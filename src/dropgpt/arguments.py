@@ -100,7 +100,7 @@ def add_write(commands: Commands) -> None:
     add = command.add_argument
     model = add("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
     model.help = "a GPT-2, made here or elsewhere (default: %(default)s)"
-    model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    model.complete = shtab.DIRECTORY
     add("--temperature", type=float, default=0.8, metavar="T", help="0: greedy (default: 0.8)")
     add("--tokens", type=int, default=200, metavar="N", help="at most N (default: 200)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
