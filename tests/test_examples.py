@@ -191,21 +191,21 @@ def test_what_is_better_is_kept(clone: Clone) -> None:
     """Twice: the second time all has been judged."""
     clone.dvc("exp", "remove", "--all-commits")
     file = clone.folder / "examples/keep_or_drop.py"
-    text = file.read_text().replace("SEEDS = 5", "SEEDS = 2").replace("[0.0, 0.05]", "[0.05]")
+    text = file.read_text().replace("SEEDS = 5", "SEEDS = 2").replace("[0.0, 0.05]", "[]")
     file.write_text(text.replace("[0.004, 0.002]", "[0.5, 0.0001]"))  # the tiny model learns by 0.5
     before = clone.stamps()
     printed = example(clone, "keep_or_drop.py")
     verdicts = re.findall(
         r"^(\S+)=(\S+): (better|worse|cannot tell), (kept|dropped)$", printed, re.M
     )
-    assert [value for _, value, _, _ in verdicts] == ["0.05", "0.5", "0.0001"]
+    assert [value for _, value, _, _ in verdicts] == ["0.5", "0.0001"]
     assert all((done == "kept") == (verdict == "better") for *_, verdict, done in verdicts)
     params = YAML(typ="safe").load(clone.folder / "params.yaml")
     kept = {key: float(value) for key, value, _, done in verdicts if done == "kept"}
     rate = kept.get("train.learning_rate", 0.003)
     assert params["train"]["learning_rate"] == rate
     assert clone.stamps() == before
-    assert example(clone, "keep_or_drop.py").splitlines() == printed.splitlines()[-3:]
+    assert example(clone, "keep_or_drop.py").splitlines() == printed.splitlines()[-2:]
     shutil.rmtree(clone.folder / "runs")
 
 
