@@ -40,11 +40,7 @@ def run(
     tries: int,
 ) -> int:
     """The exit status that `require` asks for, or 0."""
-    _check(require, margin, tries)
-    if by and group:
-        raise UserError("compare: --by and --group are two ways to group: take one")
-    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
-        raise UserError(f"compare: {twice} is named twice")
+    _check(revisions, by, group, require, margin, tries)
     members = result_file.expand(group or [])
     revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
     runs, notes = _runs(revisions)
@@ -95,9 +91,7 @@ def run(
             if lines := needed(table, margin):
                 print(*map(folded, lines), sep="\n", end="\n\n")
             if documents is not None:
-                for key in differing[revisions[0]]:
-                    values = [str(differing[name][key]) for name in revisions]
-                    print(folded(f"{key}: {' -> '.join(dict.fromkeys(values))}"))
+                _print_differing(*(differing[name] for name in revisions))
                 _print_documents(documents, *revisions)
     if format != "json":
         for note in notes:
@@ -107,7 +101,18 @@ def run(
     return STATUS[told] if told else 0
 
 
-def _check(require: str | None, margin: float | None, tries: int) -> None:
+def _check(
+    revisions: list[str],
+    by: list[str] | None,
+    group: list[str] | None,
+    require: str | None,
+    margin: float | None,
+    tries: int,
+) -> None:
+    if by and group:
+        raise UserError("compare: --by and --group are two ways to group: take one")
+    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
+        raise UserError(f"compare: {twice} is named twice")
     if tries < 0:
         raise UserError(f"compare: --tries {tries} is below 0")
     if margin is not None and not 0 < margin < math.inf:
@@ -146,6 +151,11 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
     return json.loads(table.to_json(orient="records"))
+
+
+def _print_differing(baseline: dict[str, object], ours: dict[str, object]) -> None:
+    for key, value in baseline.items():
+        print(folded(f"{key}: {' -> '.join(dict.fromkeys([str(value), str(ours[key])]))}"))
 
 
 def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
