@@ -61,7 +61,7 @@ print(documents.groupby(BY)[["nats", "tokens", "bytes"]].sum().to_string(), "\n"
 
 # %%
 compared = statistics.table(groups, baseline=next(iter(groups)))
-print(compared.to_string(index=False))
+print(compared.drop(columns=["more_seeds", "more_seeds_for_margin"]).to_string(index=False))
 figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
 reach = [compared.difference - compared.low, compared.high - compared.difference]
 place.errorbar(compared.group, compared.difference.fillna(0), yerr=reach, fmt="o", capsize=3)

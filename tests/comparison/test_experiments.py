@@ -151,8 +151,11 @@ def test_the_advice_brings_a_result_that_is_elsewhere(clone: Clone, tmp_path: Pa
     clone.dvc("checkout", "--force")
     clone.dvc("gc", "--workspace", "--force")
     clone.dvc("exp", "pull", "--no-cache", "origin", "far")
+    store = tmp_path / "store"  # which the experiment's own .dvc/config names: it would be read
+    store.rename(tmp_path / "away")
     line = clone.dropgpt("compare", "HEAD", "far", ok=False)
     assert "`dvc exp pull REMOTE far`" in line
+    (tmp_path / "away").rename(store)
     clone.dvc("exp", "pull", "origin", "far")
     assert "Of" in clone.dropgpt("compare", "HEAD", "far")
 
