@@ -21,7 +21,8 @@ from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import enough_memory, prepare
 from dropgpt.machine.progress import progress
-from dropgpt.measuring.reader import Encoded, Reader, opened
+from dropgpt.measuring.opening import opened
+from dropgpt.measuring.reader import Encoded, Reader
 from dropgpt.params import Evaluate, Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents

@@ -3,22 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from dropgpt.comparison.experiments import made_by
 from dropgpt.corpus.document import Document
 from dropgpt.evaluation import Nats, gpt_nats
-from dropgpt.machine import provenance
-from dropgpt.machine.files import SUMS
-from dropgpt.measuring import nano_gpt
-from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
-from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, gpt2_encoding
 
@@ -50,25 +42,6 @@ class Reader:
     made_by: dict[str, Any]
     whole_logits: bool = False
     packages: tuple[str, ...] = ("torch", "tiktoken")  # that compute it
-
-
-def opened(name: str, device: torch.device) -> Reader:
-    """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
-
-    Raises UserError where there is none, or none that can be measured.
-    """
-    path = Path(name)
-    if path.is_file():
-        model, known = nano_gpt.read(path)
-        return of_gpt(model.to(device), N_VOCAB, known)
-    if (path / SUMS).is_file():
-        chain = provenance.read(path)
-        weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
-        model = artifact.load(path).to(device)
-        return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
-    from dropgpt.measuring import hub  # which needs transformers
-
-    return hub.read(name, device)
 
 
 def of_gpt(model: GPT, n_entries: int, known: dict[str, Any]) -> Reader:

@@ -1,0 +1,33 @@
+"""Which kind of model it is, and with what it is read."""
+
+from pathlib import Path
+
+import torch
+
+from dropgpt.comparison.experiments import made_by
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS
+from dropgpt.measuring import nano_gpt
+from dropgpt.measuring.reader import Reader, of_gpt
+from dropgpt.model import artifact
+from dropgpt.model.hugging_face import weight_files
+from dropgpt.tokens.vocabulary import N_VOCAB
+
+
+def opened(name: str, device: torch.device) -> Reader:
+    """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
+
+    Raises UserError where there is none, or none that can be measured.
+    """
+    path = Path(name)
+    if path.is_file():
+        model, known = nano_gpt.read(path)
+        return of_gpt(model.to(device), N_VOCAB, known)
+    if (path / SUMS).is_file():
+        chain = provenance.read(path)
+        weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
+        model = artifact.load(path).to(device)
+        return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
+    from dropgpt.measuring import hub  # which needs transformers
+
+    return hub.read(name, device)
