@@ -98,14 +98,18 @@ def add_write(commands: Commands) -> None:
     )
     command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
     add = command.add_argument
-    model = add("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
-    model.help = "a GPT-2, made here or elsewhere (default: %(default)s)"
-    model.complete = shtab.DIRECTORY
+    add_model(command, "a GPT-2, made here or elsewhere")
     add("--temperature", type=float, default=0.8, metavar="T", help="0: greedy (default: 0.8)")
     add("--tokens", type=int, default=200, metavar="N", help="at most N (default: 200)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens only")
     add("--top-p", type=float, metavar="P", help="from the likeliest, which make up P, 0 to 1")
     add("--seed", type=int, metavar="N", help="write again what N wrote (default: a new one)")
+
+
+def add_model(command: argparse.ArgumentParser, what: str) -> None:
+    model = command.add_argument("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
+    model.help = f"{what} (default: %(default)s)"
+    model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
 
 
 def add_measure(commands: Commands) -> None:
@@ -233,13 +237,7 @@ def add_trace(commands: Commands) -> None:
         description=TRACE,
     )
     command.add_argument("--step", type=int, required=True, metavar="N", help="0 is the first")
-    command.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models/gpt"),
-        metavar="FOLDER",
-        help="a model that was trained here (default: %(default)s)",
-    )
+    add_model(command, "a model that was trained here")
     command.add_argument(
         "--json",
         dest="as_json",
@@ -256,10 +254,4 @@ def add_export(commands: Commands) -> None:
         description="Write a folder for the Hugging Face hub: a model and its model card.",
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or is empty")
-    command.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models/gpt"),
-        metavar="FOLDER",
-        help="a model that was trained here (default: %(default)s)",
-    )
+    add_model(command, "a model that was trained here")
