@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.report import rounded
 from dropgpt.errors import UserError
-from dropgpt.evaluation import in_words, number_in_words, summary
+from dropgpt.evaluation import in_words, number_in_words
 from dropgpt.reporting import figures
 from dropgpt.reporting.drawing import MARKERS, RUNS
 from dropgpt.reporting.results import Result
@@ -97,7 +97,7 @@ def _headline(results: list[Result]) -> dict[str, Any]:
     """The numbers first asked for, of each run and of what counting alone reaches."""
     rows = []
     for result in results:
-        found = summary(result.run.documents, result.evaluate)
+        found = result.run.summary
         perplexity, interval = in_words(found)
         rows.append(
             {

@@ -64,7 +64,6 @@ class Corpus:
 class Result:
     """What a revision holds; None is what it lacks.
 
-    evaluate      how it was measured
     steps         of metrics/training.csv
     validations   of metrics/validation.csv
     each_token    of some of the held-out tokens; see `each_token`
@@ -75,7 +74,6 @@ class Result:
     """
 
     run: Run
-    evaluate: Evaluate
     steps: pd.DataFrame | None
     validations: pd.DataFrame | None
     corpus: Corpus | None
@@ -157,9 +155,7 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
             chain["sample"] = made_by["sample"]
         else:
             notes.append(f"{revision}: samples is not at hand, or of another model")
-    return Result(
-        run, evaluate, steps, validations, corpus, table, parameters, generations, chain, notes
-    )
+    return Result(run, steps, validations, corpus, table, parameters, generations, chain, notes)
 
 
 def _if_there(read: Callable[[], Value]) -> Value | None:
