@@ -1,11 +1,14 @@
 """Streams that go away and writes that are refused, wherever a stage is: no result is lost."""
 
 import errno
+import multiprocessing
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +38,78 @@ def opened(number: int) -> Any:
     return os.fdopen(number, "w", buffering=1, closefd=False)
 
 
-def run_stage(stage: str, folder: Path, prepare: Callable[[], Any]) -> int:
-    """Its exit status, in a process of its own in which `prepare` is called first."""
-    process = os.fork()
-    if process == 0:
-        status = 70
-        try:
-            os.chdir(folder)
-            prepare()
-            sys.stdout, sys.stderr = opened(1), opened(2)
-            module = __import__(f"stages.{stage}", fromlist=[stage])
-            module.run(getattr(module, stage))
-            status = 0
-        except BaseException as left:
-            with suppress(OSError):
-                if isinstance(left, SystemExit):
-                    status = 1
-                    print(left.code, file=sys.stderr, flush=True)
-                else:
-                    traceback.print_exception(left)
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+# A fork of a process in which no test has worked yet. Torch's threads are not in a fork of this
+# one, and it may crash when it looks for them.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload([f"stages.{stage}" for stage in FOLDERS])
+
+
+def start_stage(
+    stage: str, folder: Path, prepare: Callable[..., None], *arguments: Any
+) -> BaseProcess:
+    """In a process of its own, in which `prepare` is called first."""
+    process = processes.Process(target=in_process, args=(stage, folder, prepare, *arguments))
+    process.start()
+    return process
+
+
+def status(process: BaseProcess) -> int:
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def in_process(stage: str, folder: Path, prepare: Callable[..., None], *arguments: Any) -> None:
+    ended = 70
+    try:
+        os.chdir(folder)
+        prepare(*arguments)
+        sys.stdout, sys.stderr = opened(1), opened(2)
+        module = __import__(f"stages.{stage}", fromlist=[stage])
+        module.run(getattr(module, stage))
+        ended = 0
+    except BaseException as left:
+        with suppress(OSError):
+            if isinstance(left, SystemExit):
+                ended = 1
+                print(left.code, file=sys.stderr, flush=True)
+            else:
+                traceback.print_exception(left)
+    finally:
+        os._exit(ended)
+
+
+def nothing() -> None:
+    pass
+
+
+def write_into(writer: Connection) -> None:
+    os.dup2(writer.fileno(), 1)
+    os.dup2(writer.fileno(), 2)
+    writer.close()
+
+
+def close_streams() -> None:
+    os.close(1)
+    os.close(2)
+
+
+def refuse_write(told: Path, number: int, error: int) -> None:
+    left = number
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event not in ("open", "os.rename") or not isinstance(arguments[0], str | Path):
+            return
+        read = event == "open" and str(arguments[1])[:1] not in ("w", "x")
+        if not read and Path(arguments[0]).absolute().is_relative_to(told.parent):
+            left -= 1
+            if left == -1:
+                raise OSError(error, os.strerror(error), str(arguments[0]))
+
+    output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 2)
+    sys.addaudithook(refuse)
 
 
 @pytest.fixture
@@ -75,37 +128,20 @@ once = settings(
 def test_a_reader_that_goes_away_costs_nothing(copied: Clone, stage: str, read: int) -> None:
     """Of what the stage tells, so many bytes are read, and then nobody is there any more."""
     before = copied.bytes()
-    reader, writer = os.pipe()
-
-    def prepare() -> None:
-        os.dup2(writer, 1)
-        os.dup2(writer, 2)
-        os.close(writer)
-
-    helper = os.fork()
-    if helper == 0:
-        os.close(writer)
-        left = read
-        while left and (found := os.read(reader, left)):
-            left -= len(found)
-        os._exit(0)
-    os.close(reader)
-    try:
-        assert run_stage(stage, copied.folder, prepare) == 0
-    finally:
-        os.close(writer)
-        os.waitpid(helper, 0)
+    reader, writer = processes.Pipe(duplex=False)
+    process = start_stage(stage, copied.folder, write_into, writer)
+    writer.close()
+    left = read
+    while left and (found := os.read(reader.fileno(), left)):
+        left -= len(found)
+    reader.close()
+    assert status(process) == 0
     assert copied.bytes() == before
 
 
 def test_streams_that_were_closed_from_the_start_cost_nothing(copied: Clone) -> None:
     before = copied.bytes()
-
-    def prepare() -> None:
-        os.close(1)
-        os.close(2)
-
-    assert run_stage("evaluate", copied.folder, prepare) == 0
+    assert status(start_stage("evaluate", copied.folder, close_streams)) == 0
     assert copied.bytes() == before
 
 
@@ -117,34 +153,16 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
     """The write of this number: of a file that is opened for it, flushed, or put in its place."""
     before = copied.bytes()
     told = copied.folder / "told"
-
-    def prepare() -> None:
-        left = number
-
-        def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
-            if event not in ("open", "os.rename") or not isinstance(arguments[0], str | Path):
-                return
-            read = event == "open" and str(arguments[1])[:1] not in ("w", "x")
-            if not read and Path(arguments[0]).absolute().is_relative_to(copied.folder):
-                left -= 1
-                if left == -1:
-                    raise OSError(error, os.strerror(error), str(arguments[0]))
-
-        output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 2)
-        sys.addaudithook(refuse)
-
-    status = run_stage(stage, copied.folder, prepare)
+    found = status(start_stage(stage, copied.folder, refuse_write, told, number, error))
     lines = told.read_text()
     assert "Traceback" not in lines
-    assert status in (0, 1)
-    assert ("error: " in lines) == (status == 1)
+    assert found in (0, 1)
+    assert ("error: " in lines) == (found == 1)
     folder = copied.folder / FOLDERS[stage]
     if (folder / SUMS).exists():
         for line in (folder / SUMS).read_text().splitlines():
             assert sha256(folder / line[66:]) == line[:64]
-    assert run_stage(stage, copied.folder, lambda: None) == 0  # nothing stands in its way
+    assert status(start_stage(stage, copied.folder, nothing)) == 0  # nothing stands in its way
     assert copied.bytes() == before
 
 
