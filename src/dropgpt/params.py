@@ -121,14 +121,14 @@ class Train(Section):
     micro_batch_size: PositiveInt | None
     dropout_schedule: Literal["constant", "early", "late", "linear_up", "linear_down"]
     dropout_switch_step: NonNegativeInt
-    sampling: Literal["epoch", "random"]
+    sampling: Literal["epoch", "fixed", "random"]
     loss: Literal["all_tokens", "final_token"]
     optimizer: Literal["muon", "adamw"]
     learning_rate: PositiveFloat
     matrix_rate_factor: PositiveFloat
     token_embedding_rate_factor: PositiveFloat
     warmup_steps: NonNegativeInt
-    lr_schedule: Literal["constant", "linear", "cosine"]
+    lr_schedule: Literal["constant", "linear", "cosine", "wsd"]
     final_learning_rate: NonNegativeFloat
     beta1: Rate
     beta2: Rate

@@ -41,15 +41,17 @@ def batch_starts(
     n_tokens: int,
     n_ctx: int,
     batch_size: int,
-    sampling: Literal["epoch", "random"],
+    sampling: Literal["epoch", "fixed", "random"],
     seed: int,
     step: int,
 ) -> Starts:
     """Where the windows of step `step` begin, (batch_size,).
 
     `epoch`: the windows of `epoch_starts` in a permutation of (seed, epoch), epoch after epoch;
-    a batch may hold the end of one and the start of the next. `random`: anywhere, with
-    replacement.
+    a batch may hold the end of one and the start of the next. From the second epoch on all windows
+    are moved to the right by an offset of (seed, epoch), so that none is read again as it was; the
+    tokens before the first one, fewer than n_ctx, are left out in that epoch. `fixed`: the same
+    without the offsets. `random`: anywhere, with replacement.
     """
     if sampling == "random":
         return generator(seed, "data order", step).integers(0, n_tokens - n_ctx, batch_size)
@@ -58,9 +60,16 @@ def batch_starts(
         np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64), count
     )
     batch = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        batch[epochs == epoch] = _order(seed, int(epoch), count)[places[epochs == epoch]]
-    return np.minimum(batch * n_ctx, n_tokens - 1 - n_ctx)  # as `epoch_starts` has them
+    for epoch in np.unique(epochs).tolist():
+        own = epochs == epoch
+        moved = _offset(seed, epoch, n_ctx) if sampling == "epoch" else 0
+        batch[own] = _order(seed, epoch, count)[places[own]] * n_ctx + moved
+    return np.minimum(batch, n_tokens - 1 - n_ctx)  # as `epoch_starts` has them
+
+
+def _offset(seed: int, epoch: int, n_ctx: int) -> int:
+    """How far the windows of an epoch lie to the right of those of the first."""
+    return int(generator(seed, "data order", f"{epoch}/offset").integers(n_ctx)) if epoch else 0
 
 
 @lru_cache(maxsize=2)  # no batch needs more, and one of ten million windows takes a second

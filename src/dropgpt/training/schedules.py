@@ -4,9 +4,15 @@ import math
 
 from dropgpt.params import Train
 
+DECAY = 5  # `wsd` decays in the last fifth of the steps
+
 
 def learning_rate(params: Train, step: int) -> float:
-    """The rate of step `step`: linear warm-up from 0, then as `lr_schedule` says to the end."""
+    """The rate of step `step`: linear warm-up from 0, then as `lr_schedule` says to the end.
+
+    wsd: constant, and linear to the end from `stable_steps` on (warm-up, stable, decay; Hägele et
+    al. 2024, arXiv 2405.18392).
+    """
     if step < params.warmup_steps:
         return params.learning_rate * (step + 1) / (params.warmup_steps + 1)
     progress = (step - params.warmup_steps) / max(1, params.steps - params.warmup_steps)
@@ -17,7 +23,15 @@ def learning_rate(params: Train, step: int) -> float:
             left = 1 - progress
         case "cosine":
             left = (1 + math.cos(math.pi * progress)) / 2
+        case "wsd":
+            stable = stable_steps(params.steps)
+            left = min(1.0, (params.steps - step) / (params.steps - stable))
     return params.final_learning_rate + left * (params.learning_rate - params.final_learning_rate)
+
+
+def stable_steps(steps: int) -> int:
+    """After how many of its steps a training with `wsd` begins to decay."""
+    return steps - math.ceil(steps / DECAY)
 
 
 def dropout_factor(params: Train, step: int) -> float:
