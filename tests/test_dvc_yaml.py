@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from laboratory.prepare import code_files
+from laboratory.first.prepare import code_files
 
 ROOT = Path(__file__).parent.parent
-LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/dvc.yaml")[
+LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/first/dvc.yaml")[
     "stages"
 ]
 STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -44,15 +44,16 @@ def test_the_laboratorys_stages_name_each_file_that_they_import(stage: str) -> N
     deps = LABORATORY[stage]["deps"]
     # Whose code makes the runs is a dependency of `prepare`, which writes it down for them.
     modules = ["prepare", "run"] if stage == "prepare" else ["judge"]
-    files = set().union(*(imported(ROOT / f"laboratory/{module}.py") for module in modules))
+    files = set().union(*(imported(ROOT / f"laboratory/first/{module}.py") for module in modules))
     assert {file for file in files if not any(Path(file).is_relative_to(d) for d in deps)} == set()
 
 
 def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
-    parts = {"stages/__init__.py", "laboratory/__init__.py", "laboratory/plan.py"}
-    parts |= {"src/dropgpt/__init__.py"}
-    parts |= {"laboratory/prepare.py"}  # the checksum of the tokens stands for what makes them
-    files = imported(ROOT / "laboratory/run.py") - parts
+    packages = ("stages", "laboratory", "laboratory/first", "src/dropgpt")
+    parts = {f"{package}/__init__.py" for package in packages} | {"laboratory/first/plan.py"}
+    # The checksum of the tokens stands for what makes them.
+    parts |= {"laboratory/first/prepare.py"}
+    files = imported(ROOT / "laboratory/first/run.py") - parts
     files = {file for file in files if not file.startswith("src/dropgpt/corpus/")}
     assert files <= {file.as_posix() for file in code_files()}
 
