@@ -1,0 +1,132 @@
+"""A plan.yaml as typed, checked values: laboratory/small/plan.yaml is that of the small model."""
+
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from ruamel.yaml import YAML
+
+from dropgpt.errors import UserError
+from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, explain
+from dropgpt.training.schedules import stable_steps
+
+FOLDER = Path("laboratory")
+
+
+class Measure(Section):
+    monte_carlo: list[PositiveInt]
+    tokens: bool
+
+
+class RunParams(Section):
+    """What one run has: sections as in params.yaml, the text it reads, how often, and what for.
+
+    `train.steps` are those of one reading; `text` is the seed by which its documents are drawn,
+    null: the run's own.
+    """
+
+    tokenize: Tokenize
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    text: NonNegativeInt | None
+    readings: Annotated[list[PositiveInt], Field(min_length=1)]
+    measure: Measure
+
+    def training(self, readings: int) -> Train:
+        """The whole training of so many readings. A schedule of dropout that switches does so
+        in the middle."""
+        steps = readings * self.train.steps
+        return self._with(steps, {})
+
+    def trunk(self, readings: int) -> Train:
+        """What is common to that training and to longer ones: the steps at a constant rate."""
+        steps = stable_steps(readings * self.train.steps)
+        return self._with(steps, {"lr_schedule": "constant"})
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether the first steps are the same whatever the length is."""
+        return self.train.lr_schedule == "wsd" and self.train.dropout_schedule == "constant"
+
+    def _with(self, steps: int, changes: dict[str, Any]) -> Train:
+        switches = self.train.dropout_schedule in ("early", "late")
+        changes = {"steps": steps, "dropout_switch_step": steps // 2 if switches else 0} | changes
+        return Train.model_validate(self.train.model_dump() | changes)
+
+
+class Group(Section):
+    seeds: list[int] = Field(min_length=1)
+    variants: list[str] = Field(min_length=1)
+
+
+class Plan(Section):
+    """base: parameters of every run; variants: what each changes in it, by dotted keys."""
+
+    documents: str | None
+    base: dict[str, Any]
+    groups: dict[str, Group]
+    variants: dict[str, dict[str, Any]]
+
+    @cached_property
+    def seeds(self) -> dict[str, list[int]]:
+        """Of each variant that is run, in the order of the plan."""
+        return {name: group.seeds for group in self.groups.values() for name in group.variants}
+
+    def group(self, variant: str) -> str:
+        return next(name for name, group in self.groups.items() if variant in group.variants)
+
+    def params(self, variant: str, seed: int) -> RunParams:
+        """Of one run. Raises UserError, naming the variant and the key."""
+        values = deepcopy(self.base)
+        if variant not in self.variants:
+            raise UserError(f"plan.yaml: variants.{variant}: no such variant")
+        for key, value in (self.variants[variant] | {"train.seed": seed}).items():
+            *sections, name = key.split(".")
+            section: Any = values
+            for step in sections:
+                section = section.get(step) if isinstance(section, dict) else None
+            if not isinstance(section, dict) or name not in section:
+                raise UserError(f"plan.yaml: variants.{variant}: {key}: the base has no such key")
+            section[name] = value
+        try:
+            return RunParams.model_validate(values)
+        except ValidationError as error:
+            where = Path(f"plan.yaml: base with variants.{variant}")
+            raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
+
+
+class Size:
+    """The files of one size of model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = FOLDER / name
+        self.plan = self.folder / "plan.yaml"
+        self.tokens = self.folder / "tokens"
+        self.setting = self.folder / "setting.json"
+        self.runs = self.folder / "runs"
+
+    def run(self, variant: str, seed: int) -> Path:
+        """What a run has found."""
+        return self.runs / f"{variant}-{seed}.json"
+
+    def load(self) -> Plan:
+        """The plan, each of its runs checked. Raises UserError, naming what is wrong and where."""
+        if not self.plan.is_file():
+            there = ", ".join(sorted(path.parent.name for path in FOLDER.glob("*/plan.yaml")))
+            raise UserError(f"{self.plan}: no such plan; there are those of: {there}")
+        try:
+            plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
+        except ValidationError as error:
+            raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
+        named = [name for group in plan.groups.values() for name in group.variants]
+        for name in dict.fromkeys([*named, *plan.variants]):
+            if named.count(name) != 1:
+                raise UserError(
+                    f"{self.plan}: {name} stands in {named.count(name)} groups, not in one"
+                )
+            plan.params(name, plan.seeds[name][0])
+        return plan

@@ -1,0 +1,154 @@
+"""One run of a plan, trained and measured at each length: `python -m laboratory.run SIZE VARIANT SEED`
+
+Trainings of several lengths have a trunk in common, the steps at a constant learning rate. From
+it a branch decays at each length, in the bits of a whole training of that length.
+"""
+
+import base64
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dropgpt.evaluation import by_document, document_losses, losses
+from dropgpt.evaluation import plan as windows_of
+from dropgpt.machine.files import replacing, sha256
+from dropgpt.machine.hardware import compute_dtype, environment, prepare
+from dropgpt.machine.slot import slot
+from dropgpt.model.gpt import GPT
+from dropgpt.params import Params, Train
+from dropgpt.training.checkpoint import Checkpoint, of_training
+from dropgpt.training.loop import Result, train
+from laboratory.plan import RunParams, Size
+from laboratory.texts import Part, texts
+from stages import run
+
+
+def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> None:
+    """Write to `output` what the run finds; see `found`. Goes on where it was stopped."""
+    own = size.load().params(variant, seed)
+    # A run for each core gets further than a core more for each run.
+    device = prepare(params.runtime.device, 1)
+    dtype = compute_dtype(own.train.precision, device)
+    made_by: dict[str, Any] = {
+        "params": own.model_dump(),
+        "setting": sha256(size.setting),
+        "environment": environment(device, dtype),
+    }
+    parts = texts(size)
+    development, test = parts.development, parts.test
+    text_of_run = parts.drawn(
+        own.train.seed if own.text is None else own.text, own.train.tokens or 0
+    )
+    interval = params.runtime.checkpoint_interval
+
+    def trained(training: Train, saved: Checkpoint) -> Result:
+        return train(
+            training,
+            own.model,
+            text_of_run,
+            device=device,
+            dtype=dtype,
+            log_interval=params.runtime.log_interval,
+            checkpoint=saved,
+        )
+
+    with of_training({"train": made_by | {"part": "trunk"}}, interval) as trunk, slot(device):
+        kept = trunk.path.with_suffix(".json")  # the lengths that are done
+        lengths: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            lengths = json.loads(kept.read_text(encoding="utf-8"))
+        for readings in sorted(own.readings):
+            training = own.training(readings)
+            if str(readings) in lengths:
+                continue
+            if own.has_trunk:
+                trained(own.trunk(readings), trunk)
+            with of_training({"train": made_by | {"part": readings}}, interval) as branch:
+                if own.has_trunk and branch.load() is None:
+                    state = trunk.load()
+                    assert state is not None  # its training saves its end
+                    branch.save(state, own.trunk(readings).steps)
+                result = trained(training, branch)
+            lengths[str(readings)] = found(result, own, development, test)
+            with replacing(kept) as partial_file:
+                partial_file.write_text(json.dumps(lengths), encoding="utf-8")
+        values = {
+            "made_by": made_by,
+            "parameters": GPT(own.model, text_of_run.n_vocab).n_parameters,
+            "documents": {
+                name: part.documents[["tokens", "bytes"]].to_dict("list")
+                for name, part in (("development", development), ("test", test))
+            },
+            "lengths": lengths,
+        }
+        with replacing(output) as partial_file:
+            partial_file.write_text(text(values), encoding="utf-8")
+
+
+def found(result: Result, own: RunParams, development: Part, test: Part) -> dict[str, Any]:
+    """What a training has found, losses in nats.
+
+    training     the mean loss of the last reading's steps, a token, dropout on
+    development  the loss a token on the development documents, dropout off
+    test         what each test document takes in all, dropout off
+    monte_carlo  by the number of passes: the same of the mean of the passes' probabilities, and
+                 `on`, the mean of their losses
+    tokens       where the plan asks for it, what each test token takes: float16 in base64
+    """
+    model = result.model.eval()
+    each = measured(model, test, own)
+    values: dict[str, Any] = {
+        "training": round(float(result.steps.loss[-own.train.steps :].mean()), 6),
+        "development": round(float(measured(model, development, own).mean()), 6),
+        "test": by_document(each, test.documents).round(3).tolist(),
+    }
+    if own.measure.monte_carlo:
+        values["monte_carlo"] = {
+            passes: monte_carlo(model, test, own, passes) for passes in own.measure.monte_carlo
+        }
+    if own.measure.tokens:
+        values["tokens"] = base64.b64encode(each.astype("<f2").tobytes()).decode()
+    return values
+
+
+def measured(model: GPT, part: Part, own: RunParams) -> Any:
+    """The loss of each of the part's tokens in nats, (tokens,)."""
+    lengths = part.documents.tokens.to_numpy()
+    windows = windows_of(lengths, own.model.n_ctx, own.evaluate.stride)
+    return losses(model, part.tokens, windows, own.evaluate.batch_size)
+
+
+def monte_carlo(model: GPT, part: Part, own: RunParams, passes: int) -> dict[str, list[float]]:
+    """What each document takes with dropout left on, in so many passes."""
+    evaluate = own.evaluate.model_copy(update={"dropout_passes": passes})
+    table = document_losses(model, part.tokens, part.documents, evaluate)
+    return {
+        "test": table.nats_monte_carlo.round(3).tolist(),
+        "on": table.nats_dropout_on.round(3).tolist(),
+    }
+
+
+def text(values: dict[str, Any]) -> str:
+    """JSON with a line for each thing found, so that git shows which differ."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            lines.append(f"{json.dumps(key)}: {{\n{inner}\n}}")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main(name: str, variant: str, seed: int) -> None:
+    def laboratory(params: Params) -> None:
+        size = Size(name)
+        make(params, size, variant, seed, size.run(variant, seed))
+
+    run(laboratory)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

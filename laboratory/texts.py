@@ -1,0 +1,198 @@
+"""What the runs read and what they are measured on: `python -m laboratory.texts SIZE`
+
+All articles come in an order drawn by chance. The last ones are kept apart: the first half of
+those are the development documents, on which all is chosen, the second the test documents. Of the
+others each text is drawn by a seed of its own.
+
+DVC knows of the setting alone, which has the tokens' checksum: of an output it would demand, in
+each clone and at each `dvc checkout`, that it is there. A run makes the tokens where they are not.
+"""
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from filelock import FileLock
+
+from dropgpt.corpus import document
+from dropgpt.corpus.document import Document
+from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS, sha256, write_json
+from dropgpt.params import Params, Tokenize
+from dropgpt.randomness import generator
+from dropgpt.tokens import tensor
+from dropgpt.tokens.array import Array
+from dropgpt.tokens.encoding import encode_documents, part_long
+from dropgpt.tokens.tensor import TokenTensor
+from dropgpt.tokens.vocabulary import gpt2_encoding
+from laboratory.plan import Plan, Size
+from stages import run
+
+DOCUMENTS = Path("data/documents.parquet")
+LOCK = Path(".dvc/tmp/laboratory-tokens.lock")
+# The code that a run's numbers come from, in src/dropgpt.
+CODE = [
+    "errors.py",
+    "params.py",
+    "randomness.py",
+    "evaluation.py",
+    "machine",
+    "tokens",
+    "model",
+    "training",
+]
+OWN_CODE = ["laboratory/plan.py", "laboratory/run.py", "laboratory/texts.py"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some documents, a row each as `TokenTensor` has them, and their tokens, side by side."""
+
+    documents: pd.DataFrame
+    tokens: Array
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The corpus in its parts."""
+
+    corpus: TokenTensor
+
+    @property
+    def development(self) -> Part:
+        """The first half of what is kept apart, by tokens, in whole articles."""
+        return self._part(self._apart[: self._middle])
+
+    @property
+    def test(self) -> Part:
+        """The second half."""
+        return self._part(self._apart[self._middle :])
+
+    def drawn(self, seed: int, tokens: int) -> TokenTensor:
+        """A text of that many tokens or a document more, and the development documents held out.
+
+        Articles in an order of the seed, each with all of its documents. Raises UserError where
+        there are not so many tokens.
+        """
+        table = self.corpus.documents[~self.corpus.documents.held_out]
+        sources = table.source.unique()
+        order = generator(seed, "data order", "text").permutation(len(sources))
+        place = pd.Series(order.argsort(), index=sources)
+        table = table.iloc[np.argsort(place[table.source].to_numpy(), kind="stable")]
+        before = table.tokens.cumsum() - table.tokens
+        if before.iloc[-1] + table.tokens.iloc[-1] < tokens:
+            raise UserError(
+                f"laboratory: train.tokens is {tokens}, and there are {table.tokens.sum()} to "
+                "draw from"
+            )
+        parts = [self._part(table.index[before < tokens].to_numpy()), self.development]
+        return TokenTensor(
+            np.concatenate([part.tokens for part in parts]),
+            pd.concat([part.documents for part in parts], ignore_index=True),
+            self.corpus.n_vocab,
+        )
+
+    @property
+    def _apart(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.corpus.documents.held_out)
+
+    @property
+    def _middle(self) -> int:
+        table = self.corpus.documents.iloc[self._apart]
+        before = (table.tokens.cumsum() - table.tokens).to_numpy()
+        begins = np.flatnonzero(table.source != table.source.shift())[1:]
+        if not len(begins):
+            raise UserError(
+                "laboratory: what is kept apart is a single article, and development and test "
+                "documents take one each: raise tokenize.validation_fraction in the plan"
+            )
+        return int(begins[np.abs(before[begins] - table.tokens.sum() / 2).argmin()])
+
+    def _part(self, rows: npt.NDArray[np.int64]) -> Part:
+        table = self.corpus.documents
+        ends = table.tokens.cumsum().to_numpy()
+        begins = ends - table.tokens.to_numpy()
+        ids = [np.asarray(self.corpus.tokens[begins[row] : ends[row]]) for row in rows]
+        return Part(table.iloc[rows].reset_index(drop=True), np.concatenate(ids))
+
+
+def prepare(size: Size) -> None:
+    """Write the setting, what all runs of a size depend on, and the tokens."""
+    chosen = size.load()
+    with _lock():
+        _make_tokens(size, chosen)
+        write_json(size.setting, setting(size, chosen))
+
+
+def texts(size: Size) -> Texts:
+    """Those that the setting speaks of. Raises UserError where they are made of other documents."""
+    named = json.loads(size.setting.read_text(encoding="utf-8"))["tokens"]
+    with _lock():
+        if not size.tokens.is_dir() or sha256(size.tokens / SUMS) != named:
+            _make_tokens(size, size.load())
+    if sha256(size.tokens / SUMS) != named:
+        raise UserError(
+            f"laboratory: {DOCUMENTS} or the plan is not what {size.setting} was made of: "
+            f"`python -m laboratory {size.name}` makes that anew"
+        )
+    return Texts(tensor.read(size.tokens))
+
+
+def setting(size: Size, chosen: Plan) -> dict[str, Any]:
+    """What every run depends on: the base's parameters, the tokens and the code, by checksum.
+
+    One file for DVC to look at, and for a person to see what has changed since the runs.
+    """
+    return {
+        "base": chosen.base,
+        "tokens": sha256(size.tokens / SUMS),
+        "code": {file.as_posix(): sha256(file) for file in _code_files()},
+    }
+
+
+def _make_tokens(size: Size, chosen: Plan) -> None:
+    settings = Tokenize.model_validate(chosen.base["tokenize"])
+    encoding = gpt2_encoding(settings.vocabulary_size)
+    pattern = re.compile(chosen.documents or "")
+    documents = _shuffled([one for one in document.read(DOCUMENTS) if pattern.search(one.id)])
+    encoded = encode_documents(documents, encoding, settings.end_of_text)
+    fraction = settings.validation_fraction
+    parted = part_long(encoded, encoding, fraction)
+    tensor.write(parted, size.tokens, encoding.n_vocab, fraction)
+
+
+def _shuffled(documents: list[Document]) -> list[Document]:
+    """By article: those of one source stay together, in their order."""
+    sources = dict.fromkeys(one.source for one in documents)
+    places = generator(0, "data order", "articles").permutation(len(sources))
+    place = dict(zip(sources, places.tolist(), strict=True))
+    return sorted(documents, key=lambda one: place[one.source])
+
+
+def _lock() -> FileLock:
+    """For as many workers as there are cores want the tokens at once."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(LOCK)
+
+
+def _code_files() -> list[Path]:
+    rooms = [Path("src/dropgpt", name) for name in CODE]
+    files = {*map(Path, OWN_CODE), *rooms, *(file for room in rooms for file in room.rglob("*"))}
+    return sorted(file for file in files if file.suffix == ".py")
+
+
+def main(name: str) -> None:
+    def laboratory(params: Params) -> None:
+        prepare(Size(name))
+
+    run(laboratory)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
