@@ -49,7 +49,7 @@ def test_windows_move_by_one_offset_from_the_second_epoch_on(n_tokens: int) -> N
     for epoch, places in zip(drawn[1:], fixed[1:], strict=True):
         offsets = (epoch - places)[epoch < last]  # those at the end cannot move on
         assert len(set(offsets.tolist())) <= 1
-        assert 0 <= epoch.min()
+        assert epoch.min() >= 0
         assert epoch.max() == last
         assert epoch.min() < 32
         assert np.diff(np.sort(epoch)).max(initial=0) <= 32
