@@ -31,21 +31,25 @@ Trace = Callable[..., str]
 # So many windows that some begin with a document.
 RANDOM = {"sampling": "random", "tokens": 500, "batch_size": 64, "micro_batch_size": 30}
 RANDOM |= {"loss": "final_token"}
+# Of 320 tokens or 10 windows: a batch lies in the first and second, one in the second and third.
+THREE_EPOCHS = {"steps": 3, "validation_interval": 3, "batch_size": 8, "tokens": 321}
 
 
 @pytest.fixture
 def trace(clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Trace:
-    """What `dropgpt trace …` prints in the clone, or its one line of error."""
+    """What `dropgpt trace …` prints in the clone, its warning first, or its one line of error."""
     monkeypatch.chdir(clone.folder)
 
     def trace(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["dropgpt", "trace", *arguments])
+        capsys.readouterr()  # what a training has said before
         try:
             main()
         except SystemExit as error:
             assert "\n" not in str(error)
             return str(error)
-        return str(capsys.readouterr().out)
+        printed = capsys.readouterr()
+        return str(printed.err + printed.out)
 
     return trace
 
@@ -63,11 +67,12 @@ def in_shards(number: int) -> None:
 @pytest.mark.parametrize(
     ("shards", "changes"),
     [
-        (1, {"steps": 3, "validation_interval": 3, "batch_size": 16}),  # into the second epoch
+        (1, THREE_EPOCHS),
+        (1, THREE_EPOCHS | {"sampling": "fixed"}),
         (1, RANDOM),
-        (4, {"steps": 3, "validation_interval": 3, "batch_size": 16}),
+        (4, THREE_EPOCHS),
     ],
-    ids=["epoch", "random", "shards"],
+    ids=["epoch", "fixed", "random", "shards"],
 )
 def test_it_names_what_the_training_reads(
     clone: Clone,
@@ -110,6 +115,29 @@ def test_it_names_what_the_training_reads(
             assert all(map(len, parts))
             texts = [ENCODING.decode(part.tolist()) for part in parts]
             assert [part["text"] for part in one["documents"]] == texts
+
+
+def test_what_older_code_has_read_cannot_be_told_where_windows_have_moved(
+    clone: Clone, trace: Trace
+) -> None:
+    """It called `epoch` what is called `fixed` now."""
+
+    def warned() -> list[bool]:
+        """Whether a line comes before all that is said of a step, of each step."""
+        warning, heading = "trace: models/gpt was made by other code", "models/gpt, step"
+        said = [trace("--step", str(step)).splitlines() for step in range(3)]
+        found = [lines[0].startswith(warning) for lines in said]
+        for lines, is_warned in zip(said, found, strict=True):
+            assert lines[is_warned].startswith(heading)
+        return found
+
+    for sampling in ("epoch", "fixed"):
+        clone.set(train=THREE_EPOCHS | {"sampling": sampling})
+        train(load(Path("params.yaml")))
+        assert warned() == [False] * 3
+        with (clone.folder / "src/dropgpt/tokens/batches.py").open("a") as file:
+            file.write("# Another one.\n")
+        assert warned() == [False, sampling == "epoch", sampling == "epoch"]
 
 
 @pytest.mark.parametrize("columns", [None, 40])

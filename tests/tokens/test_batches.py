@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from conftest import params_with
 from dropgpt.tokens.batches import (
+    Starts,
     batch_starts,
     epoch_starts,
     readings,
@@ -25,16 +26,43 @@ def test_the_windows_of_an_epoch_cover_every_token(n_tokens: int) -> None:
     assert (targets == inputs + 1).all()
 
 
-def test_each_epoch_is_a_new_permutation_and_batches_run_across_its_end() -> None:
-    n_tokens, count = 1000, len(epoch_starts(1000, 32))
-    steps = [batch_starts(n_tokens, 32, 5, "epoch", seed=1, step=s) for s in range(2 * count)]
-    drawn = np.concatenate(steps).reshape(10, count)
+def ten_epochs(n_tokens: int, sampling: Literal["epoch", "fixed"], seed: int = 1) -> Starts:
+    """Where windows of 32 tokens begin, (10, windows), out of batches that run across the ends."""
+    count = len(epoch_starts(n_tokens, 32))
+    steps = [batch_starts(n_tokens, 32, 5, sampling, seed, step) for step in range(2 * count)]
+    return np.concatenate(steps).reshape(10, count)
+
+
+def test_each_epoch_is_a_new_permutation_and_fixed_windows_stay_where_they_are() -> None:
+    drawn = ten_epochs(1000, "fixed")
     for epoch in drawn:
-        assert sorted(epoch) == list(epoch_starts(n_tokens, 32))
+        assert sorted(epoch) == list(epoch_starts(1000, 32))
     assert len({tuple(epoch) for epoch in drawn}) == 10
 
 
-@pytest.mark.parametrize("sampling", ["epoch", "random"])
+@pytest.mark.parametrize("n_tokens", [33, 34, 64, 65, 1000, 1025])
+def test_windows_move_by_one_offset_from_the_second_epoch_on(n_tokens: int) -> None:
+    """And stay within the text, which they cover from the first one on."""
+    drawn, fixed = ten_epochs(n_tokens, "epoch"), ten_epochs(n_tokens, "fixed")
+    last = n_tokens - 33
+    assert drawn[0].tolist() == fixed[0].tolist()
+    for epoch, places in zip(drawn[1:], fixed[1:], strict=True):
+        offsets = (epoch - places)[epoch < last]  # those at the end cannot move on
+        assert len(set(offsets.tolist())) <= 1
+        assert epoch.min() >= 0
+        assert epoch.max() == last
+        assert epoch.min() < 32
+        assert np.diff(np.sort(epoch)).max(initial=0) <= 32
+
+
+def test_the_offsets_are_of_seed_and_epoch() -> None:
+    first, again, other = (ten_epochs(1000, "epoch", seed).min(axis=1) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist()
+    assert len(set(first.tolist())) > 5  # of ten draws out of 32
+    assert (first[1:] != other[1:]).sum() > 5
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "fixed", "random"])
 def test_a_batch_is_a_function_of_seed_and_step(sampling: str) -> None:
     def draw(seed: int, step: int) -> list[int]:
         return batch_starts(5000, 32, 8, sampling, seed, step).tolist()  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from dropgpt.machine.interruption import Interrupted
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.loop import Result, outcome, train
-from dropgpt.training.schedules import dropout_factor, learning_rate
+from dropgpt.training.schedules import dropout_factor, learning_rate, stable_steps
 from dropgpt.training.state import State
 from dropgpt.training.step_on_cpu import StepOnCPU
 from dropgpt.training.step_on_gpu import StepOnGPU
@@ -189,7 +189,7 @@ def test_the_learning_rate() -> None:
         params = params_with(
             train={"steps": 10, "warmup_steps": 4, "learning_rate": 1.0} | changes
         ).train
-        return [learning_rate(params, step) for step in range(10)]
+        return [learning_rate(params, step) for step in range(params.steps)]
 
     assert rates(lr_schedule="constant") == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 6)
     linear = rates(lr_schedule="linear", final_learning_rate=0.4)
@@ -198,6 +198,19 @@ def test_the_learning_rate() -> None:
     assert cosine[4] == 1.0
     assert cosine[7] == pytest.approx(0.5)
     assert rates(lr_schedule="constant", warmup_steps=0) == [1.0] * 10
+    wsd = rates(lr_schedule="wsd", warmup_steps=2, final_learning_rate=0.4)
+    assert wsd[2:] == pytest.approx([1.0] * 7 + [0.7])
+    long = rates(lr_schedule="wsd", warmup_steps=2, steps=40)
+    assert long[2:] == pytest.approx([1.0] * 31 + [1 - n / 8 for n in range(1, 8)])
+    assert rates(lr_schedule="wsd", warmup_steps=0, steps=1) == [1.0]
+
+
+def test_a_longer_training_with_wsd_begins_as_a_shorter_one() -> None:
+    """To the last step at the full rate, after which the shorter one has begun to decay."""
+    short, long = (run(lr_schedule="wsd", steps=steps) for steps in (6, 9))
+    whole = stable_steps(6) + 1
+    assert short.steps[:whole].equals(long.steps[:whole])
+    assert short.steps.learning_rate[whole] < long.steps.learning_rate[whole]
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:

@@ -9,6 +9,7 @@ from dropgpt.training.schedules import bound_to_steps
     [
         ({"lr_schedule": "constant"}, None),
         ({"lr_schedule": "cosine"}, "train.lr_schedule cosine"),
+        ({"lr_schedule": "wsd"}, "train.lr_schedule wsd"),
         (
             {"lr_schedule": "constant", "dropout_schedule": "linear_up"},
             "train.dropout_schedule linear_up",

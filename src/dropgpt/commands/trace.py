@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,18 @@ def run(step: int, model: Path, as_json: bool) -> None:
             f"{TOKENS} is not what {model} was trained on: bring back that run, by `dvc exp apply` "
             "or by `git checkout` and `dvc checkout`"
         )
+    starts = window_starts(tokens, params, step)
+    if made["code"] != provenance.code("train") and moved(tokens, params, step):
+        print(
+            f"trace: {model} was made by other code; if that was older code, whose windows did "
+            f"not move (CHANGELOG.md), step {step} read others than these: trace it with that code",
+            file=sys.stderr,
+        )
     found = {
         "model": str(model),
         "step": step,
         "seed": params["train"]["seed"],
-        "windows": list(windows(tokens, params, step)),
+        "windows": list(windows(tokens, starts, params["model"]["n_ctx"])),
     }
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -54,13 +62,10 @@ def record(model: Path) -> dict[str, Any]:
     return made
 
 
-def windows(tokens: TokenTensor, params: dict[str, Any], step: int) -> Iterator[dict[str, Any]]:
-    """Each window of the batch: its number and, in their order, the documents that it runs over.
-
-    Of each the id, the offset of the first token that was read, how many were, and their text.
-    """
-    train, length = params["train"], params["model"]["n_ctx"] + 1  # with the last target
-    starts = batch_starts(
+def window_starts(tokens: TokenTensor, params: dict[str, Any], step: int) -> Starts:
+    """Where the windows of the batch begin, (batch_size,), from the record's parameters."""
+    train = params["train"]
+    return batch_starts(
         len(tokens.train[: train["tokens"]]),
         params["model"]["n_ctx"],
         train["batch_size"],
@@ -68,6 +73,26 @@ def windows(tokens: TokenTensor, params: dict[str, Any], step: int) -> Iterator[
         train["seed"],
         step,
     )
+
+
+def moved(tokens: TokenTensor, params: dict[str, Any], step: int) -> bool:
+    """Whether `epoch` puts windows of the batch elsewhere than `fixed` would.
+
+    Older code called `epoch` what is now called `fixed`, and records do not tell which is meant.
+    """
+    if params["train"]["sampling"] != "epoch":
+        return False
+    fixed = params | {"train": params["train"] | {"sampling": "fixed"}}
+    starts, unmoved = (window_starts(tokens, one, step) for one in (params, fixed))
+    return bool((starts != unmoved).any())
+
+
+def windows(tokens: TokenTensor, starts: Starts, n_ctx: int) -> Iterator[dict[str, Any]]:
+    """Each window of the batch: its number and, in their order, the documents that it runs over.
+
+    Of each the id, the offset of the first token that was read, how many were, and their text.
+    """
+    length = n_ctx + 1  # with the last target
     encoding = gpt2_encoding(tokens.n_vocab)
     for number, (start, parts) in enumerate(
         zip(starts.tolist(), _parts(starts, length), strict=True)

@@ -56,16 +56,12 @@ def _check(settings: list[str]) -> None:
 def _expected(settings: list[str]) -> dict[str, Any]:
     """What a result says that was made with `settings` by the code that is here."""
     values = dotted(with_settings(Path("params.yaml"), settings).model_dump())
-    code = {f"code.{stage}": _code(stage)[:8] for stage in ("train", "evaluate")}
+    code = {f"code.{stage}": provenance.code(stage)[:8] for stage in ("train", "evaluate")}
     return code | {
         key: value
         for key, value in values.items()
         if key.startswith(MADE_OF) and key not in WITHOUT_EFFECT
     }
-
-
-def _code(stage: str) -> str:
-    return str(provenance.record(stage, {}, {}, {})[stage]["code"])
 
 
 def _result(settings: list[str], seed: int, known: dict[str, Run]) -> Run:

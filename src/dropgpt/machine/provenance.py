@@ -38,7 +38,7 @@ def record(
         stage: {
             "params": {name: section.model_dump() for name, section in params.items()},
             "inputs": {name: checksum(paths) for name, paths in inputs.items()},
-            "code": _code(stage),
+            "code": code(stage),
             "environment": environment,
         }
     }
@@ -63,7 +63,7 @@ def checksum(paths: list[Path]) -> str:
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
 
-def _code(stage: str) -> str:
+def code(stage: str) -> str:
     """sha256 of the names and contents of the code that dvc.yaml says `stage` depends on."""
     deps = map(Path, YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"])
     rooms = [dep for dep in deps if dep.parts[0] in ("src", "stages")]

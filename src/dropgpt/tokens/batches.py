@@ -49,9 +49,9 @@ def batch_starts(
 
     `epoch`: the windows of `epoch_starts` in a permutation of (seed, epoch), epoch after epoch;
     a batch may hold the end of one and the start of the next. From the second epoch on all windows
-    are moved to the right by an offset of (seed, epoch), so that none is read again as it was; the
-    tokens before the first one, fewer than n_ctx, are left out in that epoch. `fixed`: the same
-    without the offsets. `random`: anywhere, with replacement.
+    are moved to the right by an offset of (seed, epoch), so that none but the last, which ends with
+    the text, is read again as it was; the tokens before the first one, fewer than n_ctx, are left
+    out in that epoch. `fixed`: the same without the offsets. `random`: anywhere, with replacement.
     """
     if sampling == "random":
         return generator(seed, "data order", step).integers(0, n_tokens - n_ctx, batch_size)
