@@ -1,4 +1,4 @@
-"""One run of a plan, trained and measured at each length: `python -m laboratory.run SIZE VARIANT SEED`
+"""One run, trained and measured at each length: `python -m laboratory.run SIZE VARIANT SEED`
 
 Trainings of several lengths have a trunk in common, the steps at a constant learning rate. From
 it a branch decays at each length, in the bits of a whole training of that length.
@@ -76,7 +76,7 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
                 partial_file.write_text(json.dumps(lengths), encoding="utf-8")
         values = {
             "made_by": made_by,
-            "parameters": GPT(own.model, text_of_run.n_vocab).n_parameters,
+            "parameters": sum(p.numel() for p in GPT(own.model, text_of_run.n_vocab).parameters()),
             "documents": {
                 name: part.documents[["tokens", "bytes"]].to_dict("list")
                 for name, part in (("development", development), ("test", test))

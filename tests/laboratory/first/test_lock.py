@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from laboratory.first.pipeline import KEPT, LOCK, kept_lock, mend_lock
+from laboratory.first.pipeline import PIPELINE
 
+KEPT, LOCK = PIPELINE.kept, PIPELINE.lock
 STAGE = """\
   map@p{0}-1:
     cmd: python3 -m laboratory.first.run p{0} 1
@@ -44,7 +45,7 @@ def test_wherever_a_lock_breaks_off_no_stage_but_its_last_is_lost() -> None:
     between = [WHOLE.index(f"  map@p{number}") for number in (1, 2, 3)]
     for end in [*range(0, len(WHOLE), 29), *between]:
         LOCK.write_text(WHOLE[:end])
-        mend_lock()
+        PIPELINE.mend_lock()
         found = parse_yaml(LOCK.read_text(), LOCK)["stages"]
         assert list(found) == list(stages)
         assert [found[name] for name in list(stages)[:-1]] == [*stages.values()][:-1]
@@ -56,19 +57,19 @@ def test_wherever_a_lock_breaks_off_no_stage_but_its_last_is_lost() -> None:
 def test_what_has_been_made_since_the_copy_stays() -> None:
     since = WHOLE.replace("0.1\n", "0.15\n") + STAGE.format(4)
     LOCK.write_text(since)
-    mend_lock()
+    PIPELINE.mend_lock()
     assert LOCK.read_text() == since
 
 
 @pytest.mark.usefixtures("kept")
 def test_only_a_laboratory_that_did_not_end_well_leaves_a_copy() -> None:
     LOCK.write_text(WHOLE)
-    with pytest.raises(KeyboardInterrupt), kept_lock():
+    with pytest.raises(KeyboardInterrupt), PIPELINE.kept_lock():
         raise KeyboardInterrupt
     assert KEPT.read_text() == WHOLE
-    with kept_lock():
+    with PIPELINE.kept_lock():
         pass
     LOCK.write_text(WHOLE.removesuffix(STAGE.format(3)))
     earlier = LOCK.read_text()  # of a commit, say, that the user has gone back to
-    mend_lock()
+    PIPELINE.mend_lock()
     assert LOCK.read_text() == earlier

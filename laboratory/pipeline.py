@@ -1,0 +1,91 @@
+"""A laboratory's dvc.yaml, and what DVC says of it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dropgpt.errors import UserError
+from dropgpt.machine.files import replacing
+from dropgpt.machine.repository import read_lock, write_lock
+
+
+class Pipeline:
+    """That of a folder. A stage `prepare` comes before its runs, GROUP@VARIANT-SEED."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "dvc.yaml"
+        self.lock = folder / "dvc.lock"
+        # The copy of `lock`.
+        self.kept = Path(".dvc/tmp") / f"{'-'.join(folder.parts)}.lock"
+
+    def repro(self, name: str = "") -> None:
+        """With its output where the user sees it."""
+        target = f"{self.file}:{name}" if name else self.file.as_posix()
+        if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
+            raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
+
+    def changed(self) -> set[str]:
+        """The names of the stages that DVC would run."""
+        status = json.loads(dvc("status", "--json", self.file.as_posix()))
+        return {name.rpartition(":")[2] for name in status}
+
+    def commit(self, names: list[str]) -> None:
+        """Have DVC take what is there for what these stages make."""
+        dvc("commit", "--force", *(f"{self.file}:{name}" for name in names))
+
+    @contextmanager
+    def kept_lock(self) -> Iterator[Callable[[], None]]:
+        """Give what keeps a copy of the lock, which DVC writes in place: a `kill -9` could lose it.
+
+        The copy goes when the block ends well. Else it stays, and `mend_lock` puts back what the
+        lock lost.
+        """
+        kept = self.mend_lock()
+        write(self.kept, kept)
+
+        def keep() -> None:
+            nonlocal kept
+            kept = joined(kept, read_lock(self.lock))
+            write(self.kept, kept)
+
+        yield keep
+        self.kept.unlink()
+
+    def mend_lock(self) -> dict[str, Any]:
+        """Put back into the lock what a kill tore off, as its copy has it; give all of it."""
+        now = read_lock(self.lock)
+        whole = joined(read_lock(self.kept), now)
+        if self.lock.exists() and whole != now:
+            print(f"{self.lock} is torn, as by a kill: what it had lost is back", file=sys.stderr)
+            write(self.lock, whole)
+        return whole
+
+
+def dvc(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"laboratory: `dvc {' '.join(arguments)}` failed: {reason(done.stderr)}")
+    return done.stdout
+
+
+def joined(kept: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The stages of a lock as it is `now`, and those that it has lost, as they were `kept`."""
+    if kept.keys() - now.keys():  # it broke off in the last one; the rest may be whole YAML
+        now = dict(list(now.items())[:-1])
+    return kept | now
+
+
+def write(lock: Path, found: dict[str, Any]) -> None:
+    with replacing(lock) as partial:
+        write_lock(partial, found)
+
+
+def reason(said: str) -> str:
+    """The line in which a program says why it failed, or its last one."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("error: ", "ERROR: "))]
+    return (errors or lines or ["it said nothing"])[0 if errors else -1]

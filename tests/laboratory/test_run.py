@@ -1,0 +1,181 @@
+"""A run of the laboratory: its texts, its trunk and branches, and what a kill leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import params_with
+from dropgpt.errors import UserError
+from dropgpt.machine.files import write_json
+from dropgpt.tokens.tensor import TokenTensor
+from dropgpt.training.checkpoint import of_training
+from dropgpt.training.loop import train
+from laboratory import run
+from laboratory.plan import RunParams, Size
+from laboratory.texts import Texts
+
+READINGS = [1, 2, 5]
+
+
+def corpus(documents: int = 40) -> TokenTensor:
+    """Each document has tokens of its own; two of each article, the last eight kept apart."""
+    lengths = np.arange(documents) % 7 + 20
+    ids = np.repeat(np.arange(documents), lengths).astype(np.uint16)
+    table = pd.DataFrame(
+        {
+            "id": [f"{number // 2}#{number % 2}" for number in range(documents)],
+            "source": [str(number // 2) for number in range(documents)],
+            "tokens": lengths,
+            "bytes": lengths,
+            "held_out": np.arange(documents) >= documents - 8,
+        }
+    )
+    return TokenTensor(ids, table, 300)
+
+
+def own(**train_params: Any) -> RunParams:
+    params = params_with(
+        train={
+            "tokens": 321,
+            "steps": 5,
+            "batch_size": 2,
+            "lr_schedule": "wsd",
+            "validation_interval": 10,
+            "optimizer": "adamw",
+            "dropout_schedule": "constant",
+        }
+        | train_params
+    )
+    sections = params.model_dump()
+    return RunParams.model_validate(
+        {name: sections[name] for name in ("tokenize", "model", "train", "evaluate")}
+        | {"text": None, "readings": READINGS, "measure": {"monte_carlo": [2], "tokens": True}}
+    )
+
+
+class Plan:
+    def __init__(self, params: RunParams) -> None:
+        self.of_run = params
+
+    def params(self, variant: str, seed: int) -> RunParams:
+        return self.of_run
+
+
+@pytest.fixture
+def size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Size:
+    monkeypatch.chdir(tmp_path)
+    size = Size("tiny")
+    size.folder.mkdir(parents=True)
+    write_json(size.setting, {})
+    monkeypatch.setattr(run, "texts", lambda size: Texts(corpus()))
+    monkeypatch.setattr(Size, "load", lambda self: Plan(own()))
+    return size
+
+
+def made(size: Size, name: str) -> dict[str, Any]:
+    output = Path(name)
+    run.make(params_with(), size, "p0", 1, output)
+    found: dict[str, Any] = json.loads(output.read_text())
+    return found
+
+
+def test_a_text_is_drawn_by_its_seed_in_whole_articles() -> None:
+    texts = Texts(corpus())
+    first, again, other = (texts.drawn(seed, 321) for seed in (1, 1, 2))
+    assert np.array_equal(first.tokens, again.tokens)
+    assert not np.array_equal(first.tokens[:321], other.tokens[:321])
+    assert 321 <= first.n_train < 321 + 26
+    table = first.documents[~first.documents.held_out]
+    assert (table.source != table.source.shift()).sum() == table.source.nunique()
+    assert [*np.unique(first.train)] == sorted(
+        int(number) * 2 + int(part) for number, part in table.id.str.split("#")
+    )
+    with pytest.raises(UserError, match=r"train.tokens is 9999, and there are 7\d\d to draw"):
+        texts.drawn(1, 9999)
+
+
+def test_what_is_chosen_on_and_what_is_tested_on_are_apart_and_never_read() -> None:
+    texts = Texts(corpus())
+    parts = [set(part.documents.id) for part in (texts.development, texts.test)]
+    drawn = texts.drawn(1, 700)
+    read = set(drawn.documents.id[~drawn.documents.held_out])
+    assert [len(part) for part in parts] == [4, 4]
+    assert not parts[0] & parts[1]
+    assert not read & (parts[0] | parts[1])
+    assert set(drawn.documents.id[drawn.documents.held_out]) == parts[0]
+    assert [*np.unique(texts.test.tokens)] == [36, 37, 38, 39]
+
+
+def test_a_branch_has_the_bits_of_a_whole_training(size: Size) -> None:
+    found = made(size, "run.json")
+    params = own()
+    texts = Texts(corpus())
+    assert [*found["lengths"]] == ["1", "2", "5"]
+    for readings in READINGS:
+        inputs = {"params": {"train": {"steps": readings}}, "environment": {"threads": 1}}
+        with of_training({"train": inputs}, 60) as saved:
+            whole = train(
+                params.training(readings),
+                params.model,
+                texts.drawn(1, 321),
+                device=torch.device("cpu"),
+                dtype=torch.float32,
+                log_interval=10,
+                checkpoint=saved,
+            )
+        expected = run.found(whole, params, texts.development, texts.test)
+        assert found["lengths"][str(readings)] == json.loads(json.dumps(expected))
+    assert len(whole.steps) == 25
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
+    size: Size, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """After each of the six trainings, trunks and branches."""
+    expected = made(size, "whole.json")
+    left = after
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        result = train(*arguments, **named)
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        return result
+
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made(size, "run.json")
+    monkeypatch.setattr(run, "train", train)
+    assert made(size, "run.json") == expected
+    assert not [*Path("checkpoints").glob("*.json"), *Path("checkpoints").glob("*.safetensors")]
+
+
+@pytest.mark.parametrize("schedule", ["early", "linear_up"])
+def test_what_follows_the_length_has_no_trunk(
+    size: Size, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    params = own(dropout_schedule=schedule, dropout_switch_step=1)
+    monkeypatch.setattr(Size, "load", lambda self: Plan(params))
+    trained = []
+
+    def noted(training: Any, *arguments: Any, **named: Any) -> Any:
+        trained.append((training.steps, training.dropout_switch_step))
+        return train(training, *arguments, **named)
+
+    monkeypatch.setattr(run, "train", noted)
+    made(size, "run.json")
+    half = schedule == "early"
+    assert trained == [(5, 2 * half), (10, 5 * half), (25, 12 * half)]
+
+
+def test_a_trunk_is_the_part_of_a_training_before_its_decay() -> None:
+    assert own().trunk(5).steps == 20
+    assert own().trunk(5).lr_schedule == "constant"
+    assert own().training(5).lr_schedule == "wsd"
