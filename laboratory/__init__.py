@@ -3,3 +3,5 @@
 `laboratory.first` is the laboratory of the RESULTS.md that stands there now; it goes when the page
 of the new one stands.
 """
+
+import stages  # noqa: F401 - which sees to it that the code beside this folder is found first

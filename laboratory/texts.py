@@ -152,7 +152,7 @@ def setting(size: Size, chosen: Plan) -> dict[str, Any]:
     return {
         "base": chosen.base,
         "tokens": sha256(size.tokens / SUMS),
-        "code": {file.as_posix(): sha256(file) for file in _code_files()},
+        "code": {file.as_posix(): sha256(file) for file in code_files()},
     }
 
 
@@ -181,7 +181,8 @@ def _lock() -> FileLock:
     return FileLock(LOCK)
 
 
-def _code_files() -> list[Path]:
+def code_files() -> list[Path]:
+    """Of what a run's numbers come from, the Python files."""
     rooms = [Path("src/dropgpt", name) for name in CODE]
     files = {*map(Path, OWN_CODE), *rooms, *(file for room in rooms for file in room.rglob("*"))}
     return sorted(file for file in files if file.suffix == ".py")

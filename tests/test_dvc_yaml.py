@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from laboratory import texts
 from laboratory.first.prepare import code_files
 
 ROOT = Path(__file__).parent.parent
 LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/first/dvc.yaml")[
+    "stages"
+]
+SMALL: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/small/dvc.yaml")[
     "stages"
 ]
 STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -58,8 +62,19 @@ def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
     assert files <= {file.as_posix() for file in code_files()}
 
 
+def test_the_small_models_stages_name_the_code_that_their_numbers_come_from() -> None:
+    deps = SMALL["prepare"]["deps"]
+    makes = imported(ROOT / "laboratory/texts.py") | imported(ROOT / "laboratory/run.py")
+    assert {file for file in makes if not any(Path(file).is_relative_to(d) for d in deps)} == set()
+    packages = {"stages/__init__.py", "laboratory/__init__.py", "src/dropgpt/__init__.py"}
+    # The checksum of the tokens stands for the documents.
+    files = {file for file in makes - packages if not file.startswith("src/dropgpt/corpus/")}
+    assert files <= {file.as_posix() for file in texts.code_files()}
+
+
 def test_every_stage_says_what_it_does() -> None:
-    assert all(stage["desc"] for stage in [*STAGES.values(), *LABORATORY.values()])
+    stages = [*STAGES.values(), *LABORATORY.values(), *SMALL.values()]
+    assert all(stage["desc"] for stage in stages)
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,106 @@
+"""The laboratory as a user runs it, on a plan that is too small to mean anything."""
+
+import shutil
+import sys
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from clone import Clone, project_files
+from conftest import ROOT
+
+ROOM = "laboratory/small/"
+VARIANTS = {"p0": {}, "p20": {"model.dropout": 0.2}}
+BASE: dict[str, Any] = {
+    "tokenize": {"validation_fraction": 0.4},
+    "model": {"n_layer": 1, "n_embd": 16, "n_ctx": 16},
+    "train": {"tokens": 161, "steps": 5, "batch_size": 2, "warmup_steps": 1},
+    "evaluate": {"stride": 16},
+}
+
+
+def make_tiny(folder: Path) -> None:
+    yaml = YAML()
+    plan = yaml.load(folder / ROOM / "plan.yaml")
+    plan["documents"] = None
+    for section, changes in BASE.items():
+        plan["base"][section].update(changes)
+    plan["base"]["readings"] = [1, 2]
+    plan["groups"] = {"map": {"seeds": [1, 2], "variants": [*VARIANTS]}}
+    plan["variants"] = VARIANTS
+    yaml.dump(plan, folder / ROOM / "plan.yaml")
+    pipeline = yaml.load(folder / ROOM / "dvc.yaml")
+    run = dict(pipeline["stages"]["rates"]) | {"matrix": pipeline["stages"]["map"]["matrix"]}
+    pipeline["stages"] = {"prepare": pipeline["stages"]["prepare"], "map": run}
+    yaml.dump(pipeline, folder / ROOM / "dvc.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with a laboratory whose four runs have been made and committed."""
+    clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
+    made = tuple(ROOM + name for name in ("runs/", "setting.json", "dvc.lock"))
+    first = "laboratory/first/"
+    for name in project_files():
+        if name.startswith("laboratory/") and not name.startswith((*made, first)):
+            (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, clone.folder / name)
+    make_tiny(clone.folder)
+    laboratory(clone)
+    clone.commit()
+    return clone
+
+
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Clone:
+    """A clone of it, without what git does not know of."""
+    clone = copy(finished)
+    clone.folder = tmp_path / "clone"
+    finished.git("clone", "--quiet", str(finished.folder), str(clone.folder))
+    return clone
+
+
+def laboratory(clone: Clone, *arguments: str, ok: bool = True) -> str:
+    done = clone.run(sys.executable, "-m", "laboratory", "small", *arguments, ok=ok)
+    return done.stdout + done.stderr
+
+
+def runs(clone: Clone) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in clone.folder.glob(ROOM + "runs/*")}
+
+
+def test_a_fresh_clone_makes_what_is_missing_in_the_same_bytes(clone: Clone) -> None:
+    first = runs(clone)
+    assert len(first) == 4
+    assert len({*first.values()}) == 4
+    (clone.folder / ROOM / "runs/p20-2.json").unlink()
+    assert "1 of 1 runs" in laboratory(clone)
+    assert runs(clone) == first
+    assert "up to date" in laboratory(clone)
+
+
+@pytest.mark.slow
+def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone) -> None:
+    with (clone.folder / "src/dropgpt/model/gpt.py").open("a") as file:
+        file.write("# The same, by another word.\n")
+    checked = laboratory(clone, "--take-over")
+    assert checked.count(": the same") == 3
+    assert "4 runs taken over" in checked
+    assert "map@p0-1" not in clone.dvc("status", ROOM + "dvc.yaml")
+
+
+def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
+    code = clone.folder / "src/dropgpt/model/gpt.py"
+    gelu = "F.gelu(self.c_fc(x), approximate=self.gelu)"
+    code.write_text(code.read_text().replace(gelu, "F.relu(self.c_fc(x))"))
+    assert "made again, it differs in lengths" in laboratory(clone, "--check", ok=False)
+
+
+def test_a_size_without_a_plan_is_told_with_those_that_there_are(clone: Clone) -> None:
+    done = clone.run(sys.executable, "-m", "laboratory", "large", ok=False)
+    assert done.stderr == (
+        "error: laboratory/large/plan.yaml: no such plan; there are those of: small\n"
+    )
