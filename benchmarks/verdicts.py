@@ -3,16 +3,15 @@
 `python -m benchmarks.verdicts` prints the tables of docs/verdicts.md; it takes minutes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Chance, Difference, of_each, of_each_look
+from dropgpt.comparison.interval import Difference, mean_difference, of_each, of_each_look
 
-SIMULATIONS = 2000
-BYTES = 4 * np.arange(20, 60)  # of the documents
+SIMULATIONS = 20_000
 
 
 @dataclass(frozen=True)
@@ -22,59 +21,56 @@ class Spread:
     of_seed      one run's mean beside another's
     of_document  what a change does to one document beside another
     noise        one run's loss on one document
+    sizes        of the documents, in bytes
     """
 
     of_seed: float
     of_document: float
     noise: float
+    sizes: npt.NDArray[np.int64] = field(default_factory=lambda: 4 * np.arange(20, 60))
 
 
 # Three seeds of the default run spread by 0.005 nats a token, which are 0.0015 bits per byte.
 DEFAULT = Spread(of_seed=0.0015, of_document=0.002, noise=0.001)
 SEEDS_ONLY = Spread(of_seed=0.0015, of_document=0.0, noise=0.0)
 EVEN = Spread(of_seed=0.0015, of_document=0.008, noise=0.001)
-SPREADS = {"as the default run": DEFAULT, "seeds only": SEEDS_ONLY, "documents as much": EVEN}
+DOCUMENTS_ONLY = Spread(of_seed=0.0, of_document=0.008, noise=0.0)
+UNEQUAL = Spread(of_seed=0.0, of_document=0.008, noise=0.0, sizes=100 * 2 ** np.arange(6))
+SPREADS = {
+    "as the default run": DEFAULT,
+    "seeds only": SEEDS_ONLY,
+    "documents as much": EVEN,
+    "documents only": DOCUMENTS_ONLY,
+    "six unequal documents only": UNEQUAL,
+}
 
 
-def sums(
+def differences(
     random: np.random.Generator, spread: Spread, seeds: int, groups: int, effect: float
 ) -> npt.NDArray[np.float64]:
     """What groups differ by from one baseline: (groups, seeds, documents), in bits."""
-    shape = (1 + groups, seeds, len(BYTES))
+    shape = (1 + groups, seeds, len(spread.sizes))
     runs = random.normal(0, 1, (*shape[:2], 1)) * spread.of_seed
     runs = runs + random.normal(0, 1, shape) * spread.noise
-    changes = effect + random.normal(0, 1, (groups, 1, len(BYTES))) * spread.of_document
-    return (runs[1:] + changes - runs[0]) * BYTES
-
-
-def judged(drawn: npt.NDArray[np.float64], confidence: float) -> Difference:
-    """As `mean_difference`, but that the documents' variance is the formula that the bootstrap
-    comes to, in a hundredth of its time.
-    """
-    by_seed = drawn.sum(1) / BYTES.sum()
-    mean, seeds = float(by_seed.mean()), len(drawn)
-    apart = drawn.mean(0) - mean * BYTES
-    of_documents = float((apart**2).sum() / BYTES.sum() ** 2)
-    chance = Chance(of_documents, len(BYTES), float(by_seed.var(ddof=1)), seeds)
-    half = chance.half(confidence)
-    return Difference(mean, mean - half, mean + half, seeds, chance, confidence)
+    changes = effect + random.normal(0, 1, (groups, 1, shape[2])) * spread.of_document
+    return (runs[1:] + changes - runs[0]) * spread.sizes
 
 
 def compared(
     random: np.random.Generator, spread: Spread, seeds: int, groups: int = 1, effect: float = 0.0
 ) -> list[str]:
     """The verdicts of one `dropgpt compare` of so many groups beside the baseline."""
-    each = sums(random, spread, seeds, groups, effect)
-    return [judged(one, of_each(groups)).verdict for one in each]
+    each = differences(random, spread, seeds, groups, effect)
+    return [mean_difference(one, spread.sizes, of_each(groups)).verdict for one in each]
 
 
 def tried(
     random: np.random.Generator, spread: Spread, seeds: int, effect: float = 0.0
 ) -> Difference:
     """Where one `dropgpt try --seeds SEEDS` ends."""
-    (drawn,) = sums(random, spread, seeds, 1, effect)
+    (drawn,) = differences(random, spread, seeds, 1, effect)
     for number in range(2, seeds + 1):
-        found = judged(drawn[:number], _of_each_look(seeds))
+        found = mean_difference(drawn[:number], spread.sizes, _of_each_look(seeds))
         if found.verdict != "cannot tell":
             break
     return found
@@ -111,8 +107,8 @@ def found() -> None:
             (8, of_each(1)),
             (3, of_each(3)),
         ):
-            drawn = (sums(random, DEFAULT, seeds, 1, effect)[0] for _ in range(SIMULATIONS))
-            verdicts = [judged(one, confidence).verdict for one in drawn]
+            drawn = (differences(random, DEFAULT, seeds, 1, effect)[0] for _ in range(SIMULATIONS))
+            verdicts = [mean_difference(one, DEFAULT.sizes, confidence).verdict for one in drawn]
             shares.append(f"{verdicts.count('better') / SIMULATIONS:.0%}")
         ends = [tried(random, DEFAULT, 8, effect) for _ in range(SIMULATIONS)]
         better = np.mean([end.verdict == "better" for end in ends])
