@@ -29,13 +29,9 @@ def make_tiny(folder: Path) -> None:
     for section, changes in BASE.items():
         plan["base"][section].update(changes)
     plan["base"]["readings"] = [1, 2]
-    plan["groups"] = {"map": {"seeds": [1, 2], "variants": [*VARIANTS]}}
+    plan["groups"] = {"rates": {"seeds": [1, 2], "variants": [*VARIANTS]}}
     plan["variants"] = VARIANTS
     yaml.dump(plan, folder / ROOM / "plan.yaml")
-    pipeline = yaml.load(folder / ROOM / "dvc.yaml")
-    run = dict(pipeline["stages"]["rates"]) | {"matrix": pipeline["stages"]["map"]["matrix"]}
-    pipeline["stages"] = {"prepare": pipeline["stages"]["prepare"], "map": run}
-    yaml.dump(pipeline, folder / ROOM / "dvc.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +85,7 @@ def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone)
     checked = laboratory(clone, "--take-over")
     assert checked.count(": the same") == 3
     assert "4 runs taken over" in checked
-    assert "map@p0-1" not in clone.dvc("status", ROOM + "dvc.yaml")
+    assert "rates@p0-1" not in clone.dvc("status", ROOM + "dvc.yaml")
 
 
 def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
