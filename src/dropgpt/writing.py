@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dropgpt.errors import UserError
 from dropgpt.generation import new_tokens
 from dropgpt.machine.files import SUMS
-from dropgpt.machine.repository import maker
+from dropgpt.machine.repository import check_made
 from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample, explain
@@ -26,8 +26,7 @@ def load(folder: str | Path) -> GPT:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        if command := maker(folder):
-            raise UserError(f"{folder} is being made: `{command}` runs")
+        check_made(folder, str(folder))
         raise UserError(
             f"{folder}: no such folder; `dvc repro train` makes a model in {artifact.TRAINED}, and "
             f"{artifact.HUB_PAGE} says how to fetch one from the hub"

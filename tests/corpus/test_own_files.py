@@ -441,6 +441,14 @@ def test_what_dvc_ignores_is_refused(here: Path, tmp_path: Path, name: str) -> N
         ids(f"corpora/{name}")
 
 
+def test_files_are_read_where_dvc_finds_no_git(here: Path, tmp_path: Path) -> None:
+    """As in an archive of the project, where a stage runs by itself."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").touch()
+    (here / "a.txt").write_text("text")
+    assert ids("corpora/a.txt") == ["corpora/a.txt:1"]
+
+
 @pytest.mark.parametrize("pattern", ["", "\0", "corpora/**.txt", "a" * 5000, "/", ".", "corpora"])
 def test_what_is_no_name_is_said(here: Path, pattern: str) -> None:
     with pytest.raises(UserError) as error:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dropgpt.model import loss, loss_on_cpu, loss_on_gpu
+from dropgpt.model import loss_on_cpu, loss_on_gpu
 from dropgpt.model.loss_on_cpu import CHUNK, TILE
 
 
@@ -129,4 +129,4 @@ def test_logits_far_beyond_the_range_of_exp(of_device: ModuleType, dtype: torch.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_logits_far_beyond_the_range_of_exp_on_a_gpu(dtype: torch.dtype) -> None:
-    check_far_beyond_exp(loss, "cuda", dtype)
+    check_far_beyond_exp(loss_on_gpu, "cuda", dtype)

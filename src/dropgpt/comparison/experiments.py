@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.machine.provenance import FILE, MODEL, Chain
-from dropgpt.machine.repository import Revision, maker, opened
+from dropgpt.machine.repository import Revision, check_made, opened
 from dropgpt.params import dotted
 
 RESULT = "data/evaluation"
@@ -74,8 +74,8 @@ def read(revision: str) -> Run:
             "the folder, and `dvc checkout evaluate` brings it back"
         ) from None
     except OSError:
-        if revision == "workspace" and (command := maker(Path())):
-            raise UserError(f"compare: {RESULT} is being made: `{command}` runs") from None
+        if revision == "workspace":
+            check_made(Path(), f"compare: {RESULT}")
         raise UserError(
             f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
             f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "

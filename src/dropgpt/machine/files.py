@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dropgpt.errors import UserError
-from dropgpt.machine.repository import maker
+from dropgpt.machine.repository import check_made
 
 SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
 
@@ -64,8 +64,7 @@ def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "")
     says what to do where DVC cannot bring the folder back.
     """
     if not folder.is_dir():
-        if command := maker(folder):
-            raise UserError(f"{folder} is being made: `{command}` runs")
+        check_made(folder, str(folder))
         raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
     try:
         if name := _damaged(folder, names):

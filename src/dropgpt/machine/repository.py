@@ -148,16 +148,17 @@ def _restore(output: Any) -> None:
 
 
 def ignored(paths: Iterable[Path]) -> set[Path]:
-    """Those of the files in which DVC would notice no change; none where there is no DVC."""
+    """Those of the files in which DVC would notice no change; none where DVC cannot run."""
     try:
         from dvc.exceptions import NotDvcRepoError
         from dvc.repo import Repo
+        from dvc.scm import SCMError
     except ImportError:
         return set()
     try:
         with Repo() as repo:
             return {path for path in paths if repo.dvcignore.is_ignored_file(str(path.absolute()))}
-    except NotDvcRepoError:
+    except (NotDvcRepoError, SCMError):  # or not git's
         return set()
 
 
@@ -178,6 +179,12 @@ def write_lock(lock: Path, stages: dict[str, Any]) -> None:
     from dvc.utils.serialize import dump_yaml
 
     dump_yaml(lock, {"schema": "2.0", "stages": stages})
+
+
+def check_made(path: Path, name: str) -> None:
+    """Raise UserError where a DVC command is making `path`, of that `name`, just now."""
+    if command := maker(path):
+        raise UserError(f"{name} is being made: `{command}` runs")
 
 
 def maker(path: Path) -> str | None:

@@ -4,7 +4,6 @@ At 50,257 tokens the logits of a batch are its largest tensor by far: 3.3 GB for
 in float32. So they are made for some rows at a time, in one way on a CPU, in another on a GPU.
 """
 
-import torch
 from torch import Tensor
 
 from dropgpt.model import loss_on_cpu, loss_on_gpu
@@ -18,22 +17,3 @@ def token_losses(features: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """
     on_cpu = head.device.type == "cpu"
     return (loss_on_cpu if on_cpu else loss_on_gpu).token_losses(features, head, targets)
-
-
-def add_gradients(
-    features: Tensor,
-    head: Tensor,
-    targets: Tensor,
-    weight: float,
-    dtype: torch.dtype,
-    d_head: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum of the tokens' losses in nats, a scalar, and its gradients by features and head.
-
-    Shapes as above. Both gradients are those of `weight` times the sum; the one by the head is
-    added to `d_head`, where there is one already. The matrix products take operands of type
-    `dtype`; sums are in float32.
-    """
-    on_cpu = head.device.type == "cpu"
-    of_device = loss_on_cpu if on_cpu else loss_on_gpu
-    return of_device.add_gradients(features, head, targets, weight, dtype, d_head)

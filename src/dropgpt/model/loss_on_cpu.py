@@ -46,7 +46,11 @@ def add_gradients(
     dtype: torch.dtype,
     d_head: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `loss.add_gradients`; the tiles are shared out to the threads.
+    """The sum of the tokens' losses in nats, a scalar, and its gradients by features and head.
+
+    Shapes as in `loss.token_losses`. Both gradients are those of `weight` times the sum; the one by
+    the head is added to `d_head`, where there is one already. The matrix products take operands of
+    type `dtype`; sums are in float32. The tiles are shared out to the threads.
 
     dL/dz = softmax(z) - onehot(target). The softmax's row sums are divided out of the small
     operands of the two backward products, and the onehot part is added to their results.

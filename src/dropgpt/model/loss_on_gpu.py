@@ -41,7 +41,7 @@ def add_gradients(
     d_head: Tensor | None = None,
     softmax: Softmax | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `loss.add_gradients`; `softmax` may be `compiled_softmax`."""
+    """As `loss_on_cpu.add_gradients`; `softmax` may be `compiled_softmax`."""
     softmax = softmax or softmax_gradient
     n_vocab = len(head)
     x = features.to(dtype)
