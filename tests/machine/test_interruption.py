@@ -2,11 +2,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+import stages
+from conftest import params_with
 from dropgpt.errors import UserError
 from dropgpt.machine.interruption import SIGNALS, Interrupted, listen, listen_no_more, postponed
 from dropgpt.params import Params
@@ -83,7 +86,14 @@ def mistaken(params: Params) -> None:
     raise UserError("a mistake")
 
 
-def test_a_signal_during_an_error_adds_nothing() -> None:
+def test_a_signal_during_an_error_adds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = params_with()
+    monkeypatch.chdir(tmp_path)  # the project's own two files take long to read
+    Path("dvc.yaml").write_text("stages: {}")
+    monkeypatch.setattr(stages, "load", lambda path: params)
+
     def end_at(line: int) -> str:
         """What `run` says where SIGTERM arrives at this line of it, counted from the error on."""
         lines: list[int] = []
