@@ -5,6 +5,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,11 +55,16 @@ settings.load_profile("same")
 
 def params_with(**sections: dict[str, Any]) -> Params:
     """params.yaml as it stands, made tiny, with changes: params_with(train={"steps": 2})."""
-    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    values = deepcopy(_params_as_they_stand())
     for changes in (TINY, sections):
         for section, change in changes.items():
             values[section].update(change)
     return Params.model_validate(values)
+
+
+@cache  # hundreds of tests ask, and to read them takes long
+def _params_as_they_stand() -> Any:
+    return YAML(typ="safe").load(ROOT / "params.yaml")
 
 
 def tiny_model(**changes: Any) -> Model:
