@@ -70,12 +70,14 @@ def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
 
 
 # %% A try
-# Two that have learned nothing, the second of which is more certain of it. Tokens are bytes.
+# Two that have learned nothing, the first of which is more certain of it. Tokens are bytes.
 Path("reports").mkdir(exist_ok=True)
-texts = ["A first text.", "And another one."]
+texts = ["A text.", "Another one.", "A third.", "It goes on.", "Is this the end?", "No.", "Now."]
 ids = [[*text.encode(), 256] for text in texts]
-logits = torch.randn(257, 257, generator=torch.manual_seed(1))
-for name, scale in (("dull", 0.1), ("certain", 2.0)):
-    losses = [nats((scale * logits).__getitem__, own, 256) for own in ids]
-    write(f"reports/{name}.json", texts, ids, losses, {"scale": scale}, "bytes")
-print("now: dropgpt compare reports/dull.json reports/certain.json")
+for seed in (1, 2, 3):
+    logits = torch.randn(257, 257, generator=torch.manual_seed(seed))
+    for name, scale in (("certain", 2.0), ("dull", 0.1)):
+        losses = [nats((scale * logits).__getitem__, own, 256) for own in ids]
+        made_by = {"scale": scale, "train.seed": seed}
+        write(f"reports/{name}-{seed}.json", texts, ids, losses, made_by, "bytes")
+print("now: dropgpt compare reports/*.json --by scale")

@@ -17,6 +17,7 @@ import hub
 from clone import Clone, environment, wait_for
 from conftest import ROOT
 from hub import parquet
+from test_docs import commands
 from test_pretrained import saved
 
 
@@ -61,11 +62,12 @@ def test_dropout(clone: Clone) -> None:
 
 
 def test_result_files(clone: Clone) -> None:
-    """Written outside of dropgpt, and compared by it."""
-    assert "dropgpt compare reports/dull.json" in example(clone, "result_files.py")
-    files = ["reports/dull.json", "reports/certain.json"]
-    found = json.loads(clone.dropgpt("compare", *files, "--json"))
-    assert found["groups"][1]["difference"] > 0
+    """Written outside of dropgpt, and compared by it, as README.md shows."""
+    assert "dropgpt compare reports/*.json --by scale" in example(clone, "result_files.py")
+    (words,) = [w for w in commands(ROOT / "README.md") if "--require" in w]
+    printed = clone.dropgpt(*words[1:]).splitlines()
+    (shown,) = re.findall(r"^```text\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert [line for line in printed if line in shown.splitlines()] == shown.splitlines()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What pip makes of the project: a wheel that works anywhere, an sdist that can test itself."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,14 @@ from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 
 pytestmark = pytest.mark.slow
+
+# `dropgpt` of a wheel where there is no DVC, and no git.
+ALONE = """
+import os, runpy, sys
+sys.modules["dvc"] = None
+os.environ["PATH"] = ""
+runpy.run_module("dropgpt", {}, "__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +47,10 @@ def python(*arguments: str, at: Path, path: Path | None = None) -> str:
     return done.stdout
 
 
-def test_a_wheel_loads_a_model_and_writes_anywhere(
+def test_a_wheel_works_anywhere(
     project: Path, make_gpt: Callable[..., GPT], tmp_path: Path
 ) -> None:
+    """It loads a model and writes, measures, and judges: without project, DVC or git."""
     artifact.save(make_gpt(), tmp_path / "model")
     local = ["--no-deps", "--no-build-isolation", "--quiet"]
     python("-m", "pip", "wheel", *local, "--wheel-dir", str(tmp_path), str(project), at=tmp_path)
@@ -59,6 +69,22 @@ print(dropgpt.write(dropgpt.load("model"), "Once upon a time", tokens=3, seed=1)
     assert where == str(site / "dropgpt/__init__.py")
     write = ["write", "Once upon a time", "--model", "model", "--tokens", "3", "--seed", "1"]
     assert python("-m", "dropgpt", *write, at=tmp_path, path=site).splitlines() == text
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "a.txt").write_text("One text.<|endoftext|>Another one.")
+    alone = ["-c", ALONE]
+    for name in ("A.json", "B.json"):
+        measure = ["measure", "../model", "a.txt", "--stride", "16", "--output", name]
+        printed = python(*alone, *measure, at=empty, path=site)
+        assert f"{name}: for `dropgpt compare`" in printed
+    assert sorted(path.name for path in empty.iterdir()) == ["A.json", "B.json", "a.txt"]
+    (empty / "a.txt").unlink()
+    found = json.loads(python(*alone, "compare", "A.json", "B.json", "--json", at=empty, path=site))
+    assert [group["bits_per_byte"] for group in found["groups"]] == 2 * [
+        found["groups"][0]["bits_per_byte"]
+    ]
+    assert found["groups"][1]["verdict"] == "cannot tell: one seed"
 
 
 def test_an_sdist_has_what_git_has_and_can_test_itself(project: Path, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from clone import DROPGPT, Clone, environment, wait_for
@@ -19,6 +19,7 @@ from dropgpt.__main__ import main
 from dropgpt.commands import try_
 from dropgpt.comparison import experiments, interval
 from dropgpt.comparison.experiments import Run
+from dropgpt.machine import provenance
 
 CHANGE = ["-S", "model.dropout=0.3"]
 
@@ -32,7 +33,7 @@ def attempt(
     What has been run stays for the next call.
     """
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(try_, "_code", lambda stage: "the code")
+    monkeypatch.setattr(provenance, "code", lambda stage: "the code")
     monkeypatch.setattr(interval, "SIMULATED", 10_000)
     there: dict[str, Run] = {}
     monkeypatch.setattr(try_, "since_head", lambda: list(there))
@@ -41,8 +42,8 @@ def attempt(
     def run(*arguments: str, effect: float = 0.0) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
-        def dvc(command: list[str], **options: Any) -> Any:
-            settings = command[command.index("-S") + 1 :: 2]
+        def dvc(arguments: list[str]) -> int:
+            settings = arguments[arguments.index("-S") + 1 :: 2]
             name = f"experiment {len(there)}"
             values = try_._expected(settings)
             chance = np.random.default_rng(len(there)).normal(0, 0.001)
@@ -51,9 +52,9 @@ def attempt(
             documents["nats"] = bits * 100 * np.log(2)
             there[name] = Run(name, values, documents)
             made.append(" ".join(settings))
-            return SimpleNamespace(returncode=0)
+            return 0
 
-        monkeypatch.setattr(subprocess, "run", dvc)
+        monkeypatch.setattr(try_, "_dvc", dvc)
         monkeypatch.setattr(sys, "argv", ["dropgpt", "try", *arguments])
         status = 0
         try:
@@ -100,7 +101,7 @@ def test_results_of_other_code_do_not_count(
     attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt(*CHANGE, "--seeds", "2")
-    monkeypatch.setattr(try_, "_code", lambda stage: "another")
+    monkeypatch.setattr(provenance, "code", lambda stage: "another")
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
 
 
@@ -133,6 +134,21 @@ def test_a_try_that_was_killed_goes_on(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     before = clone.stamps()
     command = [DROPGPT, "try", "-S", "train.learning_rate=0.5", "--seeds", "2"]
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # to it alone
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue  # these tests were started with nohup, and so are their processes
+        alone = subprocess.Popen(
+            command, cwd=clone.folder, env=environment(), stderr=subprocess.PIPE, text=True
+        )
+        wait_for(clone.processes)
+        below = psutil.Process(alone.pid).children(recursive=True)
+        alone.send_signal(number)
+        said = alone.communicate()[1].splitlines()
+        assert alone.returncode == 128 + number
+        assert said[-1] == f"try: stopped by {number.name}; the same command goes on"
+        assert len(below) >= 2  # DVC and its stage
+        assert [p for p in below if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert clone.processes() == []
     first = subprocess.Popen(command, cwd=clone.folder, env=environment(), start_new_session=True)
     wait_for(clone.processes)
     os.killpg(first.pid, signal.SIGKILL)

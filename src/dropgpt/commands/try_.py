@@ -1,9 +1,14 @@
 """`dropgpt try`: whether a change is better, run seed by seed until the verdict is in."""
 
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
@@ -11,22 +16,34 @@ from dropgpt.comparison.interval import Difference, of_each, of_each_look
 from dropgpt.comparison.statistics import SEED
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
+from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.repository import since_head, with_settings
 from dropgpt.params import WITHOUT_EFFECT, dotted
 
 MOST = 20  # seeds
 MADE_OF = ("tokenize.", "model.", "train.", "evaluate.")  # what a result says of its parameters
 STATUS = {"better": 0, "worse": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
+PAUSE = 0.1  # seconds between two looks at `dvc`
 
 
 def run(settings: list[str], seeds: int, tries: int) -> int:
-    """The exit status: whether the change is better."""
+    """The exit status: whether the change is better, or which signal has stopped it."""
     if not 2 <= seeds <= MOST:
         raise UserError(f"try: --seeds {seeds}: it takes 2 to {MOST}")
     if tries < 0:
         raise UserError(f"try: --tries {tries} is below 0")
     _check(settings)
-    confidence = of_each_look(seeds, of_each(1 + tries))
+    try:
+        found = _judged(settings, seeds, of_each_look(seeds, of_each(1 + tries)))
+    except Interrupted as asked:
+        print(f"try: stopped by {asked}; the same command goes on", file=sys.stderr)
+        return 128 + signal.Signals[str(asked)]  # as shells have it
+    print(f"{', '.join(settings)}: {found.verdict}, after {found.seeds} of {seeds} seeds")
+    return STATUS[found.verdict]
+
+
+def _judged(settings: list[str], seeds: int, confidence: float) -> Difference:
+    """What the last look has found."""
     known: dict[str, Run] = {}
     pairs: list[tuple[Run, Run]] = []
     for seed in range(1, seeds + 1):
@@ -37,8 +54,7 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         print(_line(found), flush=True)
         if found.verdict in ("better", "worse"):
             break
-    print(f"{', '.join(settings)}: {found.verdict}, after {found.seeds} of {seeds} seeds")
-    return STATUS[found.verdict]
+    return found
 
 
 def _check(settings: list[str]) -> None:
@@ -73,19 +89,48 @@ def _result(settings: list[str], seed: int, known: dict[str, Run]) -> Run:
     expected = _expected(words)
     if found := _among(expected, known):
         return found
-    options = [option for word in words for option in ("-S", word)]
     # In a copy of the project, so that what lies here, params.yaml above all, stays.
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", *options]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
-        raise UserError(
-            f"try: `dvc exp run --temp {' '.join(options)}` has failed; the same command goes on"
-        )
+    command = ["exp", "run", "--temp", *(option for word in words for option in ("-S", word))]
+    if _dvc(command):
+        raise UserError(f"try: `dvc {' '.join(command)}` has failed; the same command goes on")
     if found := _among(expected, known):
         return found
     raise UserError(
-        f"try: `dvc exp run --temp {' '.join(options)}` has left no result of these parameters "
-        "and this code: see `dvc exp show`"
+        f"try: `dvc {' '.join(command)}` has left no result of these parameters and this code: "
+        "see `dvc exp show`"
     )
+
+
+def _dvc(arguments: list[str]) -> int:
+    """The exit status of `dvc …`.
+
+    Raises Interrupted where we are asked to leave, when it and its stage have ended.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    with postponed() as asked_to_leave:
+        dvc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        while dvc.poll() is None and not asked_to_leave():
+            time.sleep(PAUSE)
+        if dvc.poll() is None:
+            # A stage that has only just begun would not notice that DVC is gone.
+            ending = psutil.Process(dvc.pid).children(recursive=True)
+            dvc.terminate()
+            dvc.wait()
+            for process in ending:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            while any(map(_lives, ending)):
+                time.sleep(PAUSE)
+    if signal_name := asked_to_leave():
+        raise Interrupted(signal_name)
+    return dvc.returncode
+
+
+def _lives(process: psutil.Process) -> bool:
+    # Not process.wait, for which the dead live until their own parent has noticed.
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
