@@ -192,7 +192,7 @@ def test_a_document_without_tokens_has_no_loss_to_compare() -> None:
     ours, theirs = (a_run(loss) for loss in (2, 3))
     for run in (ours, theirs):
         run.documents.loc[5, ["tokens", "bytes", "nats"]] = 0
-    assert len(by_document(ours, theirs)) == 39
+    assert len(by_document([(ours, theirs)])) == 39
     assert difference([(ours, theirs)]).mean == pytest.approx(-1)
 
 
@@ -211,7 +211,7 @@ def test_what_was_measured_otherwise_is_not_compared(changes: dict[str, Any], wh
 
 
 def test_documents_are_told_apart() -> None:
-    found = by_document(a_run(np.linspace(4, 2, 40), "tokens"), a_run(3, "id"))
+    found = by_document([(a_run(np.linspace(4, 2, 40), "tokens"), a_run(3, "id"))])
     assert found.id[0] == "document 59"
     assert found.difference[0] == pytest.approx(-1)
     assert found.bits_per_byte[39] == pytest.approx(4)

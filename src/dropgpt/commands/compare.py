@@ -60,7 +60,7 @@ def run(
     table = statistics.table(groups, baseline, differences, margin)
     comparisons = len(differences) + tries
     told = require and answer(differences.values(), require, margin or 0.0)
-    documents = statistics.by_document(runs[1], runs[0]) if len(revisions) == 2 else None
+    documents = statistics.by_document([(runs[1], runs[0])]) if len(revisions) == 2 else None
     if plot:
         _draw(table, title, plot)
     differing = {

@@ -129,9 +129,14 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
     confidence = of_each(len(others) + tries)
     found: dict[str, Difference | None] = {}
     for label, runs in others.items():
-        pairs = [(runs[key], grouped[baseline][key]) for key in runs if key in grouped[baseline]]
-        found[label] = difference(pairs, confidence) if pairs else None
+        alike = paired(runs, grouped[baseline])
+        found[label] = difference(alike, confidence) if alike else None
     return found
+
+
+def paired(ours: dict[str, Run], theirs: dict[str, Run]) -> list[tuple[Run, Run]]:
+    """The runs of two groups that are alike but for what is compared, seed by seed."""
+    return [(ours[key], theirs[key]) for key in ours if key in theirs]
 
 
 def table(
@@ -151,7 +156,7 @@ def table(
     found = differences(grouped, baseline) if found is None else found
     rows = []
     for label, runs in grouped.items():
-        bits = [_bits(run).sum() / run.documents.bytes.sum() for run in runs.values()]
+        bits = [bits_per_byte(run) for run in runs.values()]
         losses = [run.documents.nats.sum() / run.documents.tokens.sum() for run in runs.values()]
         row: dict[str, Any] = {
             "group": label,
@@ -184,32 +189,41 @@ def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> 
     Pairs of one seed are no independent draws: their mean counts as one. Of one seed and one
     document, `low` and `high` are not a number.
     """
-    by_seed: dict[Any, list[npt.NDArray[np.float64]]] = {}
-    for ours, theirs in pairs:
-        bits = (_bits(ours) - _bits(theirs)).to_numpy()
-        by_seed.setdefault(ours.made_by.get(SEED), []).append(bits)
-    sums = np.stack([np.mean(bits, axis=0) for bits in by_seed.values()])
+    ours, theirs = _by_seed(pairs)
+    sums = ours - theirs
     found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy(), confidence)
     return found if sums.size > 1 else replace(found, low=math.nan, high=math.nan)
 
 
-def by_document(ours: Run, theirs: Run) -> pd.DataFrame:
+def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:
     """One row a document that has text, the best first: id, bytes, bits_per_byte, baseline,
     difference.
 
-    bits_per_byte is ours and baseline theirs.
+    bits_per_byte is ours and baseline theirs, each the mean over the seeds.
     """
-    size = theirs.documents.bytes
+    known = pairs[0][1].documents
+    size = known.bytes
+    ours, theirs = (bits.mean(0) for bits in _by_seed(pairs))
     documents = pd.DataFrame(
-        {
-            "id": theirs.documents.id,
-            "bytes": size,
-            "bits_per_byte": _bits(ours) / size,
-            "baseline": _bits(theirs) / size,
-        }
+        {"id": known.id, "bytes": size, "bits_per_byte": ours / size, "baseline": theirs / size}
     )[size > 0]
     documents["difference"] = documents.bits_per_byte - documents.baseline
     return documents.sort_values("difference", ignore_index=True)
+
+
+def bits_per_byte(run: Run) -> float:
+    """Of all its documents together."""
+    return float(_bits(run).sum() / run.documents.bytes.sum())
+
+
+def _by_seed(pairs: list[tuple[Run, Run]]) -> tuple[npt.NDArray[np.float64], ...]:
+    """The bits of ours and of theirs, (seeds, documents) each; runs of one seed are one."""
+    found: dict[Any, list[npt.NDArray[np.float64]]] = {}
+    for pair in pairs:
+        bits = np.stack([_bits(run) for run in pair])
+        found.setdefault(pair[0].made_by.get(SEED), []).append(bits)
+    ours, theirs = np.stack([np.mean(bits, axis=0) for bits in found.values()], axis=1)
+    return ours, theirs
 
 
 def _bits(run: Run) -> pd.Series:

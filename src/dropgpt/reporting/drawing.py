@@ -1,6 +1,7 @@
 """A picture as SVG that takes its colours from the page."""
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ RUNS = [f"#0000{number:02x}" for number in range(1, 9)]
 TEXT = "#000000"
 FAINT = "#0000ff"  # lines of the grid, and what is there for comparison
 MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
+
+WIDTH, HEIGHT = 4.6, 2.8  # inches
 
 Draw = Callable[[Axes], None]
 
@@ -55,9 +58,11 @@ def plain_numbers(*axes: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def figure(title: str, caption: str, draw: Draw, xlabel: str, ylabel: str) -> Figure:
-    """What `draw` draws on its axes; the same lines give the same bytes."""
-    with _axes(title) as (axes, text):
+def figure(
+    title: str, caption: str, draw: Draw, xlabel: str, ylabel: str, height: float = HEIGHT
+) -> Figure:
+    """What `draw` draws on its axes, `height` in inches; the same lines give the same bytes."""
+    with _axes(title, height) as (axes, text):
         draw(axes)
         axes.set(xlabel=xlabel, ylabel=ylabel)
     alternative = f"{title}: {ylabel} by {xlabel}. {caption}".strip()
@@ -65,7 +70,7 @@ def figure(title: str, caption: str, draw: Draw, xlabel: str, ylabel: str) -> Fi
 
 
 @contextmanager
-def _axes(name: str) -> Iterator[tuple[Axes, list[str]]]:
+def _axes(name: str, height: float) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on, and a list that holds the SVG when the block has ended."""
     settings: Any = {
         "svg.hashsalt": name,  # or marks of one picture had the names of another's
@@ -81,8 +86,9 @@ def _axes(name: str) -> Iterator[tuple[Axes, list[str]]]:
         "grid.linewidth": 0.5,
     }
     text: list[str] = []
-    with rc_context(settings):
-        drawing = Drawing(figsize=(4.6, 2.8), layout="constrained")
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts draw it, not matplotlib's
+        drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
         axes = drawing.subplots()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True)
@@ -100,8 +106,17 @@ def _svg(text: str, alternative: str) -> Markup:
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in each picture, and nobody asks
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    for number, colour in enumerate(RUNS):
-        text = text.replace(colour, f"var(--run-{number})")
-    text = text.replace(TEXT, "currentColor").replace(FAINT, "var(--faint)")
+    text = re.sub("<[^>]+>", lambda tag: _page_colours(tag[0]), text)  # not what stands between
     label = Markup('<svg role="img" aria-label="{}"').format(alternative)
     return label + Markup(text.removeprefix("<svg"))
+
+
+def _page_colours(tag: str) -> str:
+    for number, colour in enumerate(RUNS):
+        tag = tag.replace(colour, f"var(--run-{number})")
+    return tag.replace(TEXT, "currentColor").replace(FAINT, "var(--faint)")
+
+
+def printable(text: str) -> str:
+    """Without the control characters that HTML does not know."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

@@ -8,11 +8,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import rounded
+from dropgpt.comparison.statistics import Groups
 from dropgpt.errors import UserError
 from dropgpt.evaluation import in_words, number_in_words
-from dropgpt.reporting import figures
-from dropgpt.reporting.drawing import MARKERS, RUNS
+from dropgpt.reporting import figures, verdict
+from dropgpt.reporting.drawing import MARKERS, RUNS, printable
 from dropgpt.reporting.results import Result
 from dropgpt.tokens.batches import readings_in_words
 
@@ -135,8 +137,38 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         statistics.check_comparable(runs)
     except UserError as error:
         return {"why_not": str(error).removeprefix("compare: ")}
-    table = rounded(statistics.table({run.name: {"": run} for run in runs}, runs[0].name), "run")
-    return {"why_not": None, "columns": list(table.columns), "rows": table.to_numpy().tolist()}
+    title, groups, notes = _groups(runs)
+    baseline = next(label for label, of in groups.items() if any(r is runs[0] for r in of.values()))
+    differences = statistics.differences(groups, baseline)
+    table = statistics.table(groups, baseline, differences)
+    shown = rounded(table, title)
+    drawn = statistics.varied(runs)  # runs that differ in the seed alone are one group
+    return {
+        "why_not": None,
+        "title": title,
+        "baseline": baseline,
+        "together": len(differences),
+        "columns": list(shown.columns),
+        "rows": shown.to_numpy().tolist(),
+        "figures": verdict.pictures(runs, groups, baseline, differences, title) if drawn else [],
+        "notes": notes,
+    }
+
+
+def _groups(runs: list[Run]) -> tuple[str, Groups, list[str]]:
+    """By what the runs differ in, where that brings seeds together; or else each run for itself.
+
+    The title and the groups as `dropgpt compare` has them, and which runs count once.
+    """
+    found, notes = statistics.distinct(runs)
+    keys = statistics.varied(found)
+    try:
+        groups = statistics.groups(found, keys)
+    except UserError:  # alike in all that is known of them
+        groups = {}
+    if 1 < len(groups) < len(found):
+        return ", ".join(keys), groups, notes
+    return "run", {run.name: {"": run} for run in runs}, []
 
 
 def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[str, Any]:
@@ -166,12 +198,12 @@ def _documents(results: list[Result]) -> dict[str, Any]:
         document = first.run.documents.loc[place]
         rows.append(
             {
-                "id": _printable(document.id),
+                "id": printable(document.id),
                 "tokens": int(document.tokens),
                 "bytes": int(document.bytes),
                 "bits": [float(value) for value in found],
                 "difference": float(found[1] - found[0]) if len(found) == 2 else None,
-                "excerpt": _printable(first.corpus.excerpts[place]) if first.corpus else None,
+                "excerpt": printable(first.corpus.excerpts[place]) if first.corpus else None,
             }
         )
     shown = rows if len(rows) <= MOST else rows[: MOST // 2] + rows[-MOST // 2 :]
@@ -201,14 +233,14 @@ def _generations(results: list[Result]) -> list[dict[str, Any]]:
             if of_run
         ]
         heads = ["greedy (0)" if not t else f"temperature {t}" for t in temperatures]
-        found.append({"prompt": _printable(prompt), "temperatures": heads, "rows": rows})
+        found.append({"prompt": printable(prompt), "temperatures": heads, "rows": rows})
     return found
 
 
 def _text(generation: dict[str, Any] | None) -> str | None:
     if generation is None:
         return None
-    text = re.sub(r"\n{3,}", "\n\n", _printable(generation["text"]).strip())
+    text = re.sub(r"\n{3,}", "\n\n", printable(generation["text"]).strip())
     return text + (" ∎" if generation["ended"] else " …")
 
 
@@ -242,9 +274,4 @@ def _value(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return ", ".join(map(_value, value)) or "[]"
-    return _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that HTML does not know."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return printable(str(value))
