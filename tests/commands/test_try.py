@@ -19,6 +19,7 @@ from dropgpt.__main__ import main
 from dropgpt.commands import try_
 from dropgpt.comparison import experiments, interval
 from dropgpt.comparison.experiments import Run
+from dropgpt.machine import provenance
 
 CHANGE = ["-S", "model.dropout=0.3"]
 
@@ -32,7 +33,7 @@ def attempt(
     What has been run stays for the next call.
     """
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(try_, "_code", lambda stage: "the code")
+    monkeypatch.setattr(provenance, "code", lambda stage: "the code")
     monkeypatch.setattr(interval, "SIMULATED", 10_000)
     there: dict[str, Run] = {}
     monkeypatch.setattr(try_, "since_head", lambda: list(there))
@@ -100,7 +101,7 @@ def test_results_of_other_code_do_not_count(
     attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt(*CHANGE, "--seeds", "2")
-    monkeypatch.setattr(try_, "_code", lambda stage: "another")
+    monkeypatch.setattr(provenance, "code", lambda stage: "another")
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
 
 
