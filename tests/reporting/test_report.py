@@ -117,6 +117,8 @@ def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clon
     clone.dvc("checkout", "--force")
     page = report(clone, "HEAD", "other")
     assert ("h3", "Comparison") in page.headings
+    assert ("h3", "Difference to HEAD") in page.headings
+    assert "cannot tell: one seed" in page.source.partition("Difference to HEAD")[2]
     compared = clone.dropgpt("compare", "HEAD", "other", "--md").splitlines()
     for cell in (cell.strip() for row in compared[2:4] for cell in row.split("|")):
         assert cell in page.text
@@ -124,7 +126,20 @@ def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clon
     assert "model.dropout" in first
     drawings = re.findall("<svg.*?</svg>", page.source, re.DOTALL)
     of_both = [d for d in drawings if "var(--run-0)" in d and "var(--run-1)" in d]
-    assert len(of_both) == len(FIGURES) - 2  # the corpus is the same
+    assert len(of_both) == len(FIGURES) - 1  # each seed as well, and the corpus is the same
+    # Seeds of one thing are judged together.
+    clone.dvc("exp", "run", "-n", "HEAD-2", "-S", "train.seed=2", "evaluate")
+    clone.dvc("exp", "run", "-n", "other-2", "-S", "model.dropout=0.5", "evaluate")
+    clone.git("checkout", "--quiet", "--force", "HEAD")
+    clone.dvc("checkout", "--force")
+    seeds = ["HEAD", "other", "HEAD-2", "other-2"]
+    judged = report(clone, *seeds)
+    _, _, row = clone.dropgpt("compare", *seeds, "--by", "model.dropout", "--md").splitlines()[1:4]
+    label, *_, difference, interval, verdict = (cell.strip() for cell in row.strip("|").split("|"))
+    drawing = judged.text.partition("Difference to 0.1")[2].partition("Documents:")[0]
+    assert label == "0.5"
+    assert f"{difference}, {verdict}" in drawing
+    assert interval in judged.text
     # What does not compare is shown all the same, and why.
     clone.set(evaluate={"stride": 8})
     clone.dvc("repro", "evaluate")

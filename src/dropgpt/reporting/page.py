@@ -142,7 +142,9 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
     differences = statistics.differences(groups, baseline)
     table = statistics.table(groups, baseline, differences)
     shown = rounded(table, title)
-    drawn = statistics.varied(runs)  # runs that differ in the seed alone are one group
+    pictures = []
+    if statistics.varied(runs):  # or they differ in the seed alone, and are one group
+        pictures = verdict.pictures(runs, groups, baseline, differences, table, title)
     return {
         "why_not": None,
         "title": title,
@@ -150,7 +152,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         "together": len(differences),
         "columns": list(shown.columns),
         "rows": shown.to_numpy().tolist(),
-        "figures": verdict.pictures(runs, groups, baseline, differences, title) if drawn else [],
+        "figures": pictures,
         "notes": notes,
     }
 

@@ -16,7 +16,7 @@ from dropgpt.comparison.statistics import Groups
 from dropgpt.reporting.drawing import FAINT, TEXT, Figure, figure, printable, style
 
 SHOWN = 5  # documents at either end
-LONGEST = 36  # characters of a row's name: a number stands beside it
+LONGEST = 54  # characters over a row, its name and its value
 ROW, FRAME = 0.43, 0.8  # inches
 
 DIFFERENCE = "difference (bits per byte, below 0 is better)"
@@ -27,14 +27,15 @@ def pictures(
     groups: Groups,
     baseline: str,
     differences: dict[str, Difference | None],
+    table: pd.DataFrame,
     title: str,
 ) -> list[Figure]:
-    """Of what `statistics.groups` and `differences` give; `title` is what the groups differ in.
+    """Of what `statistics.groups`, `differences` and `table` give; groups differ in `title`.
 
     A run looks as in the other pictures, by its place in `runs`.
     """
     known = {label: one for label, one in differences.items() if one}
-    found = [_seeds(runs, groups, baseline, title)]
+    found = [_seeds(runs, groups, table, title)]
     if known:
         found.append(_differences(known, baseline, title))
     for label in known:
@@ -43,22 +44,21 @@ def pictures(
     return found
 
 
-def _seeds(runs: list[Run], groups: Groups, baseline: str, title: str) -> Figure:
+def _seeds(runs: list[Run], groups: Groups, table: pd.DataFrame, title: str) -> Figure:
     numbers = {run.name: number for number, run in enumerate(runs)}
     bits = [
         {numbers[run.name]: statistics.bits_per_byte(run) for run in of.values()}
         for of in groups.values()
     ]
-    names = [f"{label} (baseline)" if label == baseline else label for label in groups]
-    means = [float(np.mean(list(of.values()))) for of in bits]
+    names = table.group + np.where(table.verdict == "baseline", " (baseline)", "")
 
     def seeds(axes: Axes) -> None:
-        for row, (mean, of) in enumerate(zip(means, bits, strict=True)):
+        for row, (mean, of) in enumerate(zip(table.bits_per_byte, bits, strict=True)):
             axes.plot(mean, row, "|", color=TEXT, markersize=13)
             for number, value in of.items():
                 axes.plot(value, row, **style(number, "") | {"markersize": 6, "alpha": 0.8})
         axes.ticklabel_format(axis="x", useOffset=False)
-        _rows(axes, names, [f"{mean:.4f}" for mean in means])
+        _rows(axes, names, table.bits_per_byte.map("{:.4f}".format))
 
     return figure(
         "Each seed",
@@ -115,10 +115,10 @@ def _documents(label: str, baseline: str, documents: pd.DataFrame) -> Figure:
 
 def _rows(axes: Axes, names: Iterable[str], values: Iterable[str]) -> None:
     """Downwards from 0: over each row its name at the left, and its value at the right."""
-    place: dict[str, Any] = {"va": "bottom", "size": 8, "transform": axes.get_yaxis_transform()}
+    place: dict[str, Any] = {"va": "bottom", "transform": axes.get_yaxis_transform()}
     number = 0
     for number, (name, value) in enumerate(zip(names, values, strict=True)):
-        axes.text(0.01, number - 0.2, _short(name), ha="left", **place)
+        axes.text(0.01, number - 0.2, _short(name, LONGEST - len(value)), ha="left", **place)
         axes.text(0.99, number - 0.2, value, ha="right", **place)
     axes.set_ylim(number + 0.4, -0.8)
     axes.set_yticks([])
@@ -142,8 +142,8 @@ def _folded(title: str) -> str:
     return textwrap.fill(title, 24)
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int) -> str:
     """In one line, without its middle where it is too long: files are told apart by their ends."""
     line = " ".join(printable(name).split())
-    half = LONGEST // 2
-    return line if len(line) <= LONGEST else f"{line[:half]}…{line[-half + 1 :]}"
+    half = longest // 2
+    return line if len(line) <= longest else f"{line[: half - 1]}…{line[-half:]}"
