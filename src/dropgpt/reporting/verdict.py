@@ -17,7 +17,7 @@ from dropgpt.reporting.drawing import FAINT, TEXT, Figure, figure, printable, st
 
 SHOWN = 5  # documents at either end
 LONGEST = 54  # characters over a row, its name and its value
-ROW, FRAME = 0.43, 0.8  # inches
+ROW, FRAME, LOWEST = 0.43, 0.8, 2.0  # inches; upright, a folded title fits into the lowest
 
 DIFFERENCE = "difference (bits per byte, below 0 is better)"
 
@@ -135,11 +135,11 @@ def _signed(axes: Axes) -> None:
 
 
 def _height(rows: Sized) -> float:
-    return FRAME + ROW * len(rows)
+    return max(LOWEST, FRAME + ROW * len(rows))
 
 
 def _folded(title: str) -> str:
-    return textwrap.fill(title, 24)
+    return textwrap.fill(title, 20)
 
 
 def _short(name: str, longest: int) -> str:
