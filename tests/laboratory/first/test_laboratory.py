@@ -66,7 +66,8 @@ def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clo
     clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
     made = tuple(ROOM + name for name in ("runs/", "setting.json", "dvc.lock"))
     for name in project_files():
-        if name.startswith(("laboratory/__init__.py", ROOM)) and not name.startswith(made):
+        shared = Path(name).parent == Path("laboratory")
+        if (shared or name.startswith(ROOM)) and not name.startswith(made):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, clone.folder / name)
     edit(clone.folder / "laboratory/first/plan.yaml", make_tiny)
