@@ -5,26 +5,14 @@ all for runs of the code that is there now.
 """
 
 import argparse
-from pathlib import Path
+from functools import partial
 
 from dropgpt.params import Params
 from laboratory import again, workers
-from laboratory.pipeline import Pipeline
-from laboratory.plan import Plan, Size
+from laboratory.pipeline import Pipeline, stage
+from laboratory.plan import Size
 from laboratory.run import make
 from stages import run
-
-
-def missing(pipeline: Pipeline, chosen: Plan) -> list[str]:
-    """The names of the runs that DVC would make, in the order of the plan."""
-    changed = pipeline.changed()
-    return [
-        name
-        for group in chosen.groups.values()
-        for seed in group.seeds
-        for variant in group.variants
-        if (name := f"{chosen.group(variant)}@{variant}-{seed}") in changed
-    ]
 
 
 def make_missing(params: Params, size: Size) -> None:
@@ -32,31 +20,24 @@ def make_missing(params: Params, size: Size) -> None:
     pipeline = Pipeline(size.folder)
     with pipeline.kept_lock() as keep:
         pipeline.repro("prepare")
-        workers.make(pipeline, missing(pipeline, chosen), params, keep)
+        workers.make(pipeline, pipeline.missing(chosen.groups), params, keep)
 
 
 def check(params: Params, size: Size, take_over: bool) -> None:
     chosen = size.load()
-    pipeline = Pipeline(size.folder)
-    with pipeline.kept_lock():
-        pipeline.repro("prepare")
-        made = {
-            path: (variant, seed)
-            for variant, seeds in chosen.seeds.items()
-            for seed in seeds
-            if (path := size.run(variant, seed)).exists()
-            # Else the plan has changed, and it will be made anew.
-            and again.values(path)["params"] == chosen.params(variant, seed).model_dump()
-        }
-
-        def anew(file: Path, output: Path) -> None:
-            make(params, size, *made[file], output)
-
-        again.check(list(made), anew, params)
-        if take_over:
-            names = [f"{chosen.group(name)}@{name}-{seed}" for name, seed in made.values()]
-            pipeline.commit(names)
-            print(f"check: {len(names)} runs taken over")
+    planned = [
+        again.Planned(
+            stage(chosen.group(variant), variant, seed),
+            size.run(variant, seed),
+            chosen.params(variant, seed).model_dump(),
+            partial(make, params, size, variant, seed),
+        )
+        for variant, seeds in chosen.seeds.items()
+        for seed in seeds
+    ]
+    made = again.check(Pipeline(size.folder), planned, params, take_over)
+    if take_over:
+        print(f"check: {made} runs taken over")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,35 +17,65 @@ from typing import Any
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
+from laboratory.pipeline import Pipeline
 
 AGAIN = 3  # runs
 
 
-def check(files: list[Path], make: Callable[[Path, Path], None], params: Params) -> None:
-    """Have `make` make some of the `files` again, into another one.
+@dataclass(frozen=True)
+class Planned:
+    """A run of a plan.
+
+    stage   its name in the pipeline
+    file    what it has found, if it has been made
+    params  with which it would be made now
+    make    makes it, into another file
+    """
+
+    stage: str
+    file: Path
+    params: dict[str, Any]
+    make: Callable[[Path], None]
+
+
+def check(pipeline: Pipeline, planned: list[Planned], params: Params, take_over: bool) -> int:
+    """Make some of the runs again; how many DVC has then taken over, if it was asked to.
 
     Raises UserError where one differs in anything but what says by which code it was made, and
     where none was made in an environment like this one.
     """
+    with pipeline.kept_lock():
+        pipeline.repro("prepare")
+        # The others will be made anew, since the plan has changed.
+        made = [
+            one for one in planned if one.file.exists() and values(one.file)["params"] == one.params
+        ]
+        _make_some(made, params)
+        if take_over:
+            pipeline.commit([one.stage for one in made])
+    return len(made)
+
+
+def _make_some(made: list[Planned], params: Params) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    here = [file for file in files if of_here(values(file), params)]
+    here = [one for one in made if of_here(values(one.file), params)]
     if not here:
         raise UserError(
-            f"laboratory: of {len(files)} runs none was made on a machine and with packages like "
+            f"laboratory: of {len(made)} runs none was made on a machine and with packages like "
             "these, so that none would have the same bytes here: check on a machine that made "
             "some, or remove one, and it is made here"
         )
-    here.sort(key=lambda file: hashlib.sha256(f"{commit}{file.stem}".encode()).digest())
-    for file in here[:AGAIN]:
-        before = values(file)
+    here.sort(key=lambda one: hashlib.sha256(f"{commit}{one.file.stem}".encode()).digest())
+    for one in here[:AGAIN]:
+        before = values(one.file)
         with TemporaryDirectory() as folder:
             anew = Path(folder) / "run.json"
-            make(file, anew)
+            one.make(anew)
             after = values(anew)
         differing = [key for key in before if before[key] != after.get(key)]
         if differing:
-            raise UserError(f"{file}: made again, it differs in {', '.join(differing)}")
-        print(f"check: {file}: the same")
+            raise UserError(f"{one.file}: made again, it differs in {', '.join(differing)}")
+        print(f"check: {one.file}: the same")
 
 
 def of_here(found: dict[str, Any], params: Params) -> bool:

@@ -3,18 +3,25 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
 from dropgpt.machine.repository import read_lock, write_lock
 
 
+class Group(Protocol):
+    """One of a plan."""
+
+    seeds: list[int]
+    variants: list[str]
+
+
 class Pipeline:
-    """That of a folder. A stage `prepare` comes before its runs, GROUP@VARIANT-SEED."""
+    """That of a folder. A stage `prepare` comes before its runs, which `stage` names."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "dvc.yaml"
@@ -28,10 +35,17 @@ class Pipeline:
         if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
             raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
 
-    def changed(self) -> set[str]:
-        """The names of the stages that DVC would run."""
+    def missing(self, groups: Mapping[str, Group]) -> list[str]:
+        """The stages of the runs that DVC would make, in the order of the plan of these groups."""
         status = json.loads(dvc("status", "--json", self.file.as_posix()))
-        return {name.rpartition(":")[2] for name in status}
+        changed = {name.rpartition(":")[2] for name in status}
+        return [
+            one
+            for name, group in groups.items()
+            for seed in group.seeds
+            for variant in group.variants
+            if (one := stage(name, variant, seed)) in changed
+        ]
 
     def commit(self, names: list[str]) -> None:
         """Have DVC take what is there for what these stages make."""
@@ -63,6 +77,11 @@ class Pipeline:
             print(f"{self.lock} is torn, as by a kill: what it had lost is back", file=sys.stderr)
             write(self.lock, whole)
         return whole
+
+
+def stage(group: str, variant: str, seed: int) -> str:
+    """The name of the stage that makes this run, as DVC makes it of a matrix."""
+    return f"{group}@{variant}-{seed}"
 
 
 def dvc(*arguments: str) -> str:

@@ -3,29 +3,18 @@
 from dropgpt.params import Params
 from laboratory import workers
 from laboratory.first import plan
-from laboratory.first.pipeline import PIPELINE, stage
+from laboratory.first.plan import FILE
+from laboratory.pipeline import Pipeline
 from stages import run
 
 
 def laboratory(params: Params) -> None:
-    plan.load()  # a mistake in it is told here, and not by each run
-    with PIPELINE.kept_lock() as keep:
-        PIPELINE.repro("prepare")
-        workers.make(PIPELINE, missing(), params, keep)
-        PIPELINE.repro()
-
-
-def missing() -> list[str]:
-    """The names of the runs that DVC would make, in the order of the plan."""
-    changed = PIPELINE.changed()
-    chosen = plan.load()
-    return [
-        name
-        for group in chosen.groups.values()
-        for seed in group.seeds
-        for variant in group.variants
-        if (name := stage(chosen, variant, seed)) in changed
-    ]
+    chosen = plan.load()  # a mistake in it is told here, and not by each run
+    pipeline = Pipeline(FILE.parent)
+    with pipeline.kept_lock() as keep:
+        pipeline.repro("prepare")
+        workers.make(pipeline, pipeline.missing(chosen.groups), params, keep)
+        pipeline.repro()
 
 
 if __name__ == "__main__":

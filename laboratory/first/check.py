@@ -6,14 +6,14 @@ code.
 """
 
 import sys
-from pathlib import Path
+from functools import partial
 
 from dropgpt.params import Params
 from laboratory import again
 from laboratory.first import plan
-from laboratory.first.pipeline import PIPELINE, stage
-from laboratory.first.plan import file
+from laboratory.first.plan import FILE, file
 from laboratory.first.run import make
+from laboratory.pipeline import Pipeline, stage
 from stages import run
 
 TAKE_OVER = "--take-over"
@@ -21,24 +21,20 @@ TAKE_OVER = "--take-over"
 
 def check(params: Params) -> None:
     chosen = plan.load()
-    with PIPELINE.kept_lock():
-        PIPELINE.repro("prepare")
-        made = {
-            path: (variant, seed)
-            for variant, seeds in chosen.seeds.items()
-            for seed in seeds
-            if (path := file(variant, seed)).exists()
-            # Else the plan has changed, and it will be made anew.
-            and again.values(path)["params"] == chosen.params(variant, seed).model_dump()
-        }
-
-        def anew(old: Path, output: Path) -> None:
-            make(params, *made[old], output)
-
-        again.check(list(made), anew, params)
-        if TAKE_OVER in sys.argv:
-            PIPELINE.commit([stage(chosen, *key) for key in made.values()])
-            print(f"check: {len(made)} runs taken over; `make results` goes on from there")
+    planned = [
+        again.Planned(
+            stage(chosen.group(variant), variant, seed),
+            file(variant, seed),
+            chosen.params(variant, seed).model_dump(),
+            partial(make, params, variant, seed),
+        )
+        for variant, seeds in chosen.seeds.items()
+        for seed in seeds
+    ]
+    take_over = TAKE_OVER in sys.argv
+    made = again.check(Pipeline(FILE.parent), planned, params, take_over)
+    if take_over:
+        print(f"check: {made} runs taken over; `make results` goes on from there")
 
 
 if __name__ == "__main__":

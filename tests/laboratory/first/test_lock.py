@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from laboratory.first.pipeline import PIPELINE
+from laboratory.first.plan import FILE
+from laboratory.pipeline import Pipeline
 
+PIPELINE = Pipeline(FILE.parent)
 KEPT, LOCK = PIPELINE.kept, PIPELINE.lock
 STAGE = """\
   map@p{0}-1:
