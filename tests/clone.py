@@ -108,6 +108,11 @@ class Clone:
         shutil.copytree(self.folder, folder)
         return self.at(folder)
 
+    def cloned(self, folder: Path) -> "Clone":
+        """A git clone of it in another folder, without what git does not know of."""
+        self.git("clone", "--quiet", str(self.folder), str(folder))
+        return self.at(folder)
+
     def at(self, folder: Path) -> "Clone":
         """To run commands in another folder."""
         other = copy(self)

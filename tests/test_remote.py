@@ -47,8 +47,7 @@ def pushed(reproduced: Clone, storage: str, tmp_path: Path) -> Clone:
 
 
 def test_a_clone_pulls_and_has_nothing_to_do(pushed: Clone, tmp_path: Path) -> None:
-    pushed.git("clone", "--quiet", str(pushed.folder), str(tmp_path / "clone"))
-    there = pushed.at(tmp_path / "clone")
+    there = pushed.cloned(tmp_path / "clone")
     there.dvc("pull")
     assert "in sync" in there.dvc("status", "--cloud")
     assert stages_run(there.dvc("repro")) == []

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,7 @@ def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clo
 
 @pytest.fixture
 def clone(finished: Clone, tmp_path: Path) -> Clone:
-    """A clone of it, without what git does not know of."""
-    clone = copy(finished)
-    clone.folder = tmp_path / "clone"
-    finished.git("clone", "--quiet", str(finished.folder), str(clone.folder))
-    return clone
+    return finished.cloned(tmp_path / "clone")
 
 
 def laboratory(clone: Clone, *arguments: str, ok: bool = True) -> str:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +78,7 @@ def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clo
 
 @pytest.fixture
 def clone(finished: Clone, tmp_path: Path) -> Clone:
-    """A clone of it, without what git does not know of."""
-    clone = copy(finished)
-    clone.folder = tmp_path / "clone"
-    finished.git("clone", "--quiet", str(finished.folder), str(clone.folder))
-    return clone
+    return finished.cloned(tmp_path / "clone")
 
 
 def laboratory(clone: Clone, module: str = "laboratory.first", ok: bool = True) -> str:
