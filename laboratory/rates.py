@@ -7,10 +7,8 @@ import pandas as pd
 from dropgpt.errors import UserError
 from dropgpt.params import Params
 from laboratory.plan import Size
-from laboratory.results import table
+from laboratory.results import TUNING, table
 from stages import run
-
-GROUP = "rates"
 
 
 def tuned(tried: pd.DataFrame) -> pd.DataFrame:
@@ -31,10 +29,10 @@ def tuned(tried: pd.DataFrame) -> pd.DataFrame:
 def main(name: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        tried = table(size, size.load().groups[GROUP].variants)
+        tried = table(size, size.load().groups[TUNING].variants)
         if tried.empty:
             raise UserError(
-                f"laboratory: no run of the group {GROUP} has been made: "
+                f"laboratory: no run of the group {TUNING} has been made: "
                 f"`python -m laboratory {name}` makes them"
             )
         print(tuned(tried).to_string(index=False))

@@ -2,11 +2,117 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from laboratory.plan import Size
+from laboratory.plan import Plan, Size
+
+TUNING = "rates"  # the group that chooses learning rates, and stands in no result
+
+
+class NotRunError(LookupError):
+    """Of this setting runs are missing in its group, or there is no such length."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the runs of a setting have found at one length, a row a seed.
+
+    development  nats a token
+    test         nats of each test document, all its tokens together; a column a document
+    training     nats a token over the last reading, dropout on
+    """
+
+    development: pd.Series
+    test: pd.DataFrame
+    training: pd.Series
+
+
+class Results:
+    """Of each complete group the settings that it compares.
+
+    A setting's variants have its name before their last "-" and differ in their lengths only:
+    `p20-short` and `p20-long` are of the setting `p20`.
+    """
+
+    def __init__(self, settings: dict[str, dict[int, Losses]], sizes: npt.NDArray[np.int64]):
+        self.settings = settings
+        self.sizes = sizes  # of the test documents, in tokens
+
+    def at(self, setting: str, readings: int) -> Losses:
+        """Raises NotRunError."""
+        try:
+            return self.settings[setting][readings]
+        except KeyError as error:
+            raise NotRunError(f"{setting} at {readings} readings") from error
+
+    def lengths(self, setting: str) -> list[int]:
+        """Raises NotRunError where it has none."""
+        if setting not in self.settings:
+            raise NotRunError(setting)
+        return sorted(self.settings[setting])
+
+    def test(self, setting: str, readings: int) -> pd.DataFrame:
+        return self.at(setting, readings).test
+
+    def loss(self, setting: str, readings: int) -> float:
+        """The test loss in nats a token, mean over the seeds."""
+        return float(self.test(setting, readings).sum(axis=1).mean() / self.sizes.sum())
+
+    def development(self, setting: str, readings: int) -> float:
+        """Nats a token, mean over the seeds."""
+        return float(self.at(setting, readings).development.mean())
+
+    def best(self, setting: str) -> int:
+        """The length with the lowest development loss."""
+        return min(self.lengths(setting), key=lambda n: self.development(setting, n))
+
+    def chosen(self, *settings: str, readings: int | None = None) -> str:
+        """The one with the lowest development loss, at that length or each at its best."""
+        return min(settings, key=lambda one: self.development(one, readings or self.best(one)))
+
+
+def read(size: Size) -> Results:
+    """All runs of those groups of which none is missing."""
+    chosen = size.load()
+    settings: dict[str, dict[int, Losses]] = {}
+    sizes = np.zeros(0, dtype=np.int64)
+    for name, group in chosen.groups.items():
+        if name == TUNING or not all(file.exists() for file in files(size, chosen, name)):
+            continue
+        for variant in group.variants:
+            runs = {seed: load(size.run(variant, seed)) for seed in group.seeds}
+            sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
+            settings.setdefault(variant.rpartition("-")[0], {}).update(_lengths(runs))
+    return Results(settings, sizes)
+
+
+def _lengths(runs: dict[int, dict[str, Any]]) -> dict[int, Losses]:
+    found: dict[int, Losses] = {}
+    for readings in next(iter(runs.values()))["lengths"]:
+        each = {seed: run["lengths"][readings] for seed, run in runs.items()}
+        found[int(readings)] = Losses(
+            pd.Series({seed: one["development"] for seed, one in each.items()}),
+            pd.DataFrame.from_dict({seed: one["test"] for seed, one in each.items()}, "index"),
+            pd.Series({seed: one["training"] for seed, one in each.items()}),
+        )
+    return found
+
+
+def files(size: Size, chosen: Plan, group: str) -> list[Path]:
+    """Those of a group's runs, made or not."""
+    of = chosen.groups[group]
+    return [size.run(variant, seed) for variant in of.variants for seed in of.seeds]
+
+
+def load(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def table(size: Size, variants: Iterable[str]) -> pd.DataFrame:
@@ -28,7 +134,7 @@ def table(size: Size, variants: Iterable[str]) -> pd.DataFrame:
 
 
 def _rows(file: Path, variant: str, seed: int) -> Iterable[tuple[object, ...]]:
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = load(file)
     params = found["made_by"]["params"]
     made_by = (variant, seed, params["model"]["dropout"], params["train"]["learning_rate"])
     tokens = sum(found["documents"]["test"]["tokens"])

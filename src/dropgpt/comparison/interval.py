@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from dropgpt.randomness import generator
 
@@ -18,6 +18,7 @@ CONFIDENCE = 0.95
 POWER = 0.8
 MOST_SEEDS = 1000  # more are never asked for
 SIMULATED = 200_000  # comparisons without a difference
+LEAST_P = 1e-12  # below it a p value is rounding
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,27 @@ class Chance:
             else:
                 enough = middle
         return enough
+
+    def effect_for(self, confidence: float) -> float:
+        """The difference that these seeds show with a power of 80%; see `seeds_for`."""
+        half = self.half(confidence)
+        if not half:
+            return 0.0
+        return float(
+            optimize.brentq(
+                lambda effect: self._power(effect, confidence, self.seeds) - POWER, 0, 8 * half
+            )
+        )
+
+    def p_value(self, difference: float) -> float:
+        """Two-sided, of a mean that lies so far from the one it is tested against.
+
+        1 less the confidence whose interval is `difference` wide on either side.
+        """
+        far = abs(difference)
+        if self.half(1 - LEAST_P) <= far:
+            return LEAST_P
+        return float(optimize.brentq(lambda p: self.half(1 - p) - far, LEAST_P, 1))
 
     def _power(self, effect: float, confidence: float, seeds: int) -> float:
         parts = self.parts(seeds)

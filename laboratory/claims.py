@@ -1,0 +1,198 @@
+"""The confirmatory claims of design.md, in its order, each with the number that it stands by."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from laboratory.judge import Claim
+from laboratory.results import Results
+
+MARGIN = 0.01  # nats a token: what is less is as good
+BELOW, ABOVE = (-math.inf, 0.0), (0.0, math.inf)
+EQUAL = (-MARGIN, MARGIN)
+Sums = Callable[[Results], pd.DataFrame]
+RATES = ("p0", "p10", "p20", "p30")
+
+
+def at(readings: int, ours: str, theirs: str) -> Sums:
+    """Of trainings of that length."""
+    return lambda found: found.test(ours, readings) - found.test(theirs, readings)
+
+
+def best(ours: str, theirs: str) -> Sums:
+    """Each at its best length."""
+    return lambda found: _best(found, ours) - _best(found, theirs)
+
+
+def less(ours: Sums, theirs: Sums) -> Sums:
+    return lambda found: ours(found) - theirs(found)
+
+
+def best_of(readings: int, ours: tuple[str, ...], theirs: tuple[str, ...]) -> Sums:
+    """Of the settings on each side the one with the lowest development loss at that length."""
+
+    def sums(found: Results) -> pd.DataFrame:
+        a, b = (found.chosen(*side, readings=readings) for side in (ours, theirs))
+        return found.test(a, readings) - found.test(b, readings)
+
+    return sums
+
+
+def gain(size: str) -> Sums:
+    """Of the best rate over none, each at its best length; negative where it helps."""
+
+    def sums(found: Results) -> pd.DataFrame:
+        chosen = found.chosen(*(f"{size}-{p}" for p in RATES))
+        return _best(found, chosen) - _best(found, f"{size}-p0")
+
+    return sums
+
+
+def _best(found: Results, setting: str) -> pd.DataFrame:
+    return found.test(setting, found.best(setting))
+
+
+def decayed(p: str) -> tuple[str, ...]:
+    return (p, *(f"wd{decay}-{p}" for decay in ("0.3", "1", "3")))
+
+
+CLAIMS = [
+    Claim(
+        "Read once, dropout of 0.1 is worse than none",
+        "Liu et al. 2025",
+        "1 reading, p 0.1 less p 0",
+        ABOVE,
+        at(1, "p10", "p0"),
+    ),
+    Claim(
+        "Read 16 times, dropout of 0.2 is better than none",
+        "Srivastava et al. 2014; Xue et al. 2023",
+        "16 readings, p 0.2 less p 0",
+        BELOW,
+        at(16, "p20", "p0"),
+    ),
+    Claim(
+        "Each with the number of readings that suits it, 0.2 is better than none",
+        "follows from Srivastava et al. 2014",
+        "best, p 0.2 less p 0",
+        BELOW,
+        best("p20", "p0"),
+    ),
+    Claim(
+        "Each with the number of readings that suits it, 0.3 is better than 0.1",
+        "a pilot with GPT-2 small",
+        "best, p 0.3 less p 0.1",
+        BELOW,
+        best("p30", "p10"),
+    ),
+    Claim(
+        "Read 64 times, 0.3 is better than 0.1",
+        "Xue et al. 2023",
+        "64 readings, p 0.3 less p 0.1",
+        BELOW,
+        at(64, "p30", "p10"),
+    ),
+    Claim(
+        "Where windows move from reading to reading, dropout gains less than where they stay",
+        "a trial of the first laboratory",
+        "16 readings, gain of p 0.2: moving less fixed",
+        ABOVE,
+        less(at(16, "p20", "p0"), at(16, "fixed-p20", "fixed-p0")),
+    ),
+    Claim(
+        "With the weight decay that suits each, 0.2 is still better than none",
+        "Kim et al. 2025; Lovelace et al. 2026",
+        "16 readings, each with its best weight decay, p 0.2 less p 0",
+        BELOW,
+        best_of(16, decayed("p20"), decayed("p0")),
+    ),
+    Claim(
+        "An ensemble of three without dropout is better than one model with 0.2",
+        "Kim et al. 2025",
+        "best, three of p 0 less one of p 0.2",
+        BELOW,
+    ),
+    Claim(
+        "An ensemble of three with 0.2 is not worse than one of three without",
+        "the first laboratory",
+        "best, three of p 0.2 less three of p 0",
+        (-math.inf, MARGIN),
+    ),
+    Claim(
+        "Half the text: dropout gains more than with twice the text",
+        "Xue et al. 2023",
+        "best, gain of the best rate: half less twice",
+        BELOW,
+        less(gain("half"), gain("twice")),
+    ),
+    Claim(
+        "A wider model: dropout gains more",
+        "Xue et al. 2023",
+        "best, gain of the best rate: width 256 less 64",
+        BELOW,
+        less(gain("w256"), gain("w64")),
+    ),
+    Claim(
+        "Dropout in the MLP alone helps",
+        "Gao 2025",
+        "16 readings, p 0.2 in the MLP less p 0",
+        BELOW,
+        at(16, "only-mlp", "p0"),
+    ),
+    Claim(
+        "Dropout of the embedding alone helps",
+        "the first laboratory",
+        "16 readings, p 0.2 in the embedding less p 0",
+        BELOW,
+        at(16, "only-embedding", "p0"),
+    ),
+    Claim(
+        "Early dropout, in the first half, is worse than all the time",
+        "Liu et al. 2023, for vision",
+        "16 readings, p 0.2, early less constant",
+        ABOVE,
+        at(16, "early", "p20"),
+    ),
+    Claim(
+        "Late dropout, in the second half, is as good as all the time",
+        "follows from the map",
+        "16 readings, p 0.2, late less constant",
+        EQUAL,
+        at(16, "late", "p20"),
+    ),
+    Claim(
+        "Dropping keys is as good as dropping attention weights",
+        "Li et al. 2023, for vision",
+        "16 readings, p 0.2, keys less weights",
+        EQUAL,
+        at(16, "keys", "p20"),
+    ),
+    Claim(
+        "Input tokens replaced at a rate of 0.1 help",
+        "Xu 2026",
+        "16 readings, replaced less not, p 0",
+        BELOW,
+        at(16, "masked", "p0"),
+    ),
+    Claim(
+        "With Muon, too, 0.2 is better than none",
+        "no published answer",
+        "best, Muon, p 0.2 less p 0",
+        BELOW,
+        best("muon-p20", "muon-p0"),
+    ),
+    Claim(
+        "Monte Carlo of 16 passes is better than the one pass with dropout off",
+        "Gal and Ghahramani 2016",
+        "best of p 0.2, 16 passes less off",
+        BELOW,
+    ),
+    Claim(
+        "Windows side by side that move are better than windows anywhere with replacement",
+        "arithmetic: with replacement a reading misses 37% of the text",
+        "8 readings, p 0.1, moving less anywhere",
+        BELOW,
+        at(8, "p10", "anywhere-p10"),
+    ),
+]

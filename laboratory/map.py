@@ -1,0 +1,102 @@
+"""The main result: what each rate of dropout does at each number of readings, and at its best one.
+
+All is chosen on development documents and told of test documents, in nats a token.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from dropgpt.comparison.interval import Difference
+from dropgpt.randomness import generator
+from laboratory.judge import difference, holm
+from laboratory.results import Results
+
+DRAWN_AGAIN = 2000
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trainings of one length.
+
+    best  the setting with the lowest development loss
+    ties  those that are not surely worse than it, all of a row together
+    gain  of the best over no dropout; None where it is no dropout
+    """
+
+    readings: int
+    best: str
+    ties: list[str]
+    loss: float
+    gain: Difference | None
+    effects: dict[str, Difference]
+
+
+@dataclass(frozen=True)
+class Best:
+    """A rate with the number of readings that suits it.
+
+    chosen  how often each length would be, were the seeds drawn again
+    effect  beside no dropout at its best length; None of no dropout itself
+    """
+
+    setting: str
+    readings: int
+    chosen: dict[int, float]
+    loss: float
+    effect: Difference | None
+
+
+def rows(results: Results, settings: list[str]) -> list[Row]:
+    """A row for each length that all the settings have; the first setting is no dropout."""
+    none = settings[0]
+    shared = set.intersection(*(set(results.lengths(one)) for one in settings))
+    return [_row(results, settings, none, readings) for readings in sorted(shared)]
+
+
+def _row(results: Results, settings: list[str], none: str, readings: int) -> Row:
+    best = results.chosen(*settings, readings=readings)
+
+    def less(ours: str, theirs: str) -> Difference:
+        tests = results.test(ours, readings), results.test(theirs, readings)
+        return difference(tests[0] - tests[1], results)
+
+    beside = {one: less(one, best) for one in settings if one != best}
+    apart = holm([found.chance.p_value(found.mean) for found in beside.values()])
+    return Row(
+        readings,
+        best,
+        [one for one, sure in zip(beside, apart, strict=True) if not sure or beside[one].mean < 0],
+        results.loss(best, readings),
+        less(best, none) if best != none else None,
+        {one: less(one, none) for one in settings if one != none},
+    )
+
+
+def bests(results: Results, settings: list[str]) -> list[Best]:
+    none = settings[0]
+    at_best = {one: results.best(one) for one in settings}
+    return [
+        Best(
+            one,
+            at_best[one],
+            chosen_again(results, one),
+            results.loss(one, at_best[one]),
+            None
+            if one == none
+            else difference(
+                results.test(one, at_best[one]) - results.test(none, at_best[none]), results
+            ),
+        )
+        for one in settings
+    ]
+
+
+def chosen_again(results: Results, setting: str) -> dict[int, float]:
+    """The share of draws of as many seeds, with replacement, that choose each length."""
+    lengths = results.lengths(setting)
+    each = [results.at(setting, readings).development.to_numpy() for readings in lengths]
+    seeds = len(each[0])
+    drawn = generator(0, "evaluation", setting).integers(seeds, size=(DRAWN_AGAIN, seeds))
+    lowest = [min(range(len(each)), key=lambda n: each[n][draw].mean()) for draw in drawn]
+    counts = Counter(lengths[n] for n in lowest)
+    return {readings: count / DRAWN_AGAIN for readings, count in sorted(counts.items())}

@@ -1,0 +1,104 @@
+"""The map as a picture."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from laboratory.map import Row
+from laboratory.results import Results
+
+ZOOM = 0.15  # nats a token on either side of 0
+Colour = tuple[float, float, float, float]
+Point = tuple[float, float]
+
+
+@contextmanager
+def panels(file: Path, number: int) -> Iterator[list[Axes]]:
+    """Axes one above the other, saved when the block ends; the same lines give the same bytes."""
+    with rc_context({"svg.hashsalt": "dropgpt", "font.size": 10}):
+        figure = Figure(figsize=(6.4, 3.1 * number), layout="constrained")
+        each = figure.subplots(number, 1, squeeze=False)[:, 0].tolist()
+        for axes in each:
+            axes.spines[["top", "right"]].set_visible(False)
+        yield each
+        figure.savefig(file, metadata={"Date": None})
+
+
+def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str]) -> None:
+    """Above, the test loss of each rate by length; below, the same beside no dropout, enlarged.
+
+    `named` are the settings with what they are called, in the order of their rates from 0 on.
+    """
+    none, *others = named
+    colour = _colours([*named])
+    lengths = [row.readings for row in rows]
+    with panels(file, 2) as (whole, beside):
+        for one in named:
+            each = [results.test(one, n).sum(axis=1) / results.sizes.sum() for n in lengths]
+            whole.plot(lengths, [one.mean() for one in each], color=colour[one], marker=".")
+            ends = [one.min() for one in each], [one.max() for one in each]
+            whole.fill_between(lengths, *ends, color=colour[one], alpha=0.25, linewidth=0)
+        last: dict[str, Point] = {
+            one: (lengths[-1], results.loss(one, lengths[-1])) for one in named
+        }
+        _name(whole, last, (6, 0), named, colour)
+        whole.set_ylabel("test loss\n(nats a token)")
+        whole.set_title("band: from the lowest to the highest seed", fontsize=9, loc="left")
+
+        beside.axhline(0, color=colour[none])
+        beside.set_ylim(-ZOOM, ZOOM)
+        enters: dict[str, Point] = {}
+        for one in others:
+            found = [row.effects[one] for row in rows]
+            beside.plot(lengths, [d.mean for d in found], color=colour[one], marker=".")
+            ends = [d.low for d in found], [d.high for d in found]
+            beside.fill_between(lengths, *ends, color=colour[one], alpha=0.25, linewidth=0)
+            readable = [
+                (n, d.mean)
+                for n, d in zip(lengths, found, strict=True)
+                if abs(d.mean) < 0.85 * ZOOM
+            ]
+            enters |= {one: readable[0]} if readable else {}
+        _name(beside, enters, (4, 7), named, colour)
+        beside.set_ylabel(f"less that at {named[none]}\n(nats a token; below 0: better)")
+        beside.set_xlabel("readings: how often the text is read")
+        beside.set_title("the same, enlarged; band: 95% interval", fontsize=9, loc="left")
+        for axes in (whole, beside):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(lengths, [str(n) for n in lengths])
+            axes.minorticks_off()
+            axes.set_xlim(lengths[0], lengths[-1] * 1.4)
+
+
+def _colours(settings: list[str]) -> dict[str, Colour]:
+    """From dark to light in their order, so that those who see no colours can tell them, too."""
+    shades = matplotlib.colormaps["viridis"]
+    last = max(1, len(settings) - 1)
+    return {one: shades(0.9 * number / last) for number, one in enumerate(settings)}
+
+
+def _name(
+    axes: Axes,
+    places: dict[str, Point],
+    offset: Point,
+    named: dict[str, str],
+    colour: dict[str, Colour],
+) -> None:
+    """Write at each line what it is; at one x, apart enough to be read."""
+    low, high = axes.get_ylim()
+    taken: dict[float, float] = {}
+    for one, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        taken[x] = max(y, taken.get(x, y) + 0.08 * (high - low)) if x in taken else y
+        axes.annotate(
+            named[one],
+            (x, taken[x]),
+            offset,
+            textcoords="offset points",
+            color=colour[one],
+            va="center",
+        )

@@ -1,0 +1,72 @@
+"""Claims judged together."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import results
+
+from dropgpt.comparison.interval import Chance
+from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at
+from laboratory.judge import Claim, holm, judge
+from laboratory.results import Losses, Results
+from laboratory.simulate import found
+
+
+def test_holm_rejects_one_after_the_other_by_a_stricter_level_where_more_are_left() -> None:
+    """0.005 is below 5%/4 and 0.01 below 5%/3, but 0.03 is not below 5%/2, and there it ends."""
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("region", "number", "said"),
+    [
+        (BELOW, -0.05, "holds"),
+        (BELOW, 0.05, "does not hold"),
+        (BELOW, 0.0, "cannot tell"),
+        (ABOVE, 0.05, "holds"),
+        (EQUAL, 0.0, "holds"),
+        (EQUAL, 0.01, "cannot tell"),
+        (EQUAL, -0.05, "does not hold"),
+        ((-math.inf, 0.01), 0.0, "holds"),
+    ],
+)
+def test_a_claim_holds_where_its_number_is_surely_in_its_region(
+    region: tuple[float, float], number: float, said: str
+) -> None:
+    sizes = np.full(100, 50)
+    each = np.random.default_rng(1).normal(0, 1, (5, 100))
+    each = (each - each.mean()) * 0.01
+    here = Losses(pd.Series(np.zeros(5)), pd.DataFrame((number + each) * sizes), pd.Series())
+    there = Losses(pd.Series(np.zeros(5)), pd.DataFrame(0 * each), pd.Series())
+    runs = Results({"here": {8: here}, "there": {8: there}}, sizes)
+    (verdict,) = judge([Claim("", "", "", region, at(8, "here", "there"))], runs)
+    assert verdict.said == said
+
+
+def test_a_claim_whose_runs_are_missing_is_not_judged_and_still_counts() -> None:
+    """At a p value of 0.03 one claim alone would be decided."""
+    none = results(effect=0)
+    claim = Claim("", "", "", BELOW, at(4, "p30", "p0"))
+    missing = Claim("", "", "", BELOW, at(4, "p30", "no such setting"))
+    said = [one.said for one in judge([claim, missing], none)]
+    assert said == ["cannot tell", "not yet run"]
+    sure = results()
+    p = judge([claim], sure)[0].p
+    among = judge([claim, *[missing] * int(0.06 / p)], sure)
+    assert among[0].said == "cannot tell"
+
+
+def test_pages_on_which_nothing_is_true_say_something_in_5_of_100_and_find_what_is_planted() -> (
+    None
+):
+    """Documents and seeds matter by turns."""
+    sizes = np.arange(60, 260)
+    kish = float(sizes.sum() ** 2 / (sizes**2).sum())
+    spreads = [(1e-6, 1e-5), (4e-6, 1e-6), (1e-7, 2e-5), (4e-6, 1e-8)]
+    chances = [Chance(spreads[n % 4][0], kish, spreads[n % 4][1], (5, 3)[n % 2]) for n in range(20)]
+    regions = [claim.region for claim in CLAIMS]
+    pages = 400
+    assert found(regions, chances, sizes, pages, planted=False) <= 0.05 + 2 * 0.011
+    assert found(regions, chances, sizes, pages, planted=True) == pytest.approx(0.8, abs=0.07)
