@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from laboratory import ensembles as of_texts
 from laboratory.judge import Claim
-from laboratory.results import Results
+from laboratory.results import NotRunError, Results
 
 MARGIN = 0.01  # nats a token: what is less is as good
 BELOW, ABOVE = (-math.inf, 0.0), (0.0, math.inf)
@@ -45,6 +46,31 @@ def gain(size: str) -> Sums:
     def sums(found: Results) -> pd.DataFrame:
         chosen = found.chosen(*(f"{size}-{p}" for p in RATES))
         return _best(found, chosen) - _best(found, f"{size}-p0")
+
+    return sums
+
+
+def ensembles(ours: tuple[int, str], theirs: tuple[int, str]) -> Sums:
+    """Of so many models of a rate on each side, each side at its best length; a row a text."""
+
+    def sums(found: Results) -> pd.DataFrame:
+        of = [
+            of_texts.losses(found, p, of_texts.best(found, p), members)
+            for members, p in (ours, theirs)
+        ]
+        return of[0] - of[1]
+
+    return sums
+
+
+def monte_carlo(setting: str, passes: int) -> Sums:
+    """Of so many passes with dropout left on less one with it off."""
+
+    def sums(found: Results) -> pd.DataFrame:
+        losses = found.at(setting, found.best(setting))
+        if passes not in losses.monte_carlo:
+            raise NotRunError(f"{setting}: {passes} passes")
+        return losses.monte_carlo[passes] - losses.test
 
     return sums
 
@@ -112,12 +138,14 @@ CLAIMS = [
         "Kim et al. 2025",
         "best, three of p 0 less one of p 0.2",
         BELOW,
+        ensembles((3, "p0"), (1, "p20")),
     ),
     Claim(
         "An ensemble of three with 0.2 is not worse than one of three without",
         "the first laboratory",
         "best, three of p 0.2 less three of p 0",
         (-math.inf, MARGIN),
+        ensembles((3, "p20"), (3, "p0")),
     ),
     Claim(
         "Half the text: dropout gains more than with twice the text",
@@ -187,6 +215,7 @@ CLAIMS = [
         "Gal and Ghahramani 2016",
         "best of p 0.2, 16 passes less off",
         BELOW,
+        monte_carlo("passes-p20", 16),
     ),
     Claim(
         "Windows side by side that move are better than windows anywhere with replacement",

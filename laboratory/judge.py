@@ -25,14 +25,14 @@ class Claim:
     number  in words
     region  in nats a token, where it must lie if the claim holds
     sums    the number's share of each test document in nats, its tokens together: (seeds,
-            documents); None where no code asks the runs yet. Raises NotRunError
+            documents). Raises NotRunError
     """
 
     text: str
     source: str
     number: str
     region: Region
-    sums: Callable[[Results], pd.DataFrame] | None = None
+    sums: Callable[[Results], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,6 @@ def holm(p: Sequence[float]) -> npt.NDArray[np.bool_]:
 
 
 def _measured(claim: Claim, results: Results) -> Difference | None:
-    if claim.sums is None:
-        return None
     try:
         return difference(claim.sums(results), results)
     except NotRunError:

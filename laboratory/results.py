@@ -1,8 +1,9 @@
 """What the runs of a size have found, read from its folder."""
 
+import base64
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ class Losses:
     development  nats a token
     test         nats of each test document, all its tokens together; a column a document
     training     nats a token over the last reading, dropout on
+    monte_carlo  as test, by the number of passes with dropout left on; where it was measured
+    tokens       nats of each test token; where that was kept
     """
 
     development: pd.Series
     test: pd.DataFrame
     training: pd.Series
+    monte_carlo: dict[int, pd.DataFrame] = field(default_factory=dict)
+    tokens: pd.DataFrame | None = None
 
 
 class Results:
@@ -96,12 +101,31 @@ def _lengths(runs: dict[int, dict[str, Any]]) -> dict[int, Losses]:
     found: dict[int, Losses] = {}
     for readings in next(iter(runs.values()))["lengths"]:
         each = {seed: run["lengths"][readings] for seed, run in runs.items()}
+        first = next(iter(each.values()))
         found[int(readings)] = Losses(
             pd.Series({seed: one["development"] for seed, one in each.items()}),
-            pd.DataFrame.from_dict({seed: one["test"] for seed, one in each.items()}, "index"),
+            _by_seed({seed: one["test"] for seed, one in each.items()}),
             pd.Series({seed: one["training"] for seed, one in each.items()}),
+            {
+                int(passes): _by_seed(
+                    {seed: one["monte_carlo"][passes]["test"] for seed, one in each.items()}
+                )
+                for passes in first.get("monte_carlo", ())
+            },
+            _by_seed({seed: _decoded(one["tokens"]) for seed, one in each.items()})
+            if "tokens" in first
+            else None,
         )
     return found
+
+
+def _by_seed(rows: dict[int, Any]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(rows, "index")
+
+
+def _decoded(kept: str) -> npt.NDArray[np.float64]:
+    """What `laboratory.run.found` has of each token."""
+    return np.frombuffer(base64.b64decode(kept), "<f2").astype(np.float64)
 
 
 def files(size: Size, chosen: Plan, group: str) -> list[Path]:
