@@ -16,13 +16,16 @@ def of_text(text: int, p: str) -> str:
     return f"text{text}-{p}"
 
 
+def development(results: Results, p: str, readings: int) -> float:
+    """Of single models, in nats a token, mean over the texts. Raises NotRunError."""
+    each = [results.development(of_text(text, p), readings) for text in TEXTS]
+    return sum(each) / len(each)
+
+
 def best(results: Results, p: str) -> int:
-    """The length at which single models have the lowest development loss, mean over the texts."""
+    """The length at which single models have the lowest development loss."""
     lengths = results.lengths(of_text(TEXTS[0], p))
-    return min(
-        lengths,
-        key=lambda n: sum(results.development(of_text(text, p), n) for text in TEXTS),
-    )
+    return min(lengths, key=lambda n: development(results, p, n))
 
 
 def losses(results: Results, p: str, readings: int, members: int) -> pd.DataFrame:

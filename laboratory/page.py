@@ -22,9 +22,11 @@ from laboratory.map import Best, Row
 from laboratory.pictures import draw_map
 from laboratory.plan import Size
 from laboratory.results import TUNING, Results, files, load, read, table
+from laboratory.worth import gains
 from stages import run
 
 GROUP = "map"
+WORTH_AT = (8, 12, 16)  # readings
 TEMPLATE = Path("laboratory/template.md")
 PAGE, PICTURE = "results.md", "map.svg"  # in the folder of the size
 
@@ -73,6 +75,7 @@ def page(
         answer=answer(rows, bests, named),
         use=markdown(use_table(rows, named)),
         bests=markdown(bests_table(bests, named)),
+        worth=markdown(worth_table(results)) if gains(results, WORTH_AT[-1]) else "Not run yet.",
         map=markdown(map_table(rows, named)),
         rates=", ".join(f"{rate:g}" for rate in sorted(set(tuned.learning_rate))),
         verdicts=markdown(verdicts_table(verdicts)),
@@ -177,6 +180,27 @@ def bests_table(bests: list[Best], named: dict[str, str]) -> pd.DataFrame:
         }
         for one in bests
     )
+
+
+def worth_table(results: Results) -> pd.DataFrame:
+    """The gain of the best rate given the rest, by length; of what has been run."""
+    return pd.DataFrame(
+        {
+            "given": one.given,
+            "readings": str(readings),
+            "best p": f"**{rate(one.best)}**",
+            "test loss without": f"{one.losses[0]:.3f}",
+            "with": f"{one.losses[1]:.3f}",
+            "gain, nats a token": gain(one.found) if one.found else "0",
+        }
+        for readings in WORTH_AT
+        for one in gains(results, readings)
+    )
+
+
+def rate(name: str) -> str:
+    """p20 is 0.2."""
+    return f"{int(name.removeprefix('p')) / 100:g}"
 
 
 def map_table(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:

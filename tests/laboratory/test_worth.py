@@ -1,0 +1,20 @@
+"""The gain of dropout given the rest."""
+
+import pytest
+
+from laboratory.results import Results
+from laboratory.worth import gains
+from made_up import results
+
+
+def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
+    """Of four rates; with a weight decay of 1 dropout does nothing here."""
+    helps, nothing = results(), results(effect=0)
+    settings = helps.settings | {"p20": helps.settings["p30"]}
+    of_decay = {f"wd1-{p}": nothing.settings["p0"] for p in ("p0", "p10", "p20", "p30")}
+    without, given = gains(Results(settings | of_decay, helps.sizes), 16)
+    assert (without.given, without.best) == ("weight decay 0.1, windows moving", "p20")
+    assert without.found is not None
+    assert without.found.mean == pytest.approx(-0.12, abs=0.01)
+    assert without.losses[1] - without.losses[0] == pytest.approx(without.found.mean)
+    assert (given.given, given.best, given.found) == ("weight decay 1, windows moving", "p0", None)
