@@ -73,6 +73,14 @@ def test_the_help_is_there_at_once() -> None:
     assert not {"torch", "numpy", "pandas", "pydantic", "dvc"} & set(done.stdout.split())
 
 
+def test_who_computes_nothing_with_torch_does_not_wait_for_it() -> None:
+    names = ("compare", "report", "trace", "try_")
+    modules = ", ".join(f"dropgpt.commands.{name}" for name in names)
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion(shell: str) -> None:
     done = dropgpt("--print-completion", shell)

@@ -1,9 +1,11 @@
 """`dropgpt report`, as a user runs it, on what the real DVC has made."""
 
 import html
+import math
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from clone import Clone
+from dropgpt.evaluation import in_words
+from dropgpt.reporting.page import _interval, _perplexity
 
 SECTIONS = ["Result", "Parameters", "Training", "Corpus", "Where the loss is", "Documents"]
 SECTIONS += ["Generations", "What made it"]
@@ -18,6 +22,12 @@ FIGURES = ["Loss by step", "Learning rate", "Gradient norm", "Tokens by rank"]
 FIGURES += ["Documents by length", "Loss by position in the context"]
 FIGURES += ["Loss by frequency of the token", "Dropout on and off", "Calibration"]
 HOSTILE = '</td><script>alert("x")</script> & the cat sat'
+WITHOUT_TORCH = """
+import sys
+from dropgpt.__main__ import main
+main()
+assert "torch" not in sys.modules
+"""
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -95,9 +105,11 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert not re.search(r"@import|url\((?!#)", page.source)
     assert "default-src 'none'" in page.source
 
-    # It is a function of what it is about, which it leaves as it is and measures once.
-    again = report(clone, "workspace", file="again.html")
-    assert again.source == page.source
+    # It is a function of what it is about, which it leaves as it is and measures once. Torch is
+    # for that alone.
+    command = ["report", "workspace", "--output", "again.html"]
+    clone.run(sys.executable, "-c", WITHOUT_TORCH, *command)
+    assert (clone.folder / "again.html").read_text() == page.source
     assert {file: file.stat().st_ino for file in measured.iterdir()} == kept != {}
     assert clone.bytes() == before
     assert "reports" not in clone.git("status", "--porcelain").stdout
@@ -108,6 +120,16 @@ def test_a_page_before_the_first_commit(clone: Clone, tmp_path: Path) -> None:
     shutil.rmtree(new.folder / ".git")
     new.git("init", "--quiet")
     assert report(new, "workspace").headings
+
+
+@pytest.mark.parametrize("loss", [None, 1.0, 5.0, 6.5, 30.0, 600.0])
+@pytest.mark.parametrize("low", [None, 1.0, 5.0, 6.5])
+def test_a_perplexity_is_told_as_by_the_stage_evaluate(
+    loss: float | None, low: float | None
+) -> None:
+    found = {"perplexity": loss and math.exp(loss), "perplexity_95_low": low and math.exp(low)}
+    found["perplexity_95_high"] = low and math.exp(low + 0.1)
+    assert (_perplexity(found["perplexity"]), _interval(found)) == in_words(found)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from pathlib import Path
 from dropgpt.comparison import experiments
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
-from dropgpt.machine.hardware import prepare
 from dropgpt.machine.repository import has_commits
 from dropgpt.params import load
 from dropgpt.reporting import results
@@ -18,13 +17,12 @@ def run(revisions: list[str], output: Path) -> None:
     if output.is_dir():
         raise UserError(f"report: {output} is a folder: name a file in it")
     runtime = load(Path("params.yaml")).runtime
-    device = prepare(runtime.device, runtime.threads)
     try:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
         default = experiments.params("HEAD" if has_commits() else "workspace")
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
-    text = page([results.read(one, device, runtime.log_interval) for one in runs], default)
+    text = page([results.read(one, runtime) for one in runs], default)
     try:
         with replacing(output) as partial:
             partial.write_text(text, encoding="utf-8")

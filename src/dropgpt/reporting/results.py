@@ -5,9 +5,11 @@ was evaluated are left out, with a line that says so.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,19 +18,15 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
+from safetensors import safe_open
 
 from dropgpt.comparison.experiments import Run
 from dropgpt.machine import kept
-from dropgpt.machine.files import SUMS, sha256
-from dropgpt.machine.hardware import environment
+from dropgpt.machine.files import SUMS, check_seal, sha256
 from dropgpt.machine.progress import UNSEEN, progress
-from dropgpt.machine.provenance import FILE, Chain, checksum
+from dropgpt.machine.provenance import FILE, Chain
 from dropgpt.machine.repository import opened
-from dropgpt.model import artifact
-from dropgpt.model.hugging_face import weight_files
-from dropgpt.params import Evaluate
-from dropgpt.reporting.each_token import each_token
+from dropgpt.params import Evaluate, Runtime
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.statistics import count_tokens, rank_frequency
@@ -36,6 +34,9 @@ from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
 EXCERPT = 300  # characters of a document's text
+WEIGHTS = "model.safetensors"  # in models/gpt
+
+Shown = Callable[[Iterable[pd.DataFrame], int], Iterable[pd.DataFrame]]
 
 Value = TypeVar("Value")
 
@@ -88,10 +89,10 @@ class Result:
         return self.run.name
 
 
-def read(run: Run, device: torch.device, log_interval: float) -> Result:
+def read(run: Run, runtime: Runtime) -> Result:
     """What else there is of a run, in the revision in which it was found.
 
-    What is measured for it on `device` is kept for the next time; `log_interval` as in `progress`.
+    What is measured for it is kept for the next time.
     """
     revision = run.name
     inputs = run.chain["evaluate"]["inputs"]
@@ -116,13 +117,13 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
 
         def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
             title = f"report: {revision}"
-            return progress(title, "windows", log_interval, number, found, delay=UNSEEN)
+            return progress(title, "windows", runtime.log_interval, number, found, delay=UNSEEN)
 
         def json_of(name: str) -> Any:
             return json.loads(files.read(f"samples/{name}"))
 
         tokens = None
-        if (folder := fetched("data/tokens")) and sha256(folder / SUMS) == inputs["tokens"]:
+        if (folder := fetched("data/tokens")) and _is(folder / SUMS, inputs["tokens"]):
             tokens = tensor.read(folder)
             lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
             corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
@@ -131,20 +132,22 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
 
         if evaluate.model is not None:
             notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
-        elif (folder := fetched("models/gpt")) and checksum(weight_files(folder)) == weights:
+        elif (folder := fetched("models/gpt")) and _is(folder / WEIGHTS, weights):
+            check_seal(folder, "train", [WEIGHTS, "config.json"])
             steps = _if_there(lambda: table_of("training.csv"))
             validations = _if_there(lambda: table_of("validation.csv"))
-            model = artifact.load(folder).to(device)
-            parameters = sum(weight.numel() for weight in model.parameters())
+            parameters = _parameters(folder / WEIGHTS)
             if tokens:
                 table = kept.table(
                     {
                         "model": sha256(folder / SUMS),
                         "tokens": inputs["tokens"],
                         "evaluate": evaluate.model_dump(),
-                        "environment": environment(device, torch.float32),
+                        # Another processor changes the last bits, which no picture shows.
+                        "device": runtime.device,
+                        "torch": version("torch"),
                     },
-                    partial(each_token, model, tokens, evaluate, shown=shown),
+                    partial(_each_token, folder, tokens, evaluate, runtime, shown),
                 )
         else:
             notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
@@ -156,6 +159,30 @@ def read(run: Run, device: torch.device, log_interval: float) -> Result:
         else:
             notes.append(f"{revision}: samples is not at hand, or of another model")
     return Result(run, steps, validations, corpus, table, parameters, generations, chain, notes)
+
+
+def _each_token(
+    model: Path, tokens: TokenTensor, evaluate: Evaluate, runtime: Runtime, shown: Shown
+) -> pd.DataFrame:
+    # Imported where something is measured: torch takes longer than the page without it.
+    from dropgpt.machine.hardware import prepare
+    from dropgpt.model import artifact
+    from dropgpt.reporting.each_token import each_token
+
+    device = prepare(runtime.device, runtime.threads)
+    return each_token(artifact.load(model).to(device), tokens, evaluate, shown=shown)
+
+
+def _parameters(weights: Path) -> int:
+    """How many the model has, as the head of its file tells."""
+    with safe_open(weights, "numpy") as file:
+        shapes = [file.get_slice(name).get_shape() for name in list(file.keys())]
+    return sum(map(math.prod, shapes))
+
+
+def _is(file: Path, checksum: str) -> bool:
+    """Whether a file is there, and what it was."""
+    return file.is_file() and sha256(file) == checksum
 
 
 def _if_there(read: Callable[[], Value]) -> Value | None:
