@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special
 
 from dropgpt.randomness import generator
 
@@ -70,6 +70,8 @@ class Chance:
 
     def effect_for(self, confidence: float) -> float:
         """The difference that these seeds show with a power of 80%; see `seeds_for`."""
+        from scipy import optimize  # slow to import, and only the laboratory asks for it
+
         half = self.half(confidence)
         if not half:
             return 0.0
@@ -84,6 +86,8 @@ class Chance:
 
         1 less the confidence whose interval is `difference` wide on either side.
         """
+        from scipy import optimize
+
         far = abs(difference)
         if self.half(1 - LEAST_P) <= far:
             return LEAST_P
@@ -96,7 +100,7 @@ class Chance:
             return 1.0
         critical = self.half(confidence, seeds) / deviation
         degrees = deviation**4 / sum(part**2 / free for part, free in parts)
-        found = stats.nct.sf(critical, degrees, abs(effect) / deviation)
+        found = 1 - special.nctdtr(degrees, abs(effect) / deviation, critical)
         # Where the noncentrality is large beside few degrees, scipy may have no number.
         return float(found) if math.isfinite(found) else float(abs(effect) / deviation > critical)
 
