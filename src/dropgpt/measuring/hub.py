@@ -115,6 +115,8 @@ def _check_causal(name: str, model: nn.Module, n_vocab: int) -> None:
     rows[1, :7] = rows[0, :7]
     with torch.no_grad():
         one, other = model(rows.to(next(model.parameters()).device), use_cache=False).logits[:, :7]
+    if not one.isfinite().all():
+        raise UserError(f"{name}: its logits are not finite: its weights are damaged or overflow")
     if not torch.allclose(one, other, atol=1e-3):
         raise UserError(f"{name}: it sees the tokens that it should predict: it is not causal")
 
