@@ -119,9 +119,12 @@ class Train(Section):
     steps: PositiveInt
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None
-    dropout_schedule: Literal["constant", "early", "late", "linear_up", "linear_down"]
+    dropout_schedule: Literal[
+        "constant", "early", "late", "linear_up", "linear_up_from_half", "linear_down"
+    ]
     dropout_switch_step: NonNegativeInt
     sampling: Literal["epoch", "fixed", "random"]
+    token_replacement: Rate
     loss: Literal["all_tokens", "final_token"]
     optimizer: Literal["muon", "adamw"]
     learning_rate: PositiveFloat

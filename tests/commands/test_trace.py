@@ -71,8 +71,9 @@ def in_shards(number: int) -> None:
         (1, THREE_EPOCHS | {"sampling": "fixed"}),
         (1, RANDOM),
         (4, THREE_EPOCHS),
+        (1, THREE_EPOCHS | {"token_replacement": 0.2}),
     ],
-    ids=["epoch", "fixed", "random", "shards"],
+    ids=["epoch", "fixed", "random", "shards", "replaced"],
 )
 def test_it_names_what_the_training_reads(
     clone: Clone,
@@ -102,15 +103,19 @@ def test_it_names_what_the_training_reads(
     assert sorted(read) == list(range(params.train.steps))
     for step in read:
         found = json.loads(trace("--step", str(step), "--json"))
-        windows = found.pop("windows")
-        assert found == {"model": "models/gpt", "step": step, "seed": 1}
+        windows, rate = found.pop("windows"), params.train.token_replacement
+        expected = {"model": "models/gpt", "step": step, "seed": 1, "token_replacement": rate}
+        assert found == expected
+        assert ("input was replaced" in trace("--step", str(step))) == (rate > 0)
         assert [one["window"] for one in windows] == list(range(params.train.batch_size))
-        for one, row in zip(windows, read[step], strict=True):
+        for one, inputs, targets in zip(windows, *read[step], strict=True):
             parts = [
                 tokens_of[part["id"]][part["offset"] : part["offset"] + part["tokens"]]
                 for part in one["documents"]
             ]
-            np.testing.assert_array_equal(np.concatenate(parts), row)
+            text = np.concatenate(parts)
+            np.testing.assert_array_equal(text[1:], targets)
+            assert (text[:-1] == inputs).all() == (rate == 0)
             assert [part["tokens"] for part in one["documents"]] == list(map(len, parts))
             assert all(map(len, parts))
             texts = [ENCODING.decode(part.tolist()) for part in parts]

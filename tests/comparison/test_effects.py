@@ -52,6 +52,7 @@ OTHERS: dict[str, Any] = {
     "train.dropout_schedule": "early",
     "train.dropout_switch_step": 3,
     "train.sampling": "random",
+    "train.token_replacement": 0.2,
     "train.loss": "final_token",
     "train.optimizer": "adamw",
     "train.learning_rate": 1e-2,

@@ -86,7 +86,9 @@ def train(
             shard(model, device)
         model.to(device)
         optimizers = Optimizers(model, params, dtype)
-        batches = Batches(training, n_ctx, params, processes.share(params.batch_size))
+        batches = Batches(
+            training, n_ctx, tokens.n_vocab, params, processes.share(params.batch_size)
+        )
         state = checkpoint.load()
         curves = Curves(*restore(state, model, optimizers), model.n_vocab)
         if state:
