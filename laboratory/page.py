@@ -28,7 +28,7 @@ from stages import run
 GROUP = "map"
 WORTH_AT = (8, 12, 16)  # readings
 TEMPLATE = Path("laboratory/template.md")
-PAGE, PICTURE = "results.md", "map.svg"  # in the folder of the size
+PAGE, PICTURE = Path("RESULTS.md"), Path("docs/map.svg")
 
 
 def write(params: Params, size: Size) -> None:
@@ -43,10 +43,9 @@ def write(params: Params, size: Size) -> None:
             f"as {missing[0]}: `python -m laboratory {size.name}` makes them"
         )
     rows = by_length.rows(results, [*named])
-    written, picture = size.folder / PAGE, size.folder / PICTURE
-    draw_map(picture, results, rows, named)
-    written.write_text(page(params, size, results, rows, named), encoding="utf-8")
-    print(f"laboratory: {written} and {picture}")
+    draw_map(PICTURE, results, rows, named)
+    PAGE.write_text(page(params, size, results, rows, named), encoding="utf-8")
+    print(f"laboratory: {PAGE} and {PICTURE}")
 
 
 def settings(size: Size) -> dict[str, str]:
@@ -90,6 +89,7 @@ def page(
         source=f"`data.source={params.data.source}`",
         development=len(first["documents"]["development"]["tokens"]),
         test=len(results.sizes),
+        size=size.name,
         planned=sum(len(files(size, plan, name)) for name in plan.groups),
         made=len(made),
         taken_over=taken_over(size, runs),
@@ -235,7 +235,7 @@ def taken_over(size: Size, runs: list[dict[str, Any]]) -> str:
         return "All of them were made by the code and with the parameters that stand here."
     return (
         f"{older} of them were made by earlier code and taken over, after some had been made "
-        "again with the same bytes (`--check`)."
+        "again with the same bytes (`make results-check`)."
     )
 
 

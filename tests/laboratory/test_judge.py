@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import results
 
 from dropgpt.comparison.interval import Chance
 from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at
 from laboratory.judge import Claim, holm, judge
 from laboratory.results import Losses, Results
 from laboratory.simulate import found
+from made_up import results
 
 
 def test_holm_rejects_one_after_the_other_by_a_stricter_level_where_more_are_left() -> None:

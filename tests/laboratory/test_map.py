@@ -1,11 +1,11 @@
 """What to set, and what it gains."""
 
 import pytest
-from made_up import NAMED, results
 
 from laboratory import map as by_length
 from laboratory import page
 from laboratory.results import Results
+from made_up import NAMED, results
 
 SETTINGS = [*NAMED]
 

@@ -5,26 +5,26 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from laboratory.first.plan import FILE
 from laboratory.pipeline import Pipeline
+from laboratory.plan import Size
 
-PIPELINE = Pipeline(FILE.parent)
+PIPELINE = Pipeline(Size("small").folder)
 KEPT, LOCK = PIPELINE.kept, PIPELINE.lock
 STAGE = """\
   map@p{0}-1:
-    cmd: python3 -m laboratory.first.run p{0} 1
+    cmd: python3 -m laboratory.run small p{0} 1
     deps:
-    - path: laboratory/first/setting.json
+    - path: laboratory/small/setting.json
       hash: md5
       md5: b91059edfd4b1944a0ee630143adb64a
       size: 5778
     params:
-      laboratory/first/plan.yaml:
+      laboratory/small/plan.yaml:
         variants.p{0}:
           model.dropout: 0.{0}
           train.tokens:
     outs:
-    - path: laboratory/first/runs/p{0}-1.json
+    - path: laboratory/small/runs/p{0}-1.json
       hash: md5
       md5: f225406511547fd28daf296f1899c305
       size: 8022

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT, message
 from dropgpt.errors import UserError
-from laboratory.first import plan
+from laboratory.plan import Size
 
 Change = Callable[[Any], Any]
 
@@ -17,31 +17,33 @@ Change = Callable[[Any], Any]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p["variants"]["p10"].update({"model.dropuot": 0.1}), "p10: model.dropuot: the"),
-        (lambda p: p["variants"]["p10"].update({"model.dropout": 1.5}), "model.dropout is 1.5: "),
+        (lambda p: p["variants"]["p10-short"].update({"model.dropuot": 0.1}), "model.dropuot: the"),
+        (lambda p: p["variants"]["p10-short"].update({"model.dropout": 1.5}), "model.dropout is"),
         (lambda p: p["variants"].update({"p15": {}}), "p15 stands in 0 groups, not in one"),
         (lambda p: p["groups"]["map"]["variants"].append("p15"), "p15: no such variant"),
-        (lambda p: p["groups"]["sites"]["variants"].append("p0"), "p0 stands in 2 groups"),
+        (lambda p: p["groups"]["rates"]["variants"].append("p0-short"), "stands in 2 groups"),
         (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
         (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
+        (lambda p: p["base"].update(readings=[]), "readings"),
     ],
 )
 def test_a_mistake_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, said: str
 ) -> None:
-    values = YAML(typ="safe").load(ROOT / plan.FILE)
+    size = Size("small")
+    values = YAML(typ="safe").load(ROOT / size.plan)
     change(values)
-    (tmp_path / plan.FILE).parent.mkdir(parents=True)
-    YAML().dump(values, tmp_path / plan.FILE)
+    (tmp_path / size.folder).mkdir(parents=True)
+    YAML().dump(values, tmp_path / size.plan)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        plan.load()
+        size.load()
     assert said in message(error)
 
 
-def test_a_run_is_the_base_with_its_variants_changes() -> None:
-    base, own = (plan.load().params(name, 3) for name in ("p0", "not-mlp"))
+def test_a_run_is_the_base_with_its_variants_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    own = Size("small").load().params("p20-middle", 3)
     assert own.train.seed == 3
-    assert own.model.dropout == 0.2
-    assert own.model.dropout_sites.mlp == 0.0
-    assert base.model.dropout == 0.0
+    assert (own.model.dropout, own.train.learning_rate, own.readings) == (0.2, 2e-3, [6, 8, 12])
+    assert own.training(8).steps == 8 * own.train.steps
