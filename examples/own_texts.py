@@ -48,8 +48,8 @@ print(f"{tokens:,} tokens to train on")
 # %%
 a_step = params.train.batch_size * params.model.n_ctx
 steps = max(2, math.ceil(READINGS * tokens / a_step))
-last = {4: 0.0, 6: 0.05, 10: 0.1, 16: 0.2, 32: 0.3}  # up to so many readings: this rate
-rate = next((rate for readings, rate in last.items() if readings >= READINGS), 0.3)
+best = {1: 0.0}  # after so many readings: this rate
+rate = best[min(best, key=lambda readings: abs(math.log(readings / READINGS)))]
 print(f"{READINGS} readings are {steps} steps; dropout {rate}")
 
 # %%

@@ -24,7 +24,7 @@ Change = Callable[[Any], Any]
         (lambda p: p["groups"]["rates"]["variants"].append("p0-short"), "stands in 2 groups"),
         (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
         (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
-        (lambda p: p["base"].update(readings=[]), "readings"),
+        (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),
     ],
 )
 def test_a_mistake_is_named(
