@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dropgpt import evaluation
+from dropgpt import evaluation, perplexity
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
@@ -83,7 +83,7 @@ def evaluate(params: Params) -> list[str]:
             environment(device, torch.float32),
         )
     )
-    summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
+    summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     summary |= counted(tokens)
@@ -141,15 +141,15 @@ def write(measured: dict[str, pd.DataFrame], summary: dict[str, Any], made_from:
 
 def told(folder: Path, summary: dict[str, Any], often: float | None) -> list[str]:
     """What was measured, beside the yardsticks; `often` the model has read its text, if known."""
-    perplexity, interval = evaluation.in_words(summary)
+    value, interval = perplexity.in_words(summary)
     bits = {n: summary[f"{n}bits_per_byte"] for n in ("", "trigram_", "unigram_")}
     trigram, unigram = (
-        f"{bits[n]:.3f} and {evaluation.number_in_words(summary[f'{n}perplexity'])}"
+        f"{bits[n]:.3f} and {perplexity.number_in_words(summary[f'{n}perplexity'])}"
         for n in ("trigram_", "unigram_")
     )
     lines = [
         f"{folder}: {summary['loss']:.3f} nats a token, {bits['']:.3f} bits per byte, perplexity "
-        f"{perplexity} (95% interval {interval})",
+        f"{value} (95% interval {interval})",
         f"a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
     ]
     if bits[""] > min(bits["trigram_"], bits["unigram_"]):

@@ -22,7 +22,7 @@ from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
-from dropgpt.evaluation import number_in_words
+from dropgpt.perplexity import number_in_words
 from test_docs import commands
 
 

@@ -35,7 +35,7 @@ WITHOUT_EFFECT = frozenset(
         "evaluate.seed",
         "evaluate.batch_size",
         "evaluate.dropout_passes",
-        "evaluate.bootstrap_resamples",
+        "evaluate.bootstrap_resamples",  # which only older runs have
         "evaluate.extra_corpora",
     }
 )
@@ -180,7 +180,6 @@ class Evaluate(Section):
     across_documents: bool
     batch_size: PositiveInt
     dropout_passes: PositiveInt
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
     extra_corpora: list[Text]
 
 

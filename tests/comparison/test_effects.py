@@ -73,7 +73,6 @@ OTHERS: dict[str, Any] = {
     "evaluate.across_documents": True,
     "evaluate.batch_size": 3,
     "evaluate.dropout_passes": 2,
-    "evaluate.bootstrap_resamples": 200,
     "evaluate.extra_corpora": ["corpora/none.txt"],
 }
 # What other tests try: precision and compile by their hardware, another model by its weights.

@@ -204,14 +204,6 @@ def _interrupted(reason: str | None, step: int, steps: int) -> Interrupted:
     )
 
 
-def _use_less_memory(params: Train, at_once: int) -> str:
-    return (
-        f"train.batch_size is {params.batch_size}, train.micro_batch_size "
-        f"{params.micro_batch_size}: set train.micro_batch_size below {at_once}, or "
-        "lower model.n_ctx, model.n_layer or model.n_embd"
-    )
-
-
 def _check_parts(training: Tokens, held_out: Tokens, params: Train, n_ctx: int) -> None:
     if (params.tokens or 0) > len(training):
         raise UserError(
