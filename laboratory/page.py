@@ -99,22 +99,30 @@ def page(
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
     """The result in a few sentences."""
-    none = next(iter(named))
-    best = min(bests, key=lambda one: one.loss)
     p = {one: name.removeprefix("p ") for one, name in named.items()}
-    said = [
-        f"A text that is read {often(stretch)} wants a dropout of **{p[stretch[0].best]}**."
-        for stretch in stretches(rows)
-    ]
-    if best.effect is None:
+    said = []
+    for stretch in stretches(rows):
+        tied = [p[one] for one in named if all(one in row.ties for row in stretch)]
+        as_good = f", and {' and '.join(tied)} as good" if tied else ""
+        best = f"**{p[stretch[0].best]}**{as_good}"
+        said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
+    best_of_all = min(bests, key=lambda one: one.loss)
+    none = bests[0]
+    if best_of_all.effect is None:
         return " ".join([*said, "If you may choose how often, no dropout is best."])
-    without = next(one for one in bests if one.setting == none)
-    return " ".join(
-        [
-            *said,
-            f"If you may choose how often, {p[best.setting]} with {best.readings} readings ends "
-            f"{in_words(best.effect)} no dropout with {without.readings}.",
-        ]
+    ours = f"{p[best_of_all.setting]} with {best_of_all.readings} readings"
+    theirs = f"no dropout with {none.readings}"
+    return " ".join([*said, f"If you may choose how often: {beside(best_of_all, ours, theirs)}."])
+
+
+def beside(best: Best, ours: str, theirs: str) -> str:
+    """The best of all and no dropout at its best, in words."""
+    assert best.effect
+    if best.effect.high >= 0:
+        return f"{ours} is not surely better than {theirs} ({told(best.effect)} nats a token)"
+    low, high = -best.effect.high, -best.effect.low
+    return (
+        f"{ours} ends {-best.effect.mean:.3f} nats a token ({low:.3f} to {high:.3f}) below {theirs}"
     )
 
 
@@ -134,15 +142,6 @@ def often(stretch: list[Row]) -> str:
     if low == high:
         return "once" if low == 1 else f"{low} times"
     return f"{low} to {high} times"
-
-
-def in_words(found: Difference) -> str:
-    """A difference beside what it is of."""
-    if found.low <= 0 <= found.high:
-        return f"{told(found)} nats a token, so not surely apart, from"
-    low, high = sorted(map(abs, (found.low, found.high)))
-    side = "below" if found.mean < 0 else "above"
-    return f"{abs(found.mean):.3f} nats a token ({low:.3f} to {high:.3f}) {side}"
 
 
 def told(found: Difference) -> str:

@@ -51,6 +51,7 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
         whole.set_title("band: from the lowest to the highest seed", fontsize=9, loc="left")
 
         beside.axhline(0, color=colour[none])
+        _name(beside, {none: (lengths[-1], 0)}, (6, 6), named, colour)
         beside.set_ylim(-ZOOM, ZOOM)
         enters: dict[str, Point] = {}
         for one in others:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dropgpt.comparison.interval import Chance, Difference, mean_difference, of_each
+from dropgpt.errors import UserError
 from dropgpt.randomness import generator
 from laboratory.claims import CLAIMS
 from laboratory.judge import CANNOT_TELL, Region, judge, verdicts
@@ -66,6 +67,11 @@ def main(name: str) -> None:
     def simulate(_: object) -> None:
         results = read(Size(name))
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
+        if not run_ones:
+            raise UserError(
+                "laboratory: no claim's group is complete, so there are no spreads to simulate: "
+                f"`python -m laboratory {name}` makes what is missing"
+            )
         # Claims that were not run yet have the spreads of those that were.
         chances = [run_ones[number % len(run_ones)] for number in range(len(CLAIMS))]
         regions = [claim.region for claim in CLAIMS]

@@ -86,6 +86,16 @@ def test_what_is_written_is_what_is_read() -> None:
     assert set(json.loads(Path("b.json").read_text())) == set(result())
 
 
+def test_texts_with_one_id_are_told_apart() -> None:
+    """As a file that is given twice to `dropgpt measure`, or rows of the hub that repeat an id."""
+    measured = result_file.Measured.model_validate(result()["measured"])
+    documents = result_file.read(write("a.json", result())).documents
+    result_file.write(Path("b.json"), {}, measured, documents.assign(id=["a", "b", "a"] * 10))
+    ids = result_file.read("b.json").documents.id
+    assert ids.is_unique
+    assert ids[:4].tolist() == ["a", "b", "a (2)", "a (3)"]
+
+
 def test_files_are_compared_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     found = run(write("a.json", result(100)), write("b.json", result(120)), capsys=capsys)
     assert [group["group"] for group in found["groups"]] == ["a.json", "b.json"]

@@ -1,5 +1,7 @@
 """What to set, and what it gains."""
 
+import re
+
 import pytest
 
 from laboratory import map as by_length
@@ -44,9 +46,17 @@ def test_the_answer_is_in_words() -> None:
     found = results()
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
     said = page.answer(rows, bests, NAMED)
-    assert "read 1 to 4 times wants a dropout of **0**" in said
-    assert "read 16 times wants a dropout of **0.3**" in said
-    assert "below no dropout with 16." in said
+    assert said.startswith("Read 1 to 4 times, the best rate of dropout is **0**. Read 16 times, ")
+    assert "is **0.3**. If you may choose how often: 0.3 with 16 readings ends 0.1" in said
+    assert said.endswith("below no dropout with 16.")
+
+
+def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:
+    found = results(effect=0)
+    rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
+    said = page.answer(rows, bests, NAMED)
+    assert re.search(r"is \*\*0(\.\d)?\*\*, and 0(\.\d)? and 0(\.\d)? as good", said)
+    assert re.search("is not surely better than no dropout with|no dropout is best", said)
 
 
 def test_a_row_has_the_lengths_that_all_rates_have() -> None:

@@ -137,6 +137,8 @@ def test_without_all_runs_of_the_map_there_is_no_page(clone: Clone) -> None:
         "error: laboratory: 1 of 4 runs of the group map not made yet, as "
         "laboratory/small/runs/p0-short-1.json: `python -m laboratory small` makes them\n"
     )
+    done = clone.run(sys.executable, "-m", "laboratory.simulate", "small", ok=False)
+    assert done.stderr.startswith("error: laboratory: no claim's group is complete")
 
 
 def test_dvc_demands_nothing_of_it_from_those_who_do_not_use_it(

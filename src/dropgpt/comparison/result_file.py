@@ -122,8 +122,13 @@ def _explain(path: Path, error: Any) -> str:
 
 
 def write(path: Path, made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> None:
-    """Write a result file; `documents` has the columns of `Document`, and others, left out."""
-    rows = documents[list(Document.model_fields)].to_dict("records")
+    """Write a result file; `documents` has the columns of `Document`, and others, left out.
+
+    Of documents with one id, as of a file given twice, the later ones are numbered.
+    """
+    number = documents.groupby("id").cumcount() + 1
+    ids = documents.id.where(number == 1, documents.id + " (" + number.astype(str) + ")")
+    rows = documents[list(Document.model_fields)].assign(id=ids).to_dict("records")
     result = Result.model_validate(
         {
             "format": "dropgpt result 1",
