@@ -5,15 +5,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from laboratory import ensembles as of_texts
 from laboratory.judge import Claim
 from laboratory.results import NotRunError, Results
+from laboratory.worth import RATES
 
 MARGIN = 0.01  # nats a token: what is less is as good
 BELOW, ABOVE = (-math.inf, 0.0), (0.0, math.inf)
 EQUAL = (-MARGIN, MARGIN)
 Sums = Callable[[Results], pd.DataFrame]
-RATES = ("p0", "p10", "p20", "p30")
 
 
 def at(readings: int, ours: str, theirs: str) -> Sums:
@@ -52,15 +51,7 @@ def gain(size: str) -> Sums:
 
 def ensembles(ours: tuple[int, str], theirs: tuple[int, str]) -> Sums:
     """Of so many models of a rate on each side, each side at its best length; a row a text."""
-
-    def sums(found: Results) -> pd.DataFrame:
-        of = [
-            of_texts.losses(found, p, of_texts.best(found, p), members)
-            for members, p in (ours, theirs)
-        ]
-        return of[0] - of[1]
-
-    return sums
+    return lambda found: _ensembles(found, *ours) - _ensembles(found, *theirs)
 
 
 def monte_carlo(setting: str, passes: int) -> Sums:
@@ -79,8 +70,13 @@ def _best(found: Results, setting: str) -> pd.DataFrame:
     return found.test(setting, found.best(setting))
 
 
+def _ensembles(found: Results, members: int, p: str) -> pd.DataFrame:
+    setting = f"ensembles-{p}"
+    return found.at(setting, found.best(setting)).ensembles[members]
+
+
 def decayed(p: str) -> tuple[str, ...]:
-    return (p, *(f"wd{decay}-{p}" for decay in ("0.3", "1", "3")))
+    return (p, *(f"{decay}-{p}" for decay in ("wd03", "wd1", "wd3")))
 
 
 CLAIMS = [

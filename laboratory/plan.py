@@ -15,25 +15,30 @@ from dropgpt.training.schedules import stable_steps
 FOLDER = Path("laboratory")
 
 
-class Measure(Section):
-    monte_carlo: list[PositiveInt]
-    tokens: bool
-
-
 class RunParams(Section):
-    """What one run has: sections as in params.yaml, the text it reads, how often, and what for.
+    """What one run has: sections as in params.yaml, and more.
 
-    `train.steps` are those of one reading; `text` is the seed by which its documents are drawn,
-    null: the run's own.
+    train.seed   by it the text is drawn, too
+    train.steps  those of one reading
+    members      seeds of models that all read this text; null: one model, of the run's own seed
+    readings     the lengths, how often the text is read
+    monte_carlo  with how many passes with dropout left on each is measured besides
     """
 
     tokenize: Tokenize
     model: Model
     train: Train
     evaluate: Evaluate
-    text: NonNegativeInt | None
+    members: Annotated[list[NonNegativeInt], Field(min_length=1)] | None
     readings: Annotated[list[PositiveInt], Field(min_length=1)]
-    measure: Measure
+    monte_carlo: list[PositiveInt]
+
+    def models(self) -> list["RunParams"]:
+        """The same with the seed of each model that reads this run's text."""
+        return [
+            self.model_copy(update={"train": self.train.model_copy(update={"seed": seed})})
+            for seed in self.members or [self.train.seed]
+        ]
 
     def training(self, readings: int) -> Train:
         """The whole training of so many readings. A schedule of dropout that switches does so

@@ -1,6 +1,5 @@
 """What the runs of a size have found, read from its folder."""
 
-import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import pandas as pd
 
 from laboratory.plan import Plan, Size
 
-TUNING = "rates"  # the group that chooses learning rates, and stands in no result
+# The group that chooses learning rates; it and those whose names begin so stand in no result.
+TUNING = "rates"
 
 
 class NotRunError(LookupError):
@@ -28,14 +28,14 @@ class Losses:
     test         nats of each test document, all its tokens together; a column a document
     training     nats a token over the last reading, dropout on
     monte_carlo  as test, by the number of passes with dropout left on; where it was measured
-    tokens       nats of each test token; where that was kept
+    ensembles    as test, by the number of models in one; where several read one text
     """
 
     development: pd.Series
     test: pd.DataFrame
     training: pd.Series
     monte_carlo: dict[int, pd.DataFrame] = field(default_factory=dict)
-    tokens: pd.DataFrame | None = None
+    ensembles: dict[int, pd.DataFrame] = field(default_factory=dict)
 
 
 class Results:
@@ -82,13 +82,12 @@ class Results:
         return min(settings, key=lambda one: self.development(one, readings or self.best(one)))
 
 
-def read(size: Size) -> Results:
+def read(size: Size, chosen: Plan) -> Results:
     """All runs of those groups of which none is missing."""
-    chosen = size.load()
     settings: dict[str, dict[int, Losses]] = {}
     sizes = np.zeros(0, dtype=np.int64)
     for name, group in chosen.groups.items():
-        if name == TUNING or not all(file.exists() for file in files(size, chosen, name)):
+        if name.startswith(TUNING) or not all(file.exists() for file in files(size, chosen, name)):
             continue
         for variant in group.variants:
             runs = {seed: load(size.run(variant, seed)) for seed in group.seeds}
@@ -112,20 +111,18 @@ def _lengths(runs: dict[int, dict[str, Any]]) -> dict[int, Losses]:
                 )
                 for passes in first.get("monte_carlo", ())
             },
-            _by_seed({seed: _decoded(one["tokens"]) for seed, one in each.items()})
-            if "tokens" in first
-            else None,
+            {
+                int(members): _by_seed(
+                    {seed: one["ensembles"][members] for seed, one in each.items()}
+                )
+                for members in first.get("ensembles", ())
+            },
         )
     return found
 
 
 def _by_seed(rows: dict[int, Any]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index")
-
-
-def _decoded(kept: str) -> npt.NDArray[np.float64]:
-    """What `laboratory.run.found` has of each token."""
-    return np.frombuffer(base64.b64decode(kept), "<f2").astype(np.float64)
 
 
 def files(size: Size, chosen: Plan, group: str) -> list[Path]:
@@ -139,13 +136,12 @@ def load(file: Path) -> dict[str, Any]:
     return found
 
 
-def table(size: Size, variants: Iterable[str]) -> pd.DataFrame:
+def table(size: Size, chosen: Plan, variants: Iterable[str]) -> pd.DataFrame:
     """The runs of these variants that have been made, a row a length.
 
     Columns: variant, seed, p (the rate of dropout), learning_rate, readings, and losses in nats a
     token: development, test, training (dropout on).
     """
-    chosen = size.load()
     rows = [
         row
         for variant in variants

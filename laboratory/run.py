@@ -4,12 +4,14 @@ Trainings of several lengths have a trunk in common, the steps at a constant lea
 it a branch decays at each length, in the bits of a whole training of that length.
 """
 
-import base64
 import json
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dropgpt.evaluation import by_document, document_losses, losses
 from dropgpt.evaluation import plan as windows_of
@@ -17,9 +19,11 @@ from dropgpt.machine.files import replacing, sha256
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.machine.slot import slot
 from dropgpt.model.gpt import GPT
-from dropgpt.params import Params, Train
+from dropgpt.params import Params, Runtime, Train
+from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training.checkpoint import Checkpoint, of_training
 from dropgpt.training.loop import Result, train
+from laboratory.ensembles import together
 from laboratory.plan import RunParams, Size
 from laboratory.texts import Part, texts
 from stages import run
@@ -37,54 +41,83 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
         "environment": environment(device, dtype),
     }
     parts = texts(size)
-    development, test = parts.development, parts.test
-    text_of_run = parts.drawn(
-        own.train.seed if own.text is None else own.text, own.train.tokens or 0
+    text_of_run = parts.drawn(own.train.seed, own.train.tokens or 0)
+    trainings = Trainings(
+        params.runtime, device, dtype, made_by, text_of_run, parts.development, parts.test
     )
-    interval = params.runtime.checkpoint_interval
-
-    def trained(training: Train, saved: Checkpoint) -> Result:
-        return train(
-            training,
-            own.model,
-            text_of_run,
-            device=device,
-            dtype=dtype,
-            log_interval=params.runtime.log_interval,
-            checkpoint=saved,
-        )
-
-    with of_training({"train": made_by | {"part": "trunk"}}, interval) as trunk, slot(device):
-        kept = trunk.path.with_suffix(".json")  # the lengths that are done
-        lengths: dict[str, Any] = {}
-        with suppress(FileNotFoundError):
-            lengths = json.loads(kept.read_text(encoding="utf-8"))
-        for readings in sorted(own.readings):
-            training = own.training(readings)
-            if str(readings) in lengths:
-                continue
-            if own.has_trunk:
-                trained(own.trunk(readings), trunk)
-            with of_training({"train": made_by | {"part": readings}}, interval) as branch:
-                if own.has_trunk and branch.load() is None:
-                    state = trunk.load()
-                    assert state is not None  # its training saves its end
-                    branch.save(state, own.trunk(readings).steps)
-                result = trained(training, branch)
-            lengths[str(readings)] = found(result, own, development, test)
-            with replacing(kept) as partial_file:
-                partial_file.write_text(json.dumps(lengths), encoding="utf-8")
+    with ExitStack() as until_written:
+        models = own.models()
+        trunks = [until_written.enter_context(trainings.checkpoint("trunk", one)) for one in models]
+        until_written.enter_context(slot(device))
+        each = [trainings.lengths(*pair) for pair in zip(models, trunks, strict=True)]
         values = {
             "made_by": made_by,
             "parameters": sum(p.numel() for p in GPT(own.model, text_of_run.n_vocab).parameters()),
             "documents": {
                 name: part.documents[["tokens", "bytes"]].to_dict("list")
-                for name, part in (("development", development), ("test", test))
+                for name, part in (("development", parts.development), ("test", parts.test))
             },
-            "lengths": lengths,
+            "lengths": {
+                readings: together([one[readings] for one in each], parts.test.documents)
+                for readings in each[0]
+            }
+            if own.members
+            else each[0],
         }
         with replacing(output) as partial_file:
             partial_file.write_text(text(values), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """What the trainings of a run have in common."""
+
+    runtime: Runtime
+    device: torch.device
+    dtype: torch.dtype
+    made_by: dict[str, Any]
+    text: TokenTensor
+    development: Part
+    test: Part
+
+    def lengths(self, own: RunParams, trunk: Checkpoint) -> dict[str, Any]:
+        """What one model has found at each length; those that were done before are not made."""
+        kept = trunk.path.with_suffix(".json")
+        done: dict[str, Any] = {}
+        with suppress(FileNotFoundError):
+            done = json.loads(kept.read_text(encoding="utf-8"))
+        for readings in sorted(own.readings):
+            training = own.training(readings)
+            if str(readings) in done:
+                continue
+            if own.has_trunk:
+                self._trained(own, own.trunk(readings), trunk)
+            with self.checkpoint(readings, own) as branch:
+                if own.has_trunk and branch.load() is None:
+                    state = trunk.load()
+                    assert state is not None  # its training saves its end
+                    branch.save(state, own.trunk(readings).steps)
+                result = self._trained(own, training, branch)
+            done[str(readings)] = found(result, own, self.development, self.test)
+            with replacing(kept) as partial_file:
+                partial_file.write_text(json.dumps(done), encoding="utf-8")
+        return done
+
+    def checkpoint(self, part: str | int, own: RunParams) -> AbstractContextManager[Checkpoint]:
+        """Of a model's trunk, or of its branch to a length."""
+        inputs = self.made_by | {"part": part, "seed": own.train.seed}
+        return of_training({"train": inputs}, self.runtime.checkpoint_interval)
+
+    def _trained(self, own: RunParams, training: Train, saved: Checkpoint) -> Result:
+        return train(
+            training,
+            own.model,
+            self.text,
+            device=self.device,
+            dtype=self.dtype,
+            log_interval=self.runtime.log_interval,
+            checkpoint=saved,
+        )
 
 
 def found(result: Result, own: RunParams, development: Part, test: Part) -> dict[str, Any]:
@@ -95,7 +128,7 @@ def found(result: Result, own: RunParams, development: Part, test: Part) -> dict
     test         what each test document takes in all, dropout off
     monte_carlo  by the number of passes: the same of the mean of the passes' probabilities, and
                  `on`, the mean of their losses
-    tokens       where the plan asks for it, what each test token takes: float16 in base64
+    tokens       of one of several models: what each test token takes, dropout off
     """
     model = result.model.eval()
     each = measured(model, test, own)
@@ -104,12 +137,12 @@ def found(result: Result, own: RunParams, development: Part, test: Part) -> dict
         "development": round(float(measured(model, development, own).mean()), 6),
         "test": by_document(each, test.documents).round(3).tolist(),
     }
-    if own.measure.monte_carlo:
+    if own.monte_carlo:
         values["monte_carlo"] = {
-            passes: monte_carlo(model, test, own, passes) for passes in own.measure.monte_carlo
+            passes: monte_carlo(model, test, own, passes) for passes in own.monte_carlo
         }
-    if own.measure.tokens:
-        values["tokens"] = base64.b64encode(each.astype("<f2").tobytes()).decode()
+    if own.members:
+        values["tokens"] = each.tolist()
     return values
 
 

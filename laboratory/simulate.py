@@ -65,7 +65,8 @@ def _drawn(
 
 def main(name: str) -> None:
     def simulate(_: object) -> None:
-        results = read(Size(name))
+        size = Size(name)
+        results = read(size, size.load())
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
         if not run_ones:
             raise UserError(

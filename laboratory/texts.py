@@ -47,7 +47,7 @@ CODE = [
     "model",
     "training",
 ]
-OWN_CODE = ["laboratory/plan.py", "laboratory/run.py", "laboratory/texts.py"]
+OWN_CODE = [f"laboratory/{name}.py" for name in ("plan", "texts", "run", "ensembles")]
 
 
 @dataclass(frozen=True)

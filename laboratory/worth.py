@@ -7,14 +7,12 @@ from itertools import product
 import pandas as pd
 
 from dropgpt.comparison.interval import Difference
-from laboratory import ensembles
 from laboratory.judge import difference
 from laboratory.results import NotRunError, Results
 
 RATES = ("p0", "p10", "p20", "p30")  # the first is no dropout
 WINDOWS = {"moving": "", "fixed": "fixed-"}
-DECAYS = {"0.1": "", "0.3": "wd0.3-", "1": "wd1-", "3": "wd3-"}
-MEMBERS = (1, 2, 3, 4, 5)
+DECAYS = {"0.1": "", "0.3": "wd03-", "1": "wd1-", "3": "wd3-"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,11 @@ def gains(results: Results, readings: int) -> list[Gain]:
             development = [results.development(one, readings) for one in settings]
             given = f"weight decay {decay}, windows {windows}"
             found.append(_gain(given, tests, development, results))
-    for members in MEMBERS:
-        with suppress(NotRunError):
-            tests = [ensembles.losses(results, p, readings, members) for p in RATES]
-            development = [ensembles.development(results, p, readings) for p in RATES]
+    with suppress(NotRunError):
+        each = [results.at(f"ensembles-{p}", readings) for p in RATES]
+        development = [float(one.development.mean()) for one in each]
+        for members in each[0].ensembles:
+            tests = [one.ensembles[members] for one in each]
             given = f"ensembles of {members}" if members > 1 else "single models on the same texts"
             found.append(_gain(given, tests, development, results))
     return found

@@ -35,7 +35,7 @@ def test_the_map_has_the_learning_rates_that_were_tuned(monkeypatch: pytest.Monk
     monkeypatch.chdir(ROOT)
     size = Size("small")
     plan = size.load()
-    found = tuned(table(size, plan.groups[TUNING].variants))
+    found = tuned(table(size, plan, plan.groups[TUNING].variants))
     of_tuning = {(row.readings, row.p): row.learning_rate for row in found.itertuples()}
     for variant in plan.groups["map"].variants:
         params = plan.params(variant, 1)

@@ -38,7 +38,7 @@ def corpus(documents: int = 40) -> TokenTensor:
     return TokenTensor(ids, table, 300)
 
 
-def own(**train_params: Any) -> RunParams:
+def own(members: list[int] | None = None, **train_params: Any) -> RunParams:
     params = params_with(
         train={
             "tokens": 321,
@@ -54,7 +54,7 @@ def own(**train_params: Any) -> RunParams:
     sections = params.model_dump()
     return RunParams.model_validate(
         {name: sections[name] for name in ("tokenize", "model", "train", "evaluate")}
-        | {"text": None, "readings": READINGS, "measure": {"monte_carlo": [2], "tokens": True}}
+        | {"members": members, "readings": READINGS, "monte_carlo": [2]}
     )
 
 
@@ -133,11 +133,12 @@ def test_a_branch_has_the_bits_of_a_whole_training(size: Size) -> None:
     assert len(whole.steps) == 25
 
 
-@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("after", range(12))
 def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     size: Size, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """After each of the six trainings, trunks and branches."""
+    """After each of the six trainings of two models, trunks and branches."""
+    monkeypatch.setattr(Size, "load", lambda self: Plan(own(members=[1, 2])))
     expected = made(size, "whole.json")
     left = after
 
@@ -155,6 +156,33 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     monkeypatch.setattr(run, "train", train)
     assert made(size, "run.json") == expected
     assert not [*Path("checkpoints").glob("*.json"), *Path("checkpoints").glob("*.safetensors")]
+
+
+def test_models_of_several_seeds_read_the_text_of_the_run(
+    size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model of the run's own seed is the one that a run without `members` has."""
+    alone = made(size, "alone.json")["lengths"]
+    read = []
+
+    def noted(training: Any, model: Any, text: TokenTensor, **named: Any) -> Any:
+        read.append((training.seed, text.tokens.tobytes()))
+        return train(training, model, text, **named)
+
+    monkeypatch.setattr(run, "train", noted)
+    for members in ([1], [1, 2]):
+        monkeypatch.setattr(Size, "load", lambda self, of=members: Plan(own(members=of)))
+        found = made(size, f"{len(members)}.json")["lengths"]
+        for readings, one in alone.items():
+            kept = {"training", "development", "test"}
+            same = {key: found[readings][key] for key in kept} == {key: one[key] for key in kept}
+            assert same == (members == [1])
+            singles = found[readings]["ensembles"]["1"]
+            assert singles == pytest.approx(found[readings]["test"], abs=2e-3)
+            assert [*found[readings]["ensembles"]] == [str(n) for n in range(1, len(members) + 1)]
+    seeds, texts = zip(*read, strict=True)
+    assert set(seeds) == {1, 2}
+    assert len(set(texts)) == 1
 
 
 @pytest.mark.parametrize("schedule", ["early", "linear_up"])

@@ -1,8 +1,10 @@
 """The gain of dropout given the rest."""
 
+from dataclasses import replace
+
 import pytest
 
-from laboratory.results import Results
+from laboratory.results import Losses, Results
 from laboratory.worth import gains
 from made_up import results
 
@@ -18,3 +20,21 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
     assert without.found.mean == pytest.approx(-0.12, abs=0.01)
     assert without.losses[1] - without.losses[0] == pytest.approx(without.found.mean)
     assert (given.given, given.best, given.found) == ("weight decay 1, windows moving", "p0", None)
+
+
+def test_the_gain_of_ensembles_is_that_of_as_many_models_on_each_side() -> None:
+    helps, nothing = results(), results(effect=0)
+
+    def with_two(p: str) -> Losses:
+        one = helps.at(p, 16)
+        return replace(one, ensembles={1: one.test, 2: nothing.at(p, 16).test})
+
+    rates = {"p0": "p0", "p10": "p10", "p20": "p30", "p30": "p30"}
+    settings = {f"ensembles-{p}": {16: with_two(source)} for p, source in rates.items()}
+    single, two = gains(Results(settings, helps.sizes), 16)
+    assert (single.given, single.best) == ("single models on the same texts", "p20")
+    assert single.found is not None
+    assert single.found.mean == pytest.approx(-0.12, abs=0.01)
+    assert two.given == "ensembles of 2"
+    assert two.found is not None
+    assert two.found.mean == pytest.approx(0, abs=0.01)
