@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from dropgpt.comparison.interval import Chance
 from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at
 from laboratory.judge import Claim, holm, judge
-from laboratory.results import Losses, Results
+from laboratory.plan import Size
+from laboratory.results import TUNING, Losses, Results
 from laboratory.simulate import found
 from made_up import results
 
@@ -56,6 +58,33 @@ def test_a_claim_whose_runs_are_missing_is_not_judged_and_still_counts() -> None
     p = judge([claim], sure)[0].p
     among = judge([claim, *[missing] * int(0.06 / p)], sure)
     assert among[0].said == "cannot tell"
+
+
+def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those whose learning rate or length is chosen by runs that come before them."""
+    monkeypatch.chdir(ROOT)
+    plan = Size("small").load()
+    random = np.random.default_rng(0)
+    sizes = np.full(20, 50)
+
+    def losses(seeds: list[int], members: list[int] | None) -> Losses:
+        test = pd.DataFrame(random.normal(200, 1, (len(seeds), 20)), seeds)
+        together = dict.fromkeys(range(1, len(members or []) + 1), test)
+        return Losses(test.mean(axis=1) / 50, test, pd.Series(), {}, together)
+
+    settings: dict[str, dict[int, Losses]] = {}
+    for name, group in plan.groups.items():
+        for variant in group.variants if not name.startswith(TUNING) else []:
+            params = plan.params(variant, 1)
+            of = settings.setdefault(variant.rpartition("-")[0], {})
+            of |= {n: losses(group.seeds, params.members) for n in params.readings}
+    verdicts = judge(CLAIMS, Results(settings, sizes))
+    waiting = [
+        claim.number
+        for claim, one in zip(CLAIMS, verdicts, strict=True)
+        if one.said == "not yet run"
+    ]
+    assert waiting == ["best, Muon, p 0.2 less p 0", "best of p 0.2, 16 passes less off"]
 
 
 def test_pages_on_which_nothing_is_true_say_something_in_5_of_100_and_find_what_is_planted() -> (
