@@ -13,9 +13,10 @@ from dropgpt.params import Params
 from laboratory import map as by_length
 from laboratory import rates, tables
 from laboratory.claims import CLAIMS, MARGIN
+from laboratory.explored import explored
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.map import Best, Row
-from laboratory.pictures import draw_map
+from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size
 from laboratory.results import TUNING, Results, files, load, read, table
 from laboratory.worth import gains
@@ -24,7 +25,8 @@ from stages import run
 GROUP = "map"
 WORTH_AT = (8, 12, 16)  # readings
 TEMPLATE = Path("laboratory/template.md")
-PAGE, PICTURE = Path("RESULTS.md"), Path("docs/map.svg")
+PAGE = Path("RESULTS.md")
+MAP, WORTH = Path("docs/map.svg"), Path("docs/worth.svg")
 
 
 def write(params: Params, size: Size) -> None:
@@ -39,11 +41,19 @@ def write(params: Params, size: Size) -> None:
             f"as {missing[0]}: `python -m laboratory {size.name}` makes them"
         )
     rows = by_length.rows(results, [*named])
-    draw_map(PICTURE, results, rows, named)
+    worth = {readings: gains(results, readings) for readings in WORTH_AT}
+    draw_map(MAP, results, rows, named)
+    draw_worth(WORTH, worth)
     template = TEMPLATE.read_text(encoding="utf-8")
-    said = of_results(results, rows, named) | of_runs(params, size, plan)
+    others = explored(results, plan)
+    said = {
+        **of_results(results, rows, named),
+        **of_runs(params, size, plan),
+        "worth": markdown(tables.worth(worth)),
+        "explored": markdown(tables.explored(others)) if others else "Not run yet.",
+    }
     PAGE.write_text(template.format(**said), encoding="utf-8")
-    print(f"laboratory: {PAGE} and {PICTURE}")
+    print(f"laboratory: {PAGE}, {MAP} and {WORTH}")
 
 
 def settings(plan: Plan) -> dict[str, str]:
@@ -61,12 +71,10 @@ def of_results(results: Results, rows: list[Row], named: dict[str, str]) -> dict
     bests = by_length.bests(results, [*named])
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
-    worth = {readings: gains(results, readings) for readings in WORTH_AT}
     return {
         "answer": answer(rows, bests, named),
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)),
-        "worth": markdown(tables.worth(worth)),
         "map": markdown(tables.beside_none(rows, named)),
         "verdicts": markdown(tables.verdicts(verdicts)),
         "claims": len(CLAIMS),

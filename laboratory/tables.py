@@ -6,6 +6,7 @@ import pandas as pd
 
 from dropgpt.comparison.interval import Difference
 from laboratory.claims import CLAIMS
+from laboratory.explored import Explored
 from laboratory.judge import Verdict, seen
 from laboratory.map import Best, Row
 from laboratory.worth import Gain
@@ -54,7 +55,7 @@ def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
         {
             "given": one.given,
             "readings": str(readings),
-            "best p": f"**{rate(one.best)}**",
+            "best p": f"**{one.p}**",
             "test loss without": f"{one.losses[0]:.3f}",
             "with": f"{one.losses[1]:.3f}",
             "gain, nats a token": gain(one.found) if one.found else "0",
@@ -64,16 +65,25 @@ def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
     )
 
 
-def rate(name: str) -> str:
-    """p20 is 0.2."""
-    return f"{int(name.removeprefix('p')) / 100:g}"
-
-
 def beside_none(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
     _, *others = named
     return pd.DataFrame(
         {"readings": str(row.readings)} | {named[one]: told(row.effects[one]) for one in others}
         for row in rows
+    )
+
+
+def explored(each: list[Explored]) -> pd.DataFrame:
+    """What else was run."""
+    return pd.DataFrame(
+        {
+            "run": one.setting,
+            "changes": ", ".join(f"`{key}={value}`" for key, value in one.changes.items()),
+            "readings": str(one.readings),
+            "test loss": f"{one.loss:.3f}",
+            "less that without dropout, nats a token": told(one.effect) if one.effect else "0",
+        }
+        for one in each
     )
 
 

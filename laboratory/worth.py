@@ -10,7 +10,7 @@ from dropgpt.comparison.interval import Difference
 from laboratory.judge import difference
 from laboratory.results import NotRunError, Results
 
-RATES = ("p0", "p10", "p20", "p30")  # the first is no dropout
+RATES = {"p0": "0", "p10": "0.1", "p20": "0.2", "p30": "0.3"}  # the first is no dropout
 WINDOWS = {"moving": "", "fixed": "fixed-"}
 DECAYS = {"0.1": "", "0.3": "wd03-", "1": "wd1-", "3": "wd3-"}
 
@@ -20,13 +20,13 @@ class Gain:
     """Of the rate with the lowest development loss, at one length.
 
     given   what else is done
-    best    that rate, by its name
+    p       that rate
     losses  test losses without dropout and with it, in nats a token
     found   the best rate less no dropout; None where no dropout is best
     """
 
     given: str
-    best: str
+    p: str
     losses: tuple[float, float]
     found: Difference | None
 
@@ -57,4 +57,4 @@ def _gain(
     best = development.index(min(development))
     losses = [float(one.sum(axis=1).mean() / results.sizes.sum()) for one in tests]
     apart = difference(tests[best] - tests[0], results) if best else None
-    return Gain(given, RATES[best], (losses[0], losses[best]), apart)
+    return Gain(given, list(RATES.values())[best], (losses[0], losses[best]), apart)

@@ -86,7 +86,7 @@ def laboratory(clone: Clone, *arguments: str, ok: bool = True) -> str:
 
 def made(clone: Clone) -> dict[str, bytes]:
     files = [*clone.folder.glob(ROOM + "runs/*")]
-    files += [clone.folder / name for name in ("RESULTS.md", "docs/map.svg")]
+    files += [clone.folder / name for name in ("RESULTS.md", "docs/map.svg", "docs/worth.svg")]
     return {path.relative_to(clone.folder).as_posix(): path.read_bytes() for path in files}
 
 
