@@ -15,15 +15,21 @@ def together(found: list[dict[str, Any]], documents: pd.DataFrame) -> dict[str, 
     """What such models have found at one length, each as `laboratory.run.found` has it.
 
     training, development, test  of a single model, the mean over them
-    ensembles                    by the number of models in one: the nats of each test document
+    ensembles                    by the number of models in one: development and test
     """
-    tokens = np.array([one["tokens"] for one in found])
+
+    def of(members: int, part: str) -> npt.NDArray[np.float64]:
+        return losses(np.array([one["tokens"][part] for one in found]), members)
+
     return {
         "training": round(float(np.mean([one["training"] for one in found])), 6),
         "development": round(float(np.mean([one["development"] for one in found])), 6),
         "test": np.mean([one["test"] for one in found], axis=0).round(3).tolist(),
         "ensembles": {
-            members: by_document(losses(tokens, members), documents).round(3).tolist()
+            members: {
+                "development": round(float(of(members, "development").mean()), 6),
+                "test": by_document(of(members, "test"), documents).round(3).tolist(),
+            }
             for members in range(1, len(found) + 1)
         },
     }

@@ -5,13 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from dropgpt.comparison.interval import Difference
+from dropgpt.params import dotted
 from laboratory.judge import difference
-from laboratory.plan import Plan
+from laboratory.plan import OF_LENGTH, TUNING, Plan, setting
 from laboratory.results import NotRunError, Results
 
 ELSEWHERE = ("map", "rest", "ensembles")  # groups that have tables of their own
-# What each run has by its length, or by the design; the rest of a variant is what it is about.
-OF_LENGTH = ("train.learning_rate", "readings", "train.dropout_switch_step")
+LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
+# Without any dropout, when and of what it is does not matter.
+WITHOUT = {
+    "model.dropout": 0.0,
+    "model.dropout_sites.embedding": None,
+    "model.dropout_sites.attention": None,
+    "model.dropout_sites.attention_output": None,
+    "model.dropout_sites.mlp": None,
+    "model.attention_dropout": "weights",
+    "model.block_dropout": 0.0,
+    "train.dropout_schedule": "constant",
+    "train.token_replacement": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,8 @@ class Explored:
 
     changes  in the base, by dotted keys
     loss     on the test documents, in nats a token
-    effect   beside no dropout, all else alike; None of no dropout itself
+    effect   beside no dropout, all else alike; None of no dropout itself, and where that was not
+             run
     """
 
     setting: str
@@ -32,23 +45,36 @@ class Explored:
 
 def explored(results: Results, plan: Plan) -> list[Explored]:
     """Of the groups that are complete, in the order of the plan."""
+    without = _without(plan)
     found = []
     for group, of in plan.groups.items():
         for variant in of.variants if group not in ELSEWHERE else ():
-            setting = variant.rpartition("-")[0]
             changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
             for readings in plan.params(variant, of.seeds[0]).readings:
                 with suppress(NotRunError):
-                    found.append(_explored(results, setting, readings, changes))
+                    one = setting(variant)
+                    loss = results.loss(one, readings)
+                    effect = _effect(results, one, without[variant], readings)
+                    found.append(Explored(one, readings, changes, loss, effect))
     return found
 
 
-def _explored(results: Results, setting: str, readings: int, changes: dict[str, Any]) -> Explored:
-    test = results.test(setting, readings)
-    of_family = f"{setting.rpartition('-')[0]}-p0"
-    none = of_family if of_family in results.settings else "p0"
-    loss = results.loss(setting, readings)
-    if setting == none:
-        return Explored(setting, readings, changes, loss, None)
-    effect = difference(test - results.test(none, readings), results)
-    return Explored(setting, readings, changes, loss, effect)
+def _without(plan: Plan) -> dict[str, str | None]:
+    """Of each variant the setting that differs from it in having no dropout."""
+
+    def alike(variant: str, changes: dict[str, Any]) -> str:
+        values = dotted(plan.params(variant, plan.seeds[variant][0]).model_dump()) | changes
+        return repr([value for key, value in sorted(values.items()) if key not in LEFT_OUT])
+
+    there = {
+        alike(variant, {}): setting(variant)
+        for variant in plan.seeds
+        if not plan.group(variant).startswith(TUNING)
+    }
+    return {variant: there.get(alike(variant, WITHOUT)) for variant in plan.seeds}
+
+
+def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:
+    if none is None or none == ours:
+        return None
+    return difference(results.test(ours, readings) - results.test(none, readings), results)

@@ -17,8 +17,8 @@ from laboratory.explored import explored
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.map import Best, Row
 from laboratory.pictures import draw_map, draw_worth
-from laboratory.plan import Plan, Size
-from laboratory.results import TUNING, Results, files, load, read, table
+from laboratory.plan import TUNING, Plan, Size, setting
+from laboratory.results import Results, files, load, read, table
 from laboratory.worth import gains
 from stages import run
 
@@ -60,7 +60,7 @@ def settings(plan: Plan) -> dict[str, str]:
     """Those of the map, in the order of their rates, and what they are called."""
     group = plan.groups[GROUP]
     p = {
-        variant.rpartition("-")[0]: plan.params(variant, group.seeds[0]).model.dropout
+        setting(variant): plan.params(variant, group.seeds[0]).model.dropout
         for variant in group.variants
     }
     return {one: f"p {p[one]:g}" for one in sorted(p, key=lambda one: p[one])}

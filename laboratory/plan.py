@@ -5,14 +5,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError
-from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, explain
+from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, dotted, explain
 from dropgpt.training.schedules import stable_steps
 
 FOLDER = Path("laboratory")
+# The group that chooses learning rates; it and those whose names begin so stand in no result.
+TUNING = "rates"
+# What variants of one setting may differ in, beside the lengths.
+OF_LENGTH = ("readings", "train.learning_rate", "train.dropout_switch_step")
 
 
 class RunParams(Section):
@@ -32,6 +36,12 @@ class RunParams(Section):
     members: Annotated[list[NonNegativeInt], Field(min_length=1)] | None
     readings: Annotated[list[PositiveInt], Field(min_length=1)]
     monte_carlo: list[PositiveInt]
+
+    @model_validator(mode="after")
+    def _check(self) -> "RunParams":
+        if self.members and self.monte_carlo:
+            raise ValueError("members are measured together, monte_carlo one model: take one")
+        return self
 
     def models(self) -> list["RunParams"]:
         """The same with the seed of each model that reads this run's text."""
@@ -60,6 +70,11 @@ class RunParams(Section):
         switches = self.train.dropout_schedule in ("early", "late")
         changes = {"steps": steps, "dropout_switch_step": steps // 2 if switches else 0} | changes
         return Train.model_validate(self.train.model_dump() | changes)
+
+
+def setting(variant: str) -> str:
+    """What a variant is one of: `p20-short` and `p20-long` are the setting `p20`."""
+    return variant.rpartition("-")[0]
 
 
 class Group(Section):
@@ -134,4 +149,35 @@ class Size:
                     f"{self.plan}: {name} stands in {named.count(name)} groups, not in one"
                 )
             plan.params(name, plan.seeds[name][0])
+        self._check_settings(plan)
         return plan
+
+    def _check_settings(self, plan: Plan) -> None:
+        """Raise UserError where one name would stand for two things."""
+        known: dict[str, list[str]] = {}
+        for name in plan.seeds:
+            if plan.group(name).startswith(TUNING):
+                continue
+            if not setting(name):
+                raise UserError(
+                    f'{self.plan}: {name}: a name ends in "-" and what tells its lengths apart'
+                )
+            others = known.setdefault(setting(name), [])
+            for other in others:
+                if why := _apart(plan, name, other):
+                    raise UserError(
+                        f"{self.plan}: {name} and {other} are of one setting, {setting(name)}, by "
+                        f'what stands before their last "-", and {why}: name one otherwise'
+                    )
+            others.append(name)
+
+
+def _apart(plan: Plan, name: str, other: str) -> str | None:
+    """Why these variants are not of one setting, if they are not."""
+    if plan.group(name) != plan.group(other):
+        return "stand in two groups"
+    ours, theirs = (dotted(plan.params(one, 0).model_dump()) for one in (name, other))
+    if differ := [key for key in ours if key not in OF_LENGTH and ours[key] != theirs[key]]:
+        return f"differ in {', '.join(differ)}"
+    both = {*ours["readings"]} & {*theirs["readings"]}
+    return f"both have {min(both)} readings" if both else None

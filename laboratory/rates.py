@@ -6,8 +6,8 @@ import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.params import Params
-from laboratory.plan import Size
-from laboratory.results import TUNING, table
+from laboratory.plan import TUNING, Size
+from laboratory.results import table
 from stages import run
 
 

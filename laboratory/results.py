@@ -1,6 +1,7 @@
 """What the runs of a size have found, read from its folder."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from laboratory.plan import Plan, Size
-
-# The group that chooses learning rates; it and those whose names begin so stand in no result.
-TUNING = "rates"
+from dropgpt.errors import UserError
+from laboratory.plan import TUNING, Plan, Size, setting
 
 
 class NotRunError(LookupError):
@@ -26,23 +25,18 @@ class Losses:
 
     development  nats a token
     test         nats of each test document, all its tokens together; a column a document
-    training     nats a token over the last reading, dropout on
     monte_carlo  as test, by the number of passes with dropout left on; where it was measured
-    ensembles    as test, by the number of models in one; where several read one text
     """
 
     development: pd.Series
     test: pd.DataFrame
-    training: pd.Series
     monte_carlo: dict[int, pd.DataFrame] = field(default_factory=dict)
-    ensembles: dict[int, pd.DataFrame] = field(default_factory=dict)
 
 
 class Results:
-    """Of each complete group the settings that it compares.
+    """Of each complete group the settings that it compares, as `plan.setting` has them.
 
-    A setting's variants have its name before their last "-" and differ in their lengths only:
-    `p20-short` and `p20-long` are of the setting `p20`.
+    Where several models read one text, ensembles of so many are settings, too; see `ensemble`.
     """
 
     def __init__(self, settings: dict[str, dict[int, Losses]], sizes: npt.NDArray[np.int64]):
@@ -78,47 +72,66 @@ class Results:
         return min(self.lengths(setting), key=lambda n: self.development(setting, n))
 
     def chosen(self, *settings: str, readings: int | None = None) -> str:
-        """The one with the lowest development loss, at that length or each at its best."""
-        return min(settings, key=lambda one: self.development(one, readings or self.best(one)))
+        """The one with the lowest development loss, at that length or each at its best.
+
+        It is that of the seeds that all of them have.
+        """
+        each = {one: self.at(one, readings or self.best(one)).development for one in settings}
+        shared = set.intersection(*(set(losses.index) for losses in each.values()))
+        return min(settings, key=lambda one: each[one][sorted(shared)].mean())
+
+
+def ensemble(setting: str, members: int) -> str:
+    """The setting of the ensembles of so many of its models."""
+    return f"{setting}, {members} together"
 
 
 def read(size: Size, chosen: Plan) -> Results:
-    """All runs of those groups of which none is missing."""
-    settings: dict[str, dict[int, Losses]] = {}
+    """All runs of those groups of which none is missing.
+
+    Raises UserError where one was made by other parameters than the plan has now.
+    """
+    settings: dict[str, dict[int, Losses]] = defaultdict(dict)
     sizes = np.zeros(0, dtype=np.int64)
     for name, group in chosen.groups.items():
         if name.startswith(TUNING) or not all(file.exists() for file in files(size, chosen, name)):
             continue
         for variant in group.variants:
-            runs = {seed: load(size.run(variant, seed)) for seed in group.seeds}
+            runs = {seed: _checked(size, chosen, variant, seed) for seed in group.seeds}
             sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
-            settings.setdefault(variant.rpartition("-")[0], {}).update(_lengths(runs))
-    return Results(settings, sizes)
+            for readings in chosen.params(variant, group.seeds[0]).readings:
+                each = {seed: run["lengths"][str(readings)] for seed, run in runs.items()}
+                settings[setting(variant)][readings] = _losses(each)
+                for members in next(iter(each.values())).get("ensembles", ()):
+                    together = {seed: one["ensembles"][members] for seed, one in each.items()}
+                    of = ensemble(setting(variant), int(members))
+                    settings[of][readings] = _losses(together)
+    return Results(dict(settings), sizes)
 
 
-def _lengths(runs: dict[int, dict[str, Any]]) -> dict[int, Losses]:
-    found: dict[int, Losses] = {}
-    for readings in next(iter(runs.values()))["lengths"]:
-        each = {seed: run["lengths"][readings] for seed, run in runs.items()}
-        first = next(iter(each.values()))
-        found[int(readings)] = Losses(
-            pd.Series({seed: one["development"] for seed, one in each.items()}),
-            _by_seed({seed: one["test"] for seed, one in each.items()}),
-            pd.Series({seed: one["training"] for seed, one in each.items()}),
-            {
-                int(passes): _by_seed(
-                    {seed: one["monte_carlo"][passes]["test"] for seed, one in each.items()}
-                )
-                for passes in first.get("monte_carlo", ())
-            },
-            {
-                int(members): _by_seed(
-                    {seed: one["ensembles"][members] for seed, one in each.items()}
-                )
-                for members in first.get("ensembles", ())
-            },
+def _checked(size: Size, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
+    found = load(file := size.run(variant, seed))
+    if found["made_by"]["params"] != chosen.params(variant, seed).model_dump():
+        raise UserError(
+            f"laboratory: {file} was made with other parameters than {size.plan} has: remove it, "
+            f"and `python -m laboratory {size.name}` makes it anew"
         )
     return found
+
+
+def _losses(found: dict[int, dict[str, Any]]) -> Losses:
+    """Of one length, by seed."""
+    first = next(iter(found.values()))
+    return Losses(
+        pd.Series({seed: one["development"] for seed, one in found.items()}),
+        _by_seed({seed: one["test"] for seed, one in found.items()}),
+        {
+            int(passes): _by_seed(
+                {seed: one["monte_carlo"][passes]["test"] for seed, one in found.items()}
+            )
+            for passes in first.get("monte_carlo", ())
+        },
+    )
 
 
 def _by_seed(rows: dict[int, Any]) -> pd.DataFrame:

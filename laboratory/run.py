@@ -41,7 +41,7 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
         "environment": environment(device, dtype),
     }
     parts = texts(size)
-    text_of_run = parts.drawn(own.train.seed, own.train.tokens or 0)
+    text_of_run = parts.drawn(own.train.seed, own.train.tokens)
     trainings = Trainings(
         params.runtime, device, dtype, made_by, text_of_run, parts.development, parts.test
     )
@@ -128,21 +128,21 @@ def found(result: Result, own: RunParams, development: Part, test: Part) -> dict
     test         what each test document takes in all, dropout off
     monte_carlo  by the number of passes: the same of the mean of the passes' probabilities, and
                  `on`, the mean of their losses
-    tokens       of one of several models: what each test token takes, dropout off
+    tokens       of one of several models: what each token takes, dropout off, by part
     """
     model = result.model.eval()
-    each = measured(model, test, own)
+    each = {"development": measured(model, development, own), "test": measured(model, test, own)}
     values: dict[str, Any] = {
         "training": round(float(result.steps.loss[-own.train.steps :].mean()), 6),
-        "development": round(float(measured(model, development, own).mean()), 6),
-        "test": by_document(each, test.documents).round(3).tolist(),
+        "development": round(float(each["development"].mean()), 6),
+        "test": by_document(each["test"], test.documents).round(3).tolist(),
     }
     if own.monte_carlo:
         values["monte_carlo"] = {
             passes: monte_carlo(model, test, own, passes) for passes in own.monte_carlo
         }
     if own.members:
-        values["tokens"] = each.tolist()
+        values["tokens"] = {part: nats.tolist() for part, nats in each.items()}
     return values
 
 

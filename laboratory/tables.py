@@ -56,6 +56,7 @@ def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
             "given": one.given,
             "readings": str(readings),
             "best p": f"**{one.p}**",
+            "seeds": str(len(one.seeds)),
             "test loss without": f"{one.losses[0]:.3f}",
             "with": f"{one.losses[1]:.3f}",
             "gain, nats a token": gain(one.found) if one.found else "0",
@@ -81,7 +82,7 @@ def explored(each: list[Explored]) -> pd.DataFrame:
             "changes": ", ".join(f"`{key}={value}`" for key, value in one.changes.items()),
             "readings": str(one.readings),
             "test loss": f"{one.loss:.3f}",
-            "less that without dropout, nats a token": told(one.effect) if one.effect else "0",
+            "less that without dropout, nats a token": told(one.effect) if one.effect else "",
         }
         for one in each
     )

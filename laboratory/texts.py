@@ -74,11 +74,11 @@ class Texts:
         """The second half."""
         return self._part(self._apart[self._middle :])
 
-    def drawn(self, seed: int, tokens: int) -> TokenTensor:
+    def drawn(self, seed: int, tokens: int | None) -> TokenTensor:
         """A text of that many tokens or a document more, and the development documents held out.
 
-        Articles in an order of the seed, each with all of its documents. Raises UserError where
-        there are not so many tokens.
+        None: of all that there is. Articles in an order of the seed, each with all of its
+        documents. Raises UserError where there are not so many tokens.
         """
         table = self.corpus.documents[~self.corpus.documents.held_out]
         sources = table.source.unique()
@@ -86,7 +86,8 @@ class Texts:
         place = pd.Series(order.argsort(), index=sources)
         table = table.iloc[np.argsort(place[table.source].to_numpy(), kind="stable")]
         before = table.tokens.cumsum() - table.tokens
-        if before.iloc[-1] + table.tokens.iloc[-1] < tokens:
+        tokens = table.tokens.sum() if tokens is None else tokens
+        if table.tokens.sum() < tokens:
             raise UserError(
                 f"laboratory: train.tokens is {tokens}, and there are {table.tokens.sum()} to "
                 "draw from"

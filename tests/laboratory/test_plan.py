@@ -14,6 +14,13 @@ from laboratory.plan import Size
 Change = Callable[[Any], Any]
 
 
+def renamed(values: Any, name: str, other: str) -> None:
+    """A variant under another name."""
+    values["variants"][other] = values["variants"].pop(name)
+    for group in values["groups"].values():
+        group["variants"] = [other if one == name else one for one in group["variants"]]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -25,6 +32,24 @@ Change = Callable[[Any], Any]
         (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
         (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
         (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),
+        (
+            lambda p: renamed(p, "wd3-p20-middle", "p20-wd3"),
+            "p20-wd3 and p20-short are of one setting, p20, by what stands before their last",
+        ),
+        (
+            lambda p: renamed(p, "last-p20-middle", "last-p0-again"),
+            "last-p0-again and last-p0-middle are of one setting, last-p0, by what stands before "
+            'their last "-", and both have 8 readings',
+        ),
+        (
+            lambda p: renamed(p, "half-p10-short", "half-p0-more"),
+            "and differ in model.dropout: name one",
+        ),
+        (lambda p: renamed(p, "keys-long", "keys"), "keys: a name ends in"),
+        (
+            lambda p: p["variants"]["ensembles-p0-long"].update(monte_carlo=[4]),
+            "members are measured together, monte_carlo one model",
+        ),
     ],
 )
 def test_a_mistake_is_named(

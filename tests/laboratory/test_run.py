@@ -54,7 +54,7 @@ def own(members: list[int] | None = None, **train_params: Any) -> RunParams:
     sections = params.model_dump()
     return RunParams.model_validate(
         {name: sections[name] for name in ("tokenize", "model", "train", "evaluate")}
-        | {"members": members, "readings": READINGS, "monte_carlo": [2]}
+        | {"members": members, "readings": READINGS, "monte_carlo": [] if members else [2]}
     )
 
 
@@ -97,6 +97,7 @@ def test_a_text_is_drawn_by_its_seed_in_whole_articles() -> None:
     )
     with pytest.raises(UserError, match=r"train.tokens is 9999, and there are 7\d\d to draw"):
         texts.drawn(1, 9999)
+    assert texts.drawn(1, None).n_train == int((np.arange(32) % 7 + 20).sum())
 
 
 def test_what_is_chosen_on_and_what_is_tested_on_are_apart_and_never_read() -> None:
@@ -178,7 +179,9 @@ def test_models_of_several_seeds_read_the_text_of_the_run(
             same = {key: found[readings][key] for key in kept} == {key: one[key] for key in kept}
             assert same == (members == [1])
             singles = found[readings]["ensembles"]["1"]
-            assert singles == pytest.approx(found[readings]["test"], abs=2e-3)
+            assert singles["test"] == pytest.approx(found[readings]["test"], abs=2e-3)
+            development = found[readings]["development"]
+            assert singles["development"] == pytest.approx(development, abs=2e-6)
             assert [*found[readings]["ensembles"]] == [str(n) for n in range(1, len(members) + 1)]
     seeds, texts = zip(*read, strict=True)
     assert set(seeds) == {1, 2}

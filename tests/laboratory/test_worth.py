@@ -1,10 +1,8 @@
 """The gain of dropout given the rest."""
 
-from dataclasses import replace
-
 import pytest
 
-from laboratory.results import Losses, Results
+from laboratory.results import Losses, Results, ensemble
 from laboratory.worth import gains
 from made_up import results
 
@@ -22,19 +20,33 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
     assert (given.given, given.p, given.found) == ("weight decay 1, windows moving", "0", None)
 
 
-def test_the_gain_of_ensembles_is_that_of_as_many_models_on_each_side() -> None:
-    helps, nothing = results(), results(effect=0)
-
-    def with_two(p: str) -> Losses:
-        one = helps.at(p, 16)
-        return replace(one, ensembles={1: one.test, 2: nothing.at(p, 16).test})
-
+def test_ensembles_are_chosen_by_their_own_losses() -> None:
+    """Of single models p 0.2 is best here, of two together no dropout."""
+    helps, costs = results(), results(effect=-1)
     rates = {"p0": "p0", "p10": "p10", "p20": "p30", "p30": "p30"}
-    settings = {f"ensembles-{p}": {16: with_two(source)} for p, source in rates.items()}
+    settings = {
+        ensemble(f"ensembles-{p}", members): {16: of.at(source, 16)}
+        for members, of in ((1, helps), (2, costs))
+        for p, source in rates.items()
+    }
     single, two = gains(Results(settings, helps.sizes), 16)
     assert (single.given, single.p) == ("single models on the same texts", "0.2")
     assert single.found is not None
     assert single.found.mean == pytest.approx(-0.12, abs=0.01)
-    assert two.given == "ensembles of 2"
-    assert two.found is not None
-    assert two.found.mean == pytest.approx(0, abs=0.01)
+    assert (two.given, two.p, two.found) == ("ensembles of 2", "0", None)
+
+
+def test_all_conditions_are_of_the_same_seeds() -> None:
+    found = results()
+    settings = found.settings | {"p20": found.settings["p30"]}
+    fewer = {
+        f"wd1-{p}": {16: Losses(one.development[:3], one.test[:3])}
+        for p in ("p0", "p10", "p20", "p30")
+        for one in [settings[p][16]]
+    }
+    alone, (without, given) = (
+        gains(Results(some, found.sizes), 16) for some in (settings, settings | fewer)
+    )
+    assert [one.seeds for one in alone] == [[1, 2, 3, 4, 5]]
+    assert without.seeds == given.seeds == [1, 2, 3]
+    assert without.losses == given.losses != alone[0].losses
