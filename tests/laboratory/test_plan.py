@@ -37,8 +37,8 @@ def renamed(values: Any, name: str, other: str) -> None:
             "p20-wd3 and p20-short are of one setting, p20, by what stands before their last",
         ),
         (
-            lambda p: renamed(p, "last-p20-middle", "last-p0-again"),
-            "last-p0-again and last-p0-middle are of one setting, last-p0, by what stands before "
+            lambda p: p["variants"]["last-p0-long"].update(readings=[8, 16]),
+            "last-p0-long and last-p0-middle are of one setting, last-p0, by what stands before "
             'their last "-", and both have 8 readings',
         ),
         (
