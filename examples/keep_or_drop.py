@@ -30,6 +30,8 @@ log = json.loads(LOG.read_text()) if LOG.exists() else []
 # %%
 STATUS = {0: "better", 1: "worse", 3: "cannot tell"}
 changes = [(key, value) for key, values in CHANGES.items() for value in values]
+if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
+    raise SystemExit(f"{LOG} is of other changes: remove it to begin anew")
 
 
 def judged(key: str, value: float) -> str:

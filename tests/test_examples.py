@@ -208,6 +208,9 @@ def test_what_is_better_is_kept(clone: Clone) -> None:
     assert params["train"]["learning_rate"] == rate
     assert clone.stamps() == before
     assert example(clone, "keep_or_drop.py").splitlines() == printed.splitlines()[-2:]
+    file.write_text(file.read_text().replace("[0.5, 0.0001]", "[0.0001]"))
+    done = clone.run(sys.executable, "examples/keep_or_drop.py", ok=False)
+    assert "runs/keep_or_drop.json is of other changes: remove it to begin anew" in done.stderr
     shutil.rmtree(clone.folder / "runs")
 
 

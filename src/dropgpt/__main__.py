@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from keyword import iskeyword
 from typing import cast
 
-from dropgpt.arguments import parser
+from dropgpt.arguments import parsed
 from dropgpt.errors import UserError
 
 
@@ -19,10 +19,9 @@ def main() -> None:
     whatever else goes wrong is 2.
     """
     mistake = 1
-    for stream in (sys.stdout, sys.stderr):  # a terminal need not know every character
-        cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
+    _open_streams()
     try:
-        arguments = vars(parser().parse_args(sys.argv[1:] or ["--help"]))
+        arguments = parsed(sys.argv[1:] or ["--help"])
         command = arguments.pop("command")
         mistake = 2 if command == "try" or arguments.get("require") else 1
         # Only what is asked for is imported: torch and DVC take seconds.
@@ -39,14 +38,34 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # by `| head`, say; Python would flush once more on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         if mistake != 1:
             sys.exit(mistake)
+    except OSError as error:  # as of a standard output on a full disk
+        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        _let_go_of_output()
+        sys.exit(mistake)
     except Exception:
         if mistake == 1:
             raise
         traceback.print_exc()
         sys.exit(mistake)
+
+
+def _open_streams() -> None:
+    """Output and error that were closed from the start go nowhere, and fail no verdict."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+        # A terminal need not know every character.
+        cast(TextIOWrapper, getattr(sys, name)).reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -62,6 +62,23 @@ must be what the model was trained on.
 """
 
 
+def parsed(words: list[str]) -> dict[str, Any]:
+    """The values of a command line, by name; options may stand between names, too.
+
+    Exits with 2 where it is no such line.
+    """
+    whole = parser()
+    found, rest = whole.parse_known_args(words)
+    values = vars(found)
+    # What argparse leaves over: it takes all names of a list at once, before the next option.
+    names = next((key for key in ("texts", "revisions") if key in values), None)
+    if rest and (names is None or any(word.startswith("-") for word in rest)):
+        whole.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and names:
+        values[names] += map(Path, rest) if names == "texts" else rest
+    return values
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line; each command has a module of its name in `dropgpt.commands`."""
     whole = argparse.ArgumentParser(

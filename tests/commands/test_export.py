@@ -169,6 +169,31 @@ def test_what_was_measured_of_other_weights_is_not_told(
     assert "perplexity" not in card.text
 
 
+def test_what_was_measured_on_other_texts_is_not_told(
+    export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = provenance.read
+
+    def on_others(folder: Path) -> provenance.Chain:
+        chain = read(folder)
+        if folder == EVALUATION:
+            chain["evaluate"]["inputs"]["tokens"] = "0" * 64
+        return chain
+
+    monkeypatch.setattr(provenance, "read", on_others)
+    assert "It has not been measured." in export().text
+
+
+def test_the_card_tells_by_what_schedule_and_with_what_context(export: Export) -> None:
+    export()
+    found = json.loads((EVALUATION / SUMMARY).read_text())
+    chain = provenance.read(artifact.TRAINED)
+    chain["train"]["params"]["train"]["dropout_schedule"] = "early"
+    card = model_card("a", load(), chain, found | {"stride": 16, "across_documents": True})
+    assert "trained from scratch with dropout of 0.1, by the schedule `early`, on" in card.text
+    assert "What it sees runs on from one document to the next." in card.text
+
+
 def test_what_has_no_number_is_said_in_words(export: Export) -> None:
     export()
     found = json.loads((EVALUATION / SUMMARY).read_text()) | {"stride": 16}

@@ -30,6 +30,8 @@ def attempt(
 ) -> Callable[..., tuple[int, list[str], list[str]]]:
     """`dropgpt try …` where the change has an `effect`: exit status, lines, settings that were run.
 
+    `corpus` is what the files hold.
+
     What has been run stays for the next call.
     """
     monkeypatch.chdir(ROOT)
@@ -38,8 +40,12 @@ def attempt(
     there: dict[str, Run] = {}
     monkeypatch.setattr(try_, "since_head", lambda: list(there))
     monkeypatch.setattr(experiments, "read", there.__getitem__)
+    monkeypatch.setattr(experiments, "params", lambda name: texts[name])
+    texts: dict[str, dict[str, Any]] = {}  # what the params.yaml of each experiment says of them
 
-    def run(*arguments: str, effect: float = 0.0) -> tuple[int, list[str], list[str]]:
+    def run(
+        *arguments: str, effect: float = 0.0, corpus: str = ""
+    ) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
         def dvc(arguments: list[str]) -> int:
@@ -50,7 +56,9 @@ def attempt(
             bits = 3 + chance + effect * (values["model.dropout"] == 0.3)
             documents = pd.DataFrame({"bytes": [100] * 20, "sha256": range(20)})
             documents["nats"] = bits * 100 * np.log(2)
-            there[name] = Run(name, values, documents)
+            of_texts = {k: values.pop(k) for k in [*values] if k.startswith("data.")}
+            texts[name] = of_texts
+            there[name] = Run(name, values | {"tokens": f"{of_texts} {corpus}"}, documents)
             made.append(" ".join(settings))
             return 0
 
@@ -103,6 +111,16 @@ def test_results_of_other_code_do_not_count(
     attempt(*CHANGE, "--seeds", "2")
     monkeypatch.setattr(provenance, "code", lambda stage: "another")
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
+
+
+def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> None:
+    """Those of other data parameters are run again; where files have changed, it is told."""
+    attempt("-S", "data.files=corpora/a.txt", "--seeds", "2")
+    assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 2  # its baseline is there
+    attempt("-S", "data.files=corpora/b.txt", "-S", "model.dropout=0.3", "--seeds", "2")
+    status, lines, made = attempt("-S", "model.dropout=0.4", "--seeds", "2", corpus="more")
+    assert (status, len(made), len(lines)) == (2, 1, 1)
+    assert "were trained on other texts, with the same data and tokenize: files have" in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clone import DROPGPT
 from conftest import ROOT, message
-from dropgpt.arguments import parser
+from dropgpt.arguments import parsed
 from dropgpt.commands import compare
 from dropgpt.comparison import result_file
 from dropgpt.comparison.statistics import check_comparable
@@ -57,7 +59,7 @@ def write(name: str, content: Any) -> str:
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
     """What `dropgpt compare ... --json` prints."""
-    values = vars(parser().parse_args(["compare", *arguments, "--json"]))
+    values = parsed(["compare", *arguments, "--json"])
     values.pop("command")
     compare.run(**values)
     return json.loads(capsys.readouterr().out)
@@ -79,7 +81,8 @@ def test_the_file_on_the_page_is_one() -> None:
 def test_what_is_written_is_what_is_read() -> None:
     run = result_file.read(write("a.json", result(seed=3)))
     measured = result_file.Measured.model_validate(result()["measured"])
-    result_file.write(Path("b.json"), {"train.seed": 3}, measured, run.documents)
+    written = result_file.of({"train.seed": 3}, measured, run.documents)
+    result_file.write(Path("b.json"), written)
     again = result_file.read("b.json")
     assert again.documents.equals(run.documents)
     assert again.made_by == run.made_by
@@ -90,7 +93,8 @@ def test_texts_with_one_id_are_told_apart() -> None:
     """As a file that is given twice to `dropgpt measure`, or rows of the hub that repeat an id."""
     measured = result_file.Measured.model_validate(result()["measured"])
     documents = result_file.read(write("a.json", result())).documents
-    result_file.write(Path("b.json"), {}, measured, documents.assign(id=["a", "b", "a"] * 10))
+    twice = documents.assign(id=["a", "b", "a"] * 10)
+    result_file.write(Path("b.json"), result_file.of({}, measured, twice))
     ids = result_file.read("b.json").documents.id
     assert ids.is_unique
     assert ids[:4].tolist() == ["a", "b", "a (2)", "a (3)"]
@@ -129,6 +133,7 @@ def test_the_seeds_of_a_group_are_those_in_made_by(capsys: pytest.CaptureFixture
         (["a"], "write it as 'name=glob'"),
         (["a=no/*"], "no file that ends in .json matches"),
         (["a=x*.json", "b=x-1.json"], "b=x-1.json and a overlap"),
+        (["a=x-1.json", "b=./x-1.json"], "b=./x-1.json and a overlap"),
         (["a=x*.json"], "x-2.json says train.seed 1 in made_by: each file of the group needs"),
         (["a=y*.json"], "y-1.json says train.seed None in made_by"),
     ],
@@ -141,6 +146,82 @@ def test_groups_that_cannot_be(
     with pytest.raises(UserError) as error:
         run(*(word for group in groups for word in ("--group", group)), capsys=capsys)
     assert why in message(error)
+
+
+def test_names_of_groups_and_files_are_taken_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A file of just that name is meant before a glob, and a name may hold "="."""
+    write("part[12].json", result(120, 1))
+    write("part1.json", result(100, 1))
+    groups = ["--group", "p=0.1=part1.json", "--group", "p=0.2=part[12].json"]
+    found = run(*groups, capsys=capsys)
+    assert [one["group"] for one in found["groups"]] == ["p=0.1", "p=0.2"]
+    assert found["groups"][1]["difference"] == pytest.approx(20 / np.log(2) / 200)
+
+
+def test_runs_without_a_counterpart_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seeds in (("a", (1, 2, 3)), ("b", (1, 2))):
+        for seed in seeds:
+            write(f"{name}-{seed}.json", result(100, seed))
+    found = run("--group", "a=a-*.json", "--group", "b=b-*.json", capsys=capsys)
+    (note,) = found["notes"]
+    assert note.startswith("a-3.json: no counterpart of b or a that is alike in all else: in the")
+
+
+def test_the_baseline_of_two_files_may_be_the_second(capsys: pytest.CaptureFixture[str]) -> None:
+    names = write("a.json", result(100)), write("b.json", result(120))
+    found = run(*names, "--baseline", "b.json", capsys=capsys)
+    expected = -20 / np.log(2) / 200
+    assert found["groups"][0]["difference"] == pytest.approx(expected)
+    assert [one["difference"] for one in found["documents"]] == pytest.approx([expected] * 30)
+    write("b.json", result(100))  # the same result twice is one group
+    assert "documents" not in run(*names, "--by", "evaluate.stride", capsys=capsys)
+
+
+def test_options_may_stand_between_names(capsys: pytest.CaptureFixture[str]) -> None:
+    names = write("a.json", result(100)), write("b.json", result(120))
+    found = run(names[0], "--tries", "1", names[1], capsys=capsys)
+    assert [one["group"] for one in found["groups"]] == [*names]
+    with pytest.raises(SystemExit):
+        parsed(["compare", "a.json", "--what", "b.json"])
+    assert "unrecognized arguments: --what b.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/null 2>&-"])
+def test_a_verdict_is_one_though_nobody_hears_it(closed: str) -> None:
+    for seed in (1, 2, 3):
+        write(f"a-{seed}.json", result(120, seed))
+        write(f"b-{seed}.json", result(100, seed))
+    for group, status in (("better", 0), ("worse", 1)):
+        command = f"{DROPGPT} compare --group 'a=a-*' --group 'b=b-*' --require {group} {closed}"
+        assert subprocess.run(command, shell=True).returncode == status
+
+
+def test_a_full_disk_is_told_in_a_line() -> None:
+    names = write("a.json", result(100)), write("b.json", result(120))
+    command = f"{DROPGPT} compare {' '.join(names)} --json > /dev/full"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: standard output: No space left on device\n",
+    )
+
+
+def test_a_plot_of_a_name_with_signs_of_mathematics(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        write(f"{name}.json", result(100, 1))
+    groups = ["--group", "a$_$=a.json", "--group", "b=b.json"]
+    run(*groups, "--plot", "x.svg", capsys=capsys)
+    assert Path("x.svg").is_file()
+    with pytest.raises(UserError, match=r"full\.svg: cannot be written: No space left"):
+        Path("full.svg").symlink_to("/dev/full")
+        run(*groups, "--plot", "full.svg", capsys=capsys)
+
+
+def test_a_file_that_is_not_there_is_no_revision(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"nope\.json: no such result file"):
+        run(write("a.json", result()), "nope.json", capsys=capsys)
 
 
 def test_one_way_to_group(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +264,15 @@ def test_other_texts_are_not_compared() -> None:
     other["documents"][3]["sha256"] = "0" * 64
     runs = [result_file.read(write(n, c)) for n, c in (("a.json", result()), ("b.json", other))]
     with pytest.raises(UserError, match=r"a.json and b.json were evaluated on other held-out"):
+        check_comparable(runs)
+
+
+def test_one_text_has_one_number_of_bytes() -> None:
+    """Else the same nats would be other bits a byte."""
+    other = result()
+    other["documents"][3]["bytes"] = 100
+    runs = [result_file.read(write(n, c)) for n, c in (("a.json", result()), ("b.json", other))]
+    with pytest.raises(UserError, match=r"a\.json has 200 bytes for the text of sha256 \w{8}, b"):
         check_comparable(runs)
 
 

@@ -1,10 +1,14 @@
 """`dropgpt measure`: every model's losses are those that its own library finds."""
 
 import contextlib
+import errno
 import json
+import math
+import os
 import runpy
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -19,8 +23,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from conftest import ROOT
-from dropgpt.arguments import parser
-from dropgpt.commands import measure
+from dropgpt.arguments import parsed
+from dropgpt.commands import compare, measure
+from dropgpt.comparison import result_file
 from dropgpt.comparison.result_file import Measured, read
 from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
@@ -37,7 +42,7 @@ Losses = Callable[[list[int]], torch.Tensor]  # of the row that follows the firs
 
 def run(*arguments: str | Path) -> None:
     """`dropgpt measure ...`, in this process."""
-    values = vars(parser().parse_args(["measure", *map(str, arguments)]))
+    values = parsed(["measure", *map(str, arguments)])
     values.pop("command")
     measure.run(**values)
 
@@ -86,7 +91,9 @@ def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
         "GPTNeoX": "GPTNeoXForCausalLM",
         "GPT2": "GPT2LMHeadModel",
         "Bert": "BertLMHeadModel",
+        "Roberta": "RobertaForCausalLM",
     }[kind]
+    size = size | ({"is_decoder": True, "pad_token_id": 1} if kind == "Roberta" else {})
     config = getattr(transformers, f"{kind}Config")(vocab_size=len(own), **size)
     model = getattr(transformers, model_class)(config).eval()
     model.save_pretrained(folder)
@@ -273,6 +280,70 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
     assert read("o.json").notes == ("o.json: its tokens do not hold 5 bytes of the texts",)
 
 
+def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:
+    save("Llama", Path("theirs"))
+    Path("theirs/SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+    assert measured()["tokenizer"] == "TokenizersBackend of theirs"
+
+
+def test_positions_that_begin_behind_padding_are_fewer() -> None:
+    """Of RoBERTa's 64, the first two are for padding."""
+    save("Roberta", Path("theirs"))
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+    assert measured()["context"] == 62
+
+
+def test_in_another_project_the_settings_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    save("Llama", Path("theirs"))
+    Path("params.yaml").write_text("prepare: {split: 0.2}\ntrain: {lr: 0.1}\n")
+    run("theirs", "texts.json", "--context", "64", "--output", "o.json")
+    assert capsys.readouterr().out.startswith("note: params.yaml is of another project: ")
+    assert measured()["stride"] == measure.EVALUATE.stride
+
+
+def test_a_result_that_cannot_be_written_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a disk that has become full in the hours of a large model."""
+    save("Llama", Path("theirs"))
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+
+    def full(path: Path, value: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(result_file, "write_json", full)
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"p\.json cannot be written: No space left on device"):
+        run("theirs", "texts.json", "--stride", "24", "--output", "p.json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == json.loads(
+        Path("o.json").read_text()
+    )
+
+
+def test_runs_of_nanogpt_pair_by_what_made_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has a file, a folder and weights of its own, which are no parameters."""
+    for number, (rate, seed) in enumerate(product((0.0, 0.2), (1, 2))):
+        saved, _ = checkpoint(N_VOCAB, True, "")
+        torch.manual_seed(number)
+        saved["model"]["transformer.wte.weight"] += 0.01 * torch.randn(N_VOCAB, 32)
+        saved["model_args"]["dropout"] = rate
+        saved["config"] |= {"out_dir": f"out-{number}", "grad_clip": math.inf}
+        torch.save(saved, f"{number}.pt")
+        made_by = ["--made-by", f"train.seed={seed}", "--made-by", "run=2024-13-01"]
+        run(f"{number}.pt", "texts.json", "--stride", "32", "--output", f"{number}.json", *made_by)
+    assert read("0.json").made_by["config.grad_clip"] == "inf"
+    assert read("0.json").made_by["run"] == "2024-13-01"
+    capsys.readouterr()
+    words = ["compare", *(f"{n}.json" for n in range(4)), "--by", "model_args.dropout", "--json"]
+    values = parsed(words)
+    values.pop("command")
+    compare.run(**values)
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert [(one["group"], one["seeds"]) for one in groups] == [("0.0", 2), ("0.2", 2)]
+    assert groups[1]["difference"] is not None
+
+
 def bert(folder: Path) -> None:
     save("Bert", folder)
 
@@ -301,6 +372,18 @@ def weights_only(folder: Path) -> None:
     torch.save({"model": {"a": torch.zeros(1)}}, folder)
 
 
+def not_a_number(folder: Path) -> None:
+    model = save("Llama", folder)
+    model.lm_head.weight.data[3] = math.nan
+    model.save_pretrained(folder)
+
+
+def overflowing(folder: Path) -> None:
+    saved, _ = checkpoint(N_VOCAB, True, "")
+    saved["model"]["transformer.wte.weight"] *= math.nan
+    torch.save(saved, folder)
+
+
 def some_bytes(folder: Path) -> None:
     folder.write_bytes(b"hello, world")
 
@@ -326,6 +409,11 @@ def some_bytes(folder: Path) -> None:
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
         (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
         (some_bytes, ["--output", "no/o.json"], "no folder no to write in"),
+        (some_bytes, ["--output", "."], r"\. is a folder: name a file in it"),
+        (some_bytes, ["--output", "o.txt"], r"o\.txt: name it \.json"),
+        (some_bytes, ["--output", "/proc/o.json"], "cannot be written: "),
+        (not_a_number, [], "its logits are not finite"),
+        (overflowing, ["--stride", "32"], "it: its loss is nan: "),
         (lambda folder: None, [], "neither a folder nor a file nor a name on the hub"),
     ],
 )

@@ -121,14 +121,15 @@ def test_a_page_before_the_first_commit(clone: Clone, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clone) -> None:
-    clone.dvc("exp", "run", "-n", "other", "-S", "model.dropout=0.5", "evaluate")
+    """One has the name of a column, as any experiment may."""
+    clone.dvc("exp", "run", "-n", "place", "-S", "model.dropout=0.5", "evaluate")
     clone.git("checkout", "--quiet", "--force", "HEAD")
     clone.dvc("checkout", "--force")
-    page = report(clone, "HEAD", "other")
+    page = report(clone, "HEAD", "place")
     assert ("h3", "Comparison") in page.headings
     assert ("h3", "Difference to HEAD") in page.headings
     assert "cannot tell: one seed" in page.source.partition("Difference to HEAD")[2]
-    compared = clone.dropgpt("compare", "HEAD", "other", "--md").splitlines()
+    compared = clone.dropgpt("compare", "HEAD", "place", "--md").splitlines()
     for cell in (cell.strip() for row in compared[2:4] for cell in row.split("|")):
         assert cell in page.text
     first, *_ = page.source.partition("All parameters")
@@ -138,10 +139,10 @@ def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clon
     assert len(of_both) == len(FIGURES) - 1  # each seed as well, and the corpus is the same
     # Seeds of one thing are judged together.
     clone.dvc("exp", "run", "-n", "HEAD-2", "-S", "train.seed=2", "evaluate")
-    clone.dvc("exp", "run", "-n", "other-2", "-S", "model.dropout=0.5", "evaluate")
+    clone.dvc("exp", "run", "-n", "place-2", "-S", "model.dropout=0.5", "evaluate")
     clone.git("checkout", "--quiet", "--force", "HEAD")
     clone.dvc("checkout", "--force")
-    seeds = ["HEAD", "other", "HEAD-2", "other-2"]
+    seeds = ["HEAD", "place", "HEAD-2", "place-2"]
     judged = report(clone, *seeds)
     _, _, row = clone.dropgpt("compare", *seeds, "--by", "model.dropout", "--md").splitlines()[1:4]
     label, *_, difference, interval, verdict = (cell.strip() for cell in row.strip("|").split("|"))

@@ -12,7 +12,7 @@ from dropgpt.comparison import experiments, result_file, statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import answer, of_each
 from dropgpt.comparison.report import drawing, folded, markdown, narrow, needed, plain, rounded
-from dropgpt.comparison.statistics import SEED
+from dropgpt.comparison.statistics import SEED, Groups
 from dropgpt.errors import UserError
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.repository import since_head
@@ -60,7 +60,9 @@ def run(
     table = statistics.table(groups, baseline, differences, margin)
     comparisons = len(differences) + tries
     told = require and answer(differences.values(), require, margin or 0.0)
-    documents = statistics.by_document([(runs[1], runs[0])]) if len(revisions) == 2 else None
+    notes += _without_pair(groups, baseline)
+    both = _two(groups, baseline) if len(revisions) == 2 else None
+    documents = both and statistics.by_document([both[::-1]])
     if plot:
         _draw(table, title, plot)
     differing = {
@@ -91,8 +93,9 @@ def run(
             if lines := needed(table, margin):
                 print(*map(folded, lines), sep="\n", end="\n\n")
             if documents is not None:
-                _print_differing(*(differing[name] for name in revisions))
-                _print_documents(documents, *revisions)
+                names = [run.name for run in both or ()]
+                _print_differing(*(differing[name] for name in names))
+                _print_documents(documents, *names)
     if format != "json":
         for note in notes:
             print(folded(f"note: {note}"), file=sys.stderr)
@@ -126,6 +129,8 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
 
     What was named must be there and comparable; of all experiments, what is not is left out.
     """
+    if lacking := next((n for n in revisions if n.endswith(".json") and not Path(n).is_file()), ""):
+        raise UserError(f"compare: {lacking}: no such result file")
     names = revisions or since_head()
     told = progress("compare", "runs", 10, len(names), names, delay=UNSEEN)
     notes: list[str] = []
@@ -147,6 +152,26 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
             "`dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
         )
     return runs, notes
+
+
+def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
+    """The baseline's run and the other one, where there are just two."""
+    theirs, *others = sorted(groups, key=lambda label: label != baseline)
+    each = [run for label in (theirs, *others) for run in groups[label].values()]
+    return (each[0], each[1]) if len(others) == 1 and len(each) == 2 else None
+
+
+def _without_pair(groups: Groups, baseline: str) -> list[str]:
+    """A line for each group of which some runs are compared, and others not."""
+    lines = []
+    for label, runs in groups.items():
+        alone = statistics.unpaired(runs, groups[baseline])
+        if alone and statistics.paired(runs, groups[baseline]):
+            lines.append(
+                f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
+                "else: in the mean of its group, but not in the difference"
+            )
+    return lines
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:

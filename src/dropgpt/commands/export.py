@@ -57,15 +57,23 @@ def run(folder: Path, model: Path) -> None:
 
 
 def measured(model: Path) -> dict[str, Any] | None:
-    """What the stage evaluate found for these very weights; None where it measured others."""
+    """What the stage evaluate found for these very weights on their own held-out part.
+
+    None where it measured others, or on other texts.
+    """
     if not EVALUATION.exists():
         return None
     check_seal(EVALUATION, "evaluate", [SUMMARY, provenance.FILE])
     record = provenance.read(EVALUATION)["evaluate"]
-    if record["inputs"]["weights"] != provenance.checksum(weight_files(model)):
+    inputs = {
+        "weights": provenance.checksum(weight_files(model)),
+        "tokens": provenance.read(model)["train"]["inputs"]["tokens"],
+    }
+    if any(record["inputs"][name] != checksum for name, checksum in inputs.items()):
         return None
     found: dict[str, Any] = json.loads((EVALUATION / SUMMARY).read_text(encoding="utf-8"))
-    return found | {"stride": record["params"]["evaluate"]["stride"]}
+    asked = record["params"]["evaluate"]
+    return found | {key: asked[key] for key in ("stride", "across_documents")}
 
 
 def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) -> ModelCard:
@@ -99,6 +107,11 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
     perplexity, interval = in_words(found) if found else ("", "")
     sites = gpt.config.dropout_sites.model_dump()
     rates = [str(rate) for rate in sites.values()]
+    dropout = ", ".join(f"{rate} ({site})" for site, rate in sites.items())
+    if len({*rates}) == 1:
+        dropout = rates[0]
+    if (schedule := params["train"]["dropout_schedule"]) != "constant":
+        dropout += f", by the schedule `{schedule}`,"
     return ModelCard.from_template(
         data,
         template_str=CARD.read_text(encoding="utf-8"),
@@ -109,9 +122,7 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         parameters=sum(p.numel() for p in gpt.parameters()),
         shape=gpt.config,
         n_vocab=gpt.n_vocab,
-        dropout=rates[0]
-        if len({*rates}) == 1
-        else ", ".join(f"{rate} ({site})" for site, rate in sites.items()),
+        dropout=dropout,
         train=params["train"],
         params=json.dumps(params, indent=2),
         environment=chain["train"]["environment"],

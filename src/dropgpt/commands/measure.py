@@ -3,8 +3,10 @@
 import math
 import time
 from collections import Counter
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.report import folded
-from dropgpt.comparison.result_file import Measured
+from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
@@ -55,9 +57,9 @@ def run(
     output: Path | None,
 ) -> None:
     known = dict(map(_pair, made_by))
-    if output and not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent} to write in")
-    here = params.load(PARAMS) if PARAMS.is_file() else None
+    if output:
+        _check_output(output)
+    here = _ours()
     documents = _read(texts, here) if texts else _held_out()
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
@@ -75,8 +77,8 @@ def run(
     with enough_memory(f"measure, on {device}", "lower --context"):
         found = table.assign(nats=_nats(reader, tokens, table, evaluate, context))
     speed = len(tokens) / (time.monotonic() - began)
-    if not np.isfinite(found.nats).all():
-        raise UserError(f"{model}: its loss is {found.nats.sum()}: its weights or logits overflow")
+    if not np.isfinite(total := found.nats.to_numpy().sum()):
+        raise UserError(f"{model}: its loss is {total}: its weights or logits overflow")
     measured = Measured(
         stride=evaluate.stride,
         context=context,
@@ -91,8 +93,7 @@ def run(
     for line in [*told(model, found, measured), f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
-        result_file.write(output, reader.made_by | known, measured, found)
-        print(f"{output}: for `dropgpt compare`")
+        _write(output, result_file.of(reader.made_by | known, measured, found))
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
@@ -157,6 +158,46 @@ def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -
     return evaluate.model_copy(update=asked)
 
 
+def _check_output(output: Path) -> None:
+    """Raise UserError where no result file can be written, before hours have gone into it."""
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name a file in it")
+    if output.suffix != ".json":
+        raise UserError(f"{output}: name it .json: by that `dropgpt compare` knows a result file")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent} to write in")
+    try:
+        with TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+
+
+def _write(output: Path, result: Result) -> None:
+    try:
+        result_file.write(output, result)
+    except OSError as error:
+        print(result.model_dump_json())
+        raise UserError(
+            f"{output} cannot be written: {error.strerror}; the line before is what was to stand "
+            "there"
+        ) from None
+    print(f"{output}: for `dropgpt compare`")
+
+
+def _ours() -> Params | None:
+    """What this folder's params.yaml says, where it is one of this project."""
+    if not PARAMS.is_file():
+        return None
+    with suppress(YAMLError, UnicodeDecodeError):
+        values = YAML(typ="safe").load(PARAMS)
+        # One of ours in which a section is missing is a mistake, and is told as such.
+        if not isinstance(values, dict) or len({*Params.model_fields} - {*values}) > 1:
+            print(f"note: {PARAMS} is of another project: stride and the rest are the defaults")
+            return None
+    return params.load(PARAMS)
+
+
 def _read(texts: list[Path], here: Params | None) -> list[Document]:
     """The documents of files, wherever they lie."""
     if missing := [path for path in texts if not path.is_file()]:
@@ -195,7 +236,7 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     try:
         found = YAML(typ="safe").load(value)
-    except YAMLError:
+    except (YAMLError, ValueError):  # 2024-13-01 would be a date
         found = value
     if not key or not equals:
         raise UserError(f"measure: --made-by {text}: write it as KEY=VALUE")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from dropgpt.machine.repository import since_head, with_settings
 from dropgpt.params import WITHOUT_EFFECT, dotted
 
 MOST = 20  # seeds
-MADE_OF = ("tokenize.", "model.", "train.", "evaluate.")  # what a result says of its parameters
+OF_TEXTS = ("data.", "tokenize.")
+MADE_OF = (*OF_TEXTS, "model.", "train.", "evaluate.")  # the sections that bear on a result
 STATUS = {"better": 0, "worse": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
 PAUSE = 0.1  # seconds between two looks at `dvc`
 
@@ -49,7 +51,10 @@ def _judged(settings: list[str], seeds: int, confidence: float) -> Difference:
     for seed in range(1, seeds + 1):
         theirs, ours = (_result(words, seed, known) for words in ([], settings))
         pairs.append((ours, theirs))
-        statistics.check_comparable([run for pair in pairs for run in pair])
+        runs = [run for pair in pairs for run in pair]
+        statistics.check_comparable(runs)
+        if not any(one.startswith(OF_TEXTS) for one in settings):
+            _check_same_texts(runs)
         found = statistics.difference(pairs, confidence)
         print(_line(found), flush=True)
         if found.verdict in ("better", "worse"):
@@ -67,6 +72,17 @@ def _check(settings: list[str]) -> None:
     for key in (SEED, *statistics.SAME):
         if baseline[key] != changed[key]:
             raise UserError(f"try: {key} is the same in both: change something else")
+
+
+def _check_same_texts(runs: list[Run]) -> None:
+    """Raise UserError where files have changed between two of the experiments."""
+    for other in runs[1:]:
+        if other.made_by["tokens"] != runs[0].made_by["tokens"]:
+            raise UserError(
+                f"try: {runs[0].name} and {other.name} were trained on other texts, with the same "
+                "data and tokenize: files have changed between them; `dvc exp remove` the older "
+                "one, and the same command goes on"
+            )
 
 
 def _expected(settings: list[str]) -> dict[str, Any]:
@@ -136,7 +152,10 @@ def _lives(process: psutil.Process) -> bool:
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
     """The run since HEAD that was made as expected, if there is one."""
     runs, _ = experiments.read_all(name for name in since_head() if name not in known)
-    known |= {run.name: run for run in runs}
+    for run in runs:  # a result does not say where its texts came from, but its experiment does
+        said = experiments.params(run.name)
+        texts = {key: value for key, value in said.items() if key.startswith("data.")}
+        known[run.name] = replace(run, made_by=run.made_by | texts)
     for run in known.values():
         if all(run.made_by.get(key, value) == value for key, value in expected.items()) and (
             SEED in run.made_by

@@ -138,7 +138,7 @@ def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
         raise UserError(f"{file}: plots are drawn as .svg and .png")
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent} to draw in")
-    with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9}):
+    with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -146,4 +146,7 @@ def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
         yield axes
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False)
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+        try:
+            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be written: {error.strerror}") from None

@@ -121,15 +121,15 @@ def _explain(path: Path, error: Any) -> str:
     return explain(path, error)
 
 
-def write(path: Path, made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> None:
-    """Write a result file; `documents` has the columns of `Document`, and others, left out.
+def of(made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> Result:
+    """A result; `documents` has the columns of `Document`, and others, left out.
 
     Of documents with one id, as of a file given twice, the later ones are numbered.
     """
     number = documents.groupby("id").cumcount() + 1
     ids = documents.id.where(number == 1, documents.id + " (" + number.astype(str) + ")")
     rows = documents[list(Document.model_fields)].assign(id=ids).to_dict("records")
-    result = Result.model_validate(
+    return Result.model_validate(
         {
             "format": "dropgpt result 1",
             "made_by": made_by,
@@ -137,6 +137,9 @@ def write(path: Path, made_by: dict[str, Any], measured: Measured, documents: pd
             "documents": rows,
         }
     )
+
+
+def write(path: Path, result: Result) -> None:
     write_json(path, result.model_dump())
 
 
@@ -148,17 +151,30 @@ def expand(groups: list[str]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for group in groups:
-        label, _, pattern = group.partition("=")
-        if not label or not pattern:
-            raise UserError(f"compare: --group {group}: write it as 'name=glob'")
-        files = sorted(name for name in glob.glob(pattern, recursive=True) if is_one(name))
-        if not files:
-            raise UserError(f"compare: --group {group}: no file that ends in .json matches")
+        label, files = _matched(group)
         for other, theirs in found.items():
-            if other == label or {*theirs} & {*files}:
+            if other == label or _places(theirs) & _places(files):
                 raise UserError(f"compare: --group {group} and {other} overlap: keep them apart")
         found[label] = files
     return found
+
+
+def _matched(group: str) -> tuple[str, list[str]]:
+    """The name of a group and the files of its glob; either may hold "=", as p=0.1 does."""
+    words = group.split("=")
+    if len(words) < 2 or not words[0] or not words[-1]:
+        raise UserError(f"compare: --group {group}: write it as 'name=glob'")
+    for number in range(1, len(words)):
+        pattern = "=".join(words[number:])
+        # A file of just that name is meant before those that it matches as a glob.
+        names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        if files := sorted(name for name in names if is_one(name)):
+            return "=".join(words[:number]), files
+    raise UserError(f"compare: --group {group}: no file that ends in .json matches")
+
+
+def _places(files: list[str]) -> set[Path]:
+    return {Path(file).resolve() for file in files}
 
 
 def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:

@@ -23,6 +23,7 @@ SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
+WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
 
 # A group's runs, by all else that has an effect on the loss, the seed above all: what it pairs by.
 Groups = dict[str, dict[str, Run]]
@@ -61,6 +62,15 @@ def _incomparable(first: Run, other: Run) -> str | None:
             f"{first.name} and {other.name} were evaluated on other held-out texts, "
             f"{first.documents.bytes.sum():,} bytes in {len(first.documents)} documents and "
             f"{other.documents.bytes.sum():,} in {len(other.documents)}"
+        )
+    if (differ := first.documents.bytes != other.documents.bytes).any():
+        ours, theirs, sha256 = (
+            column[differ].iloc[0]
+            for column in (first.documents.bytes, other.documents.bytes, first.documents.sha256)
+        )
+        return (
+            f"{first.name} has {ours:,} bytes for the text of sha256 {sha256[:8]}, {other.name} "
+            f"has {theirs:,}: they are those of the text in UTF-8"
         )
     return None
 
@@ -104,7 +114,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
     found: Groups = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
         label = ", ".join(str(run.made_by.get(key)) for key in by) or "all"
-        rest = repr({key: value for key, value in _effective(run).items() if key not in by})
+        rest = repr({k: v for k, v in _effective(run).items() if k not in by and k not in WHICH})
         group = found.setdefault(label, {})
         if rest in group:
             raise UserError(
@@ -132,6 +142,16 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
         alike = paired(runs, grouped[baseline])
         found[label] = difference(alike, confidence) if alike else None
     return found
+
+
+def unpaired(ours: dict[str, Run], theirs: dict[str, Run]) -> list[str]:
+    """The names of the runs that have no counterpart in the other group."""
+    return [
+        run.name
+        for group, other in ((ours, theirs), (theirs, ours))
+        for key, run in group.items()
+        if key not in other
+    ]
 
 
 def paired(ours: dict[str, Run], theirs: dict[str, Run]) -> list[tuple[Run, Run]]:

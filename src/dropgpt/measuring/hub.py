@@ -58,7 +58,7 @@ def read(name: str, device: torch.device) -> Reader:
             yield document, np.array(ids, dtype=np.int64)
 
     n_vocab = model.get_input_embeddings().num_embeddings
-    n_ctx = getattr(config, "max_position_embeddings", None)
+    n_ctx = _n_ctx(model, config)
     known = {"model": name, "weights": _checksum(model)[:8]}
     if commit := getattr(model.config, "_commit_hash", None):
         known["revision"] = commit
@@ -109,12 +109,23 @@ def _opened(name: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
+def _n_ctx(model: nn.Module, config: Any) -> int | None:
+    """Of how many tokens a window may be, where the model says so."""
+    n_ctx: int | None = getattr(config, "max_position_embeddings", None)
+    for module in model.modules():  # RoBERTa counts its positions from behind that of padding on
+        if isinstance(module, nn.Embedding) and module.num_embeddings == n_ctx:
+            return n_ctx - 1 - (-1 if module.padding_idx is None else module.padding_idx)
+    return n_ctx
+
+
 def _check_causal(name: str, model: nn.Module, n_vocab: int) -> None:
     """Raise UserError where a token's prediction sees what follows: it might see the token."""
     rows = torch.arange(16).reshape(2, 8) % n_vocab
     rows[1, :7] = rows[0, :7]
     with torch.no_grad():
         one, other = model(rows.to(next(model.parameters()).device), use_cache=False).logits[:, :7]
+    if not one.isfinite().all():
+        raise UserError(f"{name}: its logits are not finite: its weights are damaged or overflow")
     if not torch.allclose(one, other, atol=1e-3):
         raise UserError(f"{name}: it sees the tokens that it should predict: it is not causal")
 

@@ -1,5 +1,6 @@
 """nanoGPT's ckpt.pt -> the GPT that computes the same."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from dropgpt.params import DropoutSites, Model, Rate, dotted, explain
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 PADDED = 50304  # to which nanoGPT rounds GPT-2's vocabulary up
+# Of its config, what alters no weight: with it, no two trainings would be alike in all else.
+WITHOUT_EFFECT = {"out_dir", "log_interval", "wandb_log", "wandb_project", "wandb_run_name"}
 PREFIXES = ("_orig_mod.", "transformer.")  # of torch.compile, and of all but the head
 
 
@@ -82,9 +85,14 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
             "they are (meta.pkl of its data) is not known: only GPT-2's can be measured"
         )
     _load(path, model, checkpoint.model, arguments.bias)
-    known = dotted({"model_args": arguments.model_dump(), "config": checkpoint.config})
+    config = {key: v for key, v in checkpoint.config.items() if key not in WITHOUT_EFFECT}
+    known = dotted({"model_args": arguments.model_dump(), "config": config})
     known["iter_num"] = checkpoint.iter_num
-    scalars = {k: v for k, v in known.items() if v is None or isinstance(v, str | int | float)}
+    scalars = {
+        key: str(v) if isinstance(v, float) and not math.isfinite(v) else v
+        for key, v in known.items()
+        if v is None or isinstance(v, str | int | float)
+    }
     return model.eval(), {"model": str(path), "weights": sha256(path)[:8]} | scalars
 
 

@@ -23,7 +23,7 @@ def opened(name: str, device: torch.device) -> Reader:
     if path.is_file():
         model, known = nano_gpt.read(path)
         return of_gpt(model.to(device), N_VOCAB, known)
-    if (path / SUMS).is_file():
+    if (path / SUMS).is_file() and (path / provenance.FILE).is_file():  # both: made here
         chain = provenance.read(path)
         weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
         model = artifact.load(path).to(device)

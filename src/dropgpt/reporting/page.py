@@ -191,12 +191,12 @@ def _documents(results: list[Result]) -> dict[str, Any]:
     """The held-out documents by their loss in the first run, the highest first."""
     first = results[0]
     alike = [r for r in results if r.run.documents.sha256.equals(first.run.documents.sha256)]
-    bits = {r.name: r.run.documents.nats / r.run.documents.bytes / math.log(2) for r in alike}
-    table = pd.DataFrame(bits).assign(place=range(len(first.run.documents)))
-    table = table[first.run.documents.bytes > 0].sort_values(first.name, ascending=False)
+    # By number, since a run may have any name; a row a document, under its place.
+    bits = [r.run.documents.nats / r.run.documents.bytes / math.log(2) for r in alike]
+    table = pd.concat(bits, axis=1, keys=range(len(alike)))
+    table = table[first.run.documents.bytes > 0].sort_values(0, ascending=False)
     rows = []
-    for values in table.itertuples(index=False):
-        *found, place = values
+    for place, *found in table.itertuples():
         document = first.run.documents.loc[place]
         rows.append(
             {
