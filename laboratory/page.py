@@ -26,34 +26,51 @@ GROUP = "map"
 WORTH_AT = (8, 12, 16)  # readings
 TEMPLATE = Path("laboratory/template.md")
 PAGE = Path("RESULTS.md")
+NOT_YET = "Not run yet."
 MAP, WORTH = Path("docs/map.svg"), Path("docs/worth.svg")
 
 
 def write(params: Params, size: Size) -> None:
     plan = size.load()
-    results = read(size, plan)
+    results, so_far = read(size, plan), read(size, plan, in_parts=GROUP)
     named = settings(plan)
-    if not set(named) <= set(results.settings):
+    rows = by_length.rows(so_far, [*named]) if {*named} <= {*so_far.settings} else []
+    if not rows:
         planned = files(size, plan, GROUP)
         missing = [file for file in planned if not file.exists()]
         raise UserError(
             f"laboratory: {len(missing)} of {len(planned)} runs of the group {GROUP} not made yet, "
             f"as {missing[0]}: `python -m laboratory {size.name}` makes them"
         )
-    rows = by_length.rows(results, [*named])
-    worth = {readings: gains(results, readings) for readings in WORTH_AT}
-    draw_map(MAP, results, rows, named)
+    bests = by_length.bests(results, [*named]) if {*named} <= {*results.settings} else []
+    worth = {readings: found for readings in WORTH_AT if (found := gains(so_far, readings))}
+    draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
-    template = TEMPLATE.read_text(encoding="utf-8")
-    others = explored(results, plan)
+    others = explored(so_far, plan)
     said = {
-        **of_results(results, rows, named),
-        **of_runs(params, size, plan),
+        "answer": f"{answer(rows, bests, named)}{waiting(plan, rows)}",
+        "use": markdown(tables.use(rows, named)),
+        "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
+        "map": markdown(tables.beside_none(rows, named)),
         "worth": markdown(tables.worth(worth)),
-        "explored": markdown(tables.explored(others)) if others else "Not run yet.",
+        "explored": markdown(tables.explored(others)) if others else NOT_YET,
+        "test": len(so_far.sizes),
+        **of_claims(results),
+        **of_runs(params, size, plan),
     }
-    PAGE.write_text(template.format(**said), encoding="utf-8")
+    PAGE.write_text(TEMPLATE.read_text(encoding="utf-8").format(**said), encoding="utf-8")
     print(f"laboratory: {PAGE}, {MAP} and {WORTH}")
+
+
+def waiting(plan: Plan, rows: list[Row]) -> str:
+    """Which lengths of the map are not there yet, in a sentence."""
+    group = plan.groups[GROUP]
+    planned = {n for variant in group.variants for n in plan.params(variant, 1).readings}
+    if not (missing := sorted(planned - {row.readings for row in rows})):
+        return ""
+    *first, last = map(str, missing)
+    lengths = f"{', '.join(first)} and {last}" if first else last
+    return f" Trainings of {lengths} readings are still being made: nothing is said of them yet."
 
 
 def settings(plan: Plan) -> dict[str, str]:
@@ -66,22 +83,16 @@ def settings(plan: Plan) -> dict[str, str]:
     return {one: f"p {p[one]:g}" for one in sorted(p, key=lambda one: p[one])}
 
 
-def of_results(results: Results, rows: list[Row], named: dict[str, str]) -> dict[str, Any]:
-    """What the template says of what was found."""
-    bests = by_length.bests(results, [*named])
+def of_claims(results: Results) -> dict[str, Any]:
+    """What the template says of the claims."""
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
     return {
-        "answer": answer(rows, bests, named),
-        "use": markdown(tables.use(rows, named)),
-        "bests": markdown(tables.bests(bests, named)),
-        "map": markdown(tables.beside_none(rows, named)),
         "verdicts": markdown(tables.verdicts(verdicts)),
         "claims": len(CLAIMS),
         "judged": len(CLAIMS) - said.pop(NOT_YET_RUN, 0),
         "counts": ", ".join(f"{count} {what}" for what, count in said.most_common()) or "none",
         "margin": MARGIN,
-        "test": len(results.sizes),
     }
 
 
@@ -116,6 +127,8 @@ def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
         as_good = f", and {' and '.join(tied)} as good" if tied else ""
         best = f"**{p[stretch[0].best]}**{as_good}"
         said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
+    if not bests:
+        return " ".join(said)
     best_of_all = min(bests, key=lambda one: one.development)
     none = bests[0]
     if best_of_all.effect is None:

@@ -86,17 +86,23 @@ def ensemble(setting: str, members: int) -> str:
     return f"{setting}, {members} together"
 
 
-def read(size: Size, chosen: Plan) -> Results:
+def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
     """All runs of those groups of which none is missing.
 
-    Raises UserError where one was made by other parameters than the plan has now.
+    Of the group `in_parts` also those of the variants of which none is missing. Raises
+    UserError where one was made by other parameters than the plan has now.
     """
     settings: dict[str, dict[int, Losses]] = defaultdict(dict)
     sizes = np.zeros(0, dtype=np.int64)
     for name, group in chosen.groups.items():
-        if name.startswith(TUNING) or not all(file.exists() for file in files(size, chosen, name)):
+        there = [
+            variant
+            for variant in group.variants
+            if all(size.run(variant, seed).exists() for seed in group.seeds)
+        ]
+        if name.startswith(TUNING) or (name != in_parts and there != group.variants):
             continue
-        for variant in group.variants:
+        for variant in there:
             runs = {seed: _checked(size, chosen, variant, seed) for seed in group.seeds}
             sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
             for readings in chosen.params(variant, group.seeds[0]).readings:
