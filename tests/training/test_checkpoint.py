@@ -230,7 +230,12 @@ def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, folder) as saved:
         saved.save(STATE, 4)
         raise ZeroDivisionError
-    (folder / "half.safetensors.partial").write_bytes(b"half of one")
+    half = "0123456789abcdef"
+    (folder / f".{half}.safetensors.dropgpt-partial").write_bytes(b"half of one")
+    mine = [folder / name for name in (".DS_Store", "notes.txt", f"{half}.safetensors.bak", "a.b")]
+    for path in mine[:-1]:
+        path.touch()
+    mine[-1].mkdir()
 
     def command(*arguments: str) -> str:
         return subprocess.run(
@@ -245,8 +250,8 @@ def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
     assert "step 4 of 9" in first
     assert "train.steps=9" in first  # where params.yaml says otherwise
     assert "train.seed" not in first
-    assert "half" in second
+    assert half in second
     assert "nothing whole" in second
     assert command("--remove").count("removed") == 2
     assert command() == ""
-    assert list(folder.iterdir()) == []
+    assert sorted(folder.iterdir()) == sorted(mine)

@@ -1,6 +1,7 @@
 """The files that trainings keep in `checkpoints/`, each by the fingerprint of its training."""
 
 import hashlib
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,18 +14,26 @@ from dropgpt.training.state import State
 FOLDER = CHECKPOINTS
 COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
 ENDED = "ended"  # the folder within for the last states of trainings that have ended
+# A file of a training, or what a kill has left of one; what else lies there is a user's.
+OWN = re.compile(r"\.?([0-9a-f]{16})\.(safetensors|json|lock)(\.dropgpt-partial)?")
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
     """The fingerprints of the trainings that left something and do not run, oldest first."""
-    left = {file.name.split(".")[0] for file in folder.glob("*.*")}
+    left = {own[1] for path in folder.glob("*") if (own := OWN.fullmatch(path.name))}
     by_date = sorted(left, key=lambda fingerprint: changed(fingerprint, folder))
     return [one for one in by_date if not _in_use(folder / f"{one}.lock")]
 
 
+def files(fingerprint: str, folder: Path = FOLDER) -> list[Path]:
+    """All that a training has left."""
+    found = folder.glob(f"*{fingerprint}.*")
+    return [path for path in found if OWN.fullmatch(path.name)]
+
+
 def remove(fingerprint: str, folder: Path = FOLDER) -> None:
     """Remove all that a training has left."""
-    for file in folder.glob(f"{fingerprint}.*"):
+    for file in files(fingerprint, folder):
         file.unlink(missing_ok=True)
 
 
@@ -36,7 +45,7 @@ def remove_ended() -> None:
 
 def changed(fingerprint: str, folder: Path) -> float:
     with suppress(FileNotFoundError):
-        return max((file.stat().st_mtime for file in folder.glob(f"{fingerprint}.*")), default=0.0)
+        return max((file.stat().st_mtime for file in files(fingerprint, folder)), default=0.0)
     return 0.0  # its training has just ended
 
 
