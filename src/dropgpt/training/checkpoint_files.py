@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 
 from filelock import FileLock, Timeout
 from safetensors import safe_open
@@ -35,6 +37,25 @@ def remove(fingerprint: str, folder: Path = FOLDER) -> None:
     """Remove all that a training has left."""
     for file in files(fingerprint, folder):
         file.unlink(missing_ok=True)
+
+
+def make_room(folder: Path, kept: int) -> None:
+    """Remove the oldest, but never the newest `kept`, while all take more than the disk has left.
+
+    Only those that do not run are looked at.
+    """
+    left = stale(folder)
+    while len(left) > kept and sum(size(one, folder) for one in left) > disk_usage(folder).free:
+        oldest = left.pop(0)
+        print(f"{folder}: {oldest} removed, since the disk has little room left", file=sys.stderr)
+        remove(oldest, folder)
+
+
+def size(fingerprint: str, folder: Path) -> int:
+    """Of all that a training has left, in bytes."""
+    with suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in files(fingerprint, folder))
+    return 0  # its training has just ended
 
 
 def remove_ended() -> None:
