@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, explain
@@ -108,6 +109,7 @@ class Size:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.command = f"python -m laboratory {name}"  # makes all of it
         self.folder = FOLDER / name
         self.plan = self.folder / "plan.yaml"
         self.tokens = self.folder / "tokens"
@@ -127,6 +129,8 @@ class Size:
             plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
             raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
+        except (UnicodeDecodeError, YAMLError) as error:
+            raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
         named = [name for group in plan.groups.values() for name in group.variants]
         for name in dict.fromkeys([*named, *plan.variants]):
             if named.count(name) != 1:
