@@ -1,5 +1,6 @@
 """A plan.yaml as typed, checked values: laboratory/small/plan.yaml is that of the small model."""
 
+import sys
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,14 @@ class Plan(Section):
         except ValidationError as error:
             where = Path(f"plan.yaml: base with variants.{variant}")
             raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
+
+
+def arguments(*names: str) -> list[str]:
+    """Those of a module's call, one for each name; where they are not, it ends with a line."""
+    module, *given = sys.argv
+    if len(given) != len(names):
+        sys.exit(f"error: python -m laboratory.{Path(module).stem} takes {' '.join(names)}")
+    return given
 
 
 class Size:

@@ -5,7 +5,6 @@ it a branch decays at each length, in the bits of a whole training of that lengt
 """
 
 import json
-import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from dropgpt.errors import UserError
 from dropgpt.evaluation import by_document, document_losses, losses
 from dropgpt.evaluation import plan as windows_of
 from dropgpt.machine.files import replacing, sha256
@@ -25,7 +25,7 @@ from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training.checkpoint import Checkpoint, of_training
 from dropgpt.training.loop import Result, train
 from laboratory.ensembles import together
-from laboratory.plan import RunParams, Size
+from laboratory.plan import RunParams, Size, arguments
 from laboratory.texts import Part, texts
 from stages import run
 
@@ -196,13 +196,15 @@ def text(values: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def main(name: str, variant: str, seed: int) -> None:
+def main(name: str, variant: str, seed: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        make(params, size, variant, seed, size.run(variant, seed))
+        if not seed.isdecimal():
+            raise UserError(f"laboratory: {seed!r} is no seed, which is a whole number")
+        make(params, size, variant, int(seed), size.run(variant, int(seed)))
 
     run(laboratory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(*arguments("SIZE", "VARIANT", "SEED"))

@@ -10,7 +10,6 @@ each clone and at each `dvc checkout`, that it is there. A run makes the tokens 
 
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from dropgpt.tokens.array import Array
 from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
-from laboratory.plan import Plan, Size
+from laboratory.plan import Plan, Size, arguments
 from stages import run
 
 DOCUMENTS = Path("data/documents.parquet")
@@ -213,4 +212,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -164,6 +165,20 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
             assert sha256(folder / line[66:]) == line[:64]
     assert status(start_stage(stage, copied.folder, nothing)) == 0  # nothing stands in its way
     assert copied.bytes() == before
+
+
+def link_to_nothing(told: Path) -> None:
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    shutil.rmtree("checkpoints")
+    os.symlink("/no/such/disk", "checkpoints")
+
+
+def test_a_link_to_a_disk_that_is_gone_is_told_in_a_line(copied: Clone) -> None:
+    told = copied.folder / "told"
+    assert status(start_stage("train", copied.folder, link_to_nothing, told)) == 1
+    (line,) = told.read_text().splitlines()
+    assert line.startswith("error: a file, or a link to nothing, stands where a folder is to be: ")
+    assert "'checkpoints'" in line
 
 
 @pytest.mark.parametrize(
