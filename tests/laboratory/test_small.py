@@ -93,7 +93,7 @@ def made(clone: Clone) -> dict[str, bytes]:
 def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
     """Also where it was killed at that, and DVC while it wrote its lock."""
     first = made(clone)
-    assert len({*first.values()}) == 5 + 2
+    assert len({*first.values()}) == 5 + 3
     assert not (clone.folder / ROOM / "tokens").exists()
     assert "up to date" in laboratory(clone)
     when = {path: path.stat().st_mtime_ns for path in clone.folder.glob(ROOM + "runs/*")}
