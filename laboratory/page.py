@@ -1,7 +1,6 @@
 """The page and its picture, from what the runs have found: `python -m laboratory.page SIZE`"""
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from laboratory.explored import explored
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.map import Best, Row
 from laboratory.pictures import draw_map, draw_worth
-from laboratory.plan import TUNING, Plan, Size, setting
+from laboratory.plan import TUNING, Plan, Size, arguments, setting
 from laboratory.results import Results, files, load, read, table
 from laboratory.worth import gains
 from stages import run
@@ -52,7 +51,7 @@ def write(params: Params, size: Size) -> None:
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
         "map": markdown(tables.beside_none(rows, named)),
-        "worth": markdown(tables.worth(worth)),
+        "worth": markdown(tables.worth(worth)) if worth else NOT_YET,
         "explored": markdown(tables.explored(others)) if others else NOT_YET,
         "test": len(so_far.sizes),
         **of_claims(results),
@@ -200,4 +199,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

@@ -79,8 +79,8 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
 
 def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
     """The gain of the best rate given the rest, a panel for each length."""
-    with panels(file, len(worth)) as each:
-        for axes, (readings, gains) in zip(each, worth.items(), strict=True):
+    with panels(file, max(1, len(worth))) as each:  # a picture, though nothing was run
+        for axes, (readings, gains) in zip(each, worth.items(), strict=False):
             axes.axvline(0, color="grey", linewidth=0.8)
             for place, one in enumerate(gains):
                 mean, low, high = (

@@ -1,5 +1,6 @@
 """A plan.yaml as typed, checked values: laboratory/small/plan.yaml is that of the small model."""
 
+import sys
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, dotted, explain
@@ -118,11 +120,20 @@ class Plan(Section):
             raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
 
 
+def arguments(*names: str) -> list[str]:
+    """Those of a module's call, one for each name; where they are not, it ends with a line."""
+    module, *given = sys.argv
+    if len(given) != len(names):
+        sys.exit(f"error: python -m laboratory.{Path(module).stem} takes {' '.join(names)}")
+    return given
+
+
 class Size:
     """The files of one size of model."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.command = f"python -m laboratory {name}"  # makes all of it
         self.folder = FOLDER / name
         self.plan = self.folder / "plan.yaml"
         self.tokens = self.folder / "tokens"
@@ -142,6 +153,8 @@ class Size:
             plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
             raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
+        except (UnicodeDecodeError, YAMLError) as error:
+            raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
         named = [name for group in plan.groups.values() for name in group.variants]
         for name in dict.fromkeys([*named, *plan.variants]):
             if named.count(name) != 1:

@@ -1,12 +1,10 @@
 """Which learning rate suits which rate of dropout and length: `python -m laboratory.rates SIZE`"""
 
-import sys
-
 import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.params import Params
-from laboratory.plan import TUNING, Size
+from laboratory.plan import TUNING, Size, arguments
 from laboratory.results import table
 from stages import run
 
@@ -45,4 +43,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

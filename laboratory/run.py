@@ -5,7 +5,6 @@ it a branch decays at each length, in the bits of a whole training of that lengt
 """
 
 import json
-import sys
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any
 
 import torch
 
+from dropgpt.errors import UserError
 from dropgpt.evaluation import by_document, document_losses, losses
 from dropgpt.evaluation import plan as windows_of
 from dropgpt.machine.files import replacing, sha256
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
+from dropgpt.machine.inputs import compare
 from dropgpt.machine.slot import slot
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Params, Runtime, Train
@@ -24,20 +25,24 @@ from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training.checkpoint import Checkpoint, of_training
 from dropgpt.training.loop import Result, train
 from laboratory.ensembles import together
-from laboratory.plan import RunParams, Size
+from laboratory.plan import RunParams, Size, arguments
 from laboratory.texts import Part, texts
 from stages import run
 
 
 def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> None:
-    """Write to `output` what the run finds; see `found`. Goes on where it was stopped."""
-    own = size.load().params(variant, seed)
+    """Write to `output` what the run finds; see `found`. Goes on where it was stopped.
+
+    Raises UserError where the plan or the setting was edited meanwhile.
+    """
+    before = read(size, variant, seed)
+    own, setting = before.values()
     # A run for each core gets further than a core more for each run.
     device = prepare(params.runtime.device, 1)
     dtype = compute_dtype(own.train.precision, device)
     made_by: dict[str, Any] = {
         "params": own.model_dump(),
-        "setting": sha256(size.setting),
+        "setting": setting,
         "environment": environment(device, dtype),
     }
     parts = texts(size)
@@ -64,8 +69,18 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
             if own.members
             else each[0],
         }
+        # Before the checkpoints are let go: what was edited may come back.
+        compare("laboratory", before, read(size, variant, seed), size.command)
         with replacing(output) as partial_file:
             partial_file.write_text(text(values), encoding="utf-8")
+
+
+def read(size: Size, variant: str, seed: int) -> dict[str, Any]:
+    """What of a run stands in files, under their names: its parameters, the setting's checksum."""
+    return {
+        f"{size.plan}: variants.{variant}": size.load().params(variant, seed),
+        str(size.setting): sha256(size.setting),
+    }
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,13 @@ class Trainings:
 
     def checkpoint(self, part: str | int, own: RunParams) -> AbstractContextManager[Checkpoint]:
         """Of a model's trunk, or of its branch to a length."""
-        inputs = self.made_by | {"part": part, "seed": own.train.seed}
+        training = own.trunk(max(own.readings)) if part == "trunk" else own.training(int(part))
+        params = self.made_by["params"]
+        inputs = self.made_by | {
+            "part": part,
+            "text": params["train"]["seed"],
+            "params": params | {"train": training.model_dump()},
+        }
         return of_training({"train": inputs}, self.runtime.checkpoint_interval)
 
     def _trained(self, own: RunParams, training: Train, saved: Checkpoint) -> Result:
@@ -175,13 +196,15 @@ def text(values: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def main(name: str, variant: str, seed: int) -> None:
+def main(name: str, variant: str, seed: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        make(params, size, variant, seed, size.run(variant, seed))
+        if not seed.isdecimal():
+            raise UserError(f"laboratory: {seed!r} is no seed, which is a whole number")
+        make(params, size, variant, int(seed), size.run(variant, int(seed)))
 
     run(laboratory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(*arguments("SIZE", "VARIANT", "SEED"))

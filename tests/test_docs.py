@@ -78,7 +78,8 @@ def test_every_command_exists(page: Path) -> None:
             case "make":
                 assert set(arguments) <= set(targets)
             case "dvc":
-                get_main_parser().parse_args(arguments)
+                parsed = get_main_parser().parse_args(arguments)
+                assert parsed.cmd != "commit" or parsed.force  # else it asks, and fails in a script
             case "dropgpt":
                 parser().parse_args(arguments)
 

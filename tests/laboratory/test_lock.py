@@ -75,3 +75,16 @@ def test_only_a_laboratory_that_did_not_end_well_leaves_a_copy() -> None:
     earlier = LOCK.read_text()  # of a commit, say, that the user has gone back to
     PIPELINE.mend_lock()
     assert LOCK.read_text() == earlier
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("kept_ones", [(1, 3), (5, 2), (4, 5, 6)])
+def test_a_lock_of_another_commit_is_not_torn(
+    capsys: pytest.CaptureFixture[str], kept_ones: tuple[int, ...]
+) -> None:
+    """It lacks stages that were given up since the copy, and may end in one that is new."""
+    other = "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, kept_ones))
+    LOCK.write_text(other)
+    assert list(PIPELINE.mend_lock()) == [f"map@p{number}-1" for number in kept_ones]
+    assert LOCK.read_text() == other
+    assert "torn" not in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """A mistake in the plan is told in one line, before any run."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT, message
 from dropgpt.errors import UserError
+from laboratory import run
 from laboratory.plan import Size
 
 Change = Callable[[Any], Any]
@@ -72,3 +75,30 @@ def test_a_run_is_the_base_with_its_variants_changes(monkeypatch: pytest.MonkeyP
     assert own.train.seed == 3
     assert (own.model.dropout, own.train.learning_rate, own.readings) == (0.2, 2e-3, [6, 8, 12])
     assert own.training(8).steps == 8 * own.train.steps
+
+
+@pytest.mark.parametrize(
+    ("module", "takes"),
+    [
+        ("rates", "SIZE"),
+        ("simulate", "SIZE"),
+        ("texts", "SIZE"),
+        ("run", "SIZE VARIANT SEED"),
+    ],
+)
+def test_a_module_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, module: str, takes: str
+) -> None:
+    for given in ([], ["small"] * 4):
+        monkeypatch.setattr(sys, "argv", [f"laboratory/{module}.py", *given])
+        with pytest.raises(
+            SystemExit, match=f"^error: python -m laboratory.{module} takes {takes}$"
+        ):
+            run_path(str(ROOT / f"laboratory/{module}.py"), run_name="__main__")
+
+
+@pytest.mark.usefixtures("handlers_put_back")
+def test_a_seed_is_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="'one' is no seed, which is a whole number"):
+        run.main("small", "p0-short", "one")

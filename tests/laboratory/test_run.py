@@ -1,6 +1,7 @@
 """A run of the laboratory: its texts, its trunk and branches, and what a kill leaves."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from conftest import params_with
 from dropgpt.errors import UserError
 from dropgpt.machine.files import write_json
 from dropgpt.tokens.tensor import TokenTensor
-from dropgpt.training.checkpoint import of_training
+from dropgpt.training.checkpoint import described, of_training
+from dropgpt.training.checkpoint_files import stale
 from dropgpt.training.loop import train
 from laboratory import run
 from laboratory.plan import RunParams, Size
@@ -157,6 +159,54 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     monkeypatch.setattr(run, "train", train)
     assert made(size, "run.json") == expected
     assert not [*Path("checkpoints").glob("*.json"), *Path("checkpoints").glob("*.safetensors")]
+
+
+@pytest.mark.parametrize("edited", ["plan", "setting"])
+def test_what_was_edited_meanwhile_fails_it_and_what_it_has_found_is_kept(
+    size: Size, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    expected = made(size, "whole.json")
+    rates = [0.1]
+    monkeypatch.setattr(Size, "load", lambda self: Plan(own(learning_rate=rates[-1])))
+    trained: list[int] = []
+
+    def noted(training: Any, *arguments: Any, **named: Any) -> Any:
+        trained.append(training.steps)
+        if edited == "plan":
+            rates.append(0.2)
+        else:
+            write_json(size.setting, {"edited": 1})
+        return train(training, *arguments, **named)
+
+    monkeypatch.setattr(run, "train", noted)
+    name = "plan.yaml: variants.p0" if edited == "plan" else "setting.json"
+    told = (
+        f"^laboratory: laboratory/tiny/{name} changed while it ran.*: `python -m laboratory tiny`"
+    )
+    with pytest.raises(UserError, match=told):
+        made(size, "run.json")
+    assert not Path("run.json").exists()
+    assert len(trained) == 2 * len(READINGS)
+    rates[:] = [0.1]
+    write_json(size.setting, {})
+    assert made(size, "run.json").keys() == expected.keys()
+    assert len(trained) == 2 * len(READINGS)  # it was all there
+
+
+def test_a_list_of_checkpoints_says_how_far_it_is(
+    size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(training: Any, *arguments: Any, **named: Any) -> Any:
+        result = train(training, *arguments, **named)
+        if training.steps == 10:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made(size, "run.json")
+    listed = " ".join(described(one, params_with()) for one in stale())
+    assert sorted(re.findall(r"step (\d+) of (\d+)", listed)) == [("10", "10"), ("8", "20")]
 
 
 def test_models_of_several_seeds_read_the_text_of_the_run(

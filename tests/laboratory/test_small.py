@@ -93,7 +93,7 @@ def made(clone: Clone) -> dict[str, bytes]:
 def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
     """Also where it was killed at that, and DVC while it wrote its lock."""
     first = made(clone)
-    assert len({*first.values()}) == 5 + 2
+    assert len({*first.values()}) == 5 + 3
     assert not (clone.folder / ROOM / "tokens").exists()
     assert "up to date" in laboratory(clone)
     when = {path: path.stat().st_mtime_ns for path in clone.folder.glob(ROOM + "runs/*")}
@@ -166,13 +166,43 @@ def test_dvc_demands_nothing_of_it_from_those_who_do_not_use_it(
     assert clone.git("status", "--porcelain").stdout == ""
 
 
-def test_a_run_has_no_tokens_but_those_of_its_setting(finished: Clone, clone: Clone) -> None:
+def test_a_run_is_of_its_setting_or_none(finished: Clone, clone: Clone) -> None:
     (clone.folder / "data").mkdir()
     shutil.copy(finished.folder / "data/documents.parquet", clone.folder / "data")
-    edit(clone.folder / PLAN, lambda plan: plan.update({"documents": "0"}))
-    run = [sys.executable, "-m", "laboratory.run", "small", "p0-short", "1"]
-    said = clone.run(*run, ok=False).stderr
-    assert "is not what laboratory/small/setting.json was made of" in said
+    plan = (clone.folder / PLAN).read_bytes()
+    changes: tuple[Callable[[Any], Any], ...] = (
+        lambda plan: plan.update({"documents": "0"}),
+        lambda plan: plan["base"]["train"].update({"beta1": 0.8}),
+    )
+    for change in changes:
+        (clone.folder / PLAN).write_bytes(plan)
+        edit(clone.folder / PLAN, change)
+        run = [sys.executable, "-m", "laboratory.run", "small", "p0-short", "1"]
+        said = clone.run(*run, ok=False).stderr
+        assert "is not what laboratory/small/setting.json was made of" in said
+
+
+def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
+    finished: Clone, clone: Clone
+) -> None:
+    shutil.copytree(finished.folder / "data", clone.folder / "data")
+
+    def set_to(dropout: float) -> None:
+        changes = {"model.dropout": dropout, "train.steps": 300}
+        edit(clone.folder / PLAN, lambda plan: plan["variants"]["p20-short"].update(changes))
+
+    set_to(0.2)
+    repro = ("repro", "--single-item", f"{ROOM}dvc.yaml:map@p20-short-1")
+    dvc = clone.start(*repro)
+    wait_for(lambda: [*(clone.folder / "checkpoints").glob("*.lock")])
+    set_to(0.5)
+    output = dvc.communicate(timeout=300)[0]
+    assert dvc.returncode != 0
+    assert f"error: laboratory: {PLAN}: variants.p20-short changed while it ran" in output
+    assert f"{ROOM}runs/p20-short-1.json" not in made(clone)
+    clone.dvc(*repro)
+    found = clone.json(f"{ROOM}runs/p20-short-1.json")["made_by"]["params"]
+    assert found["model"]["dropout"] == 0.5
 
 
 @pytest.mark.slow
