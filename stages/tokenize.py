@@ -17,7 +17,7 @@ from dropgpt.tokens.statistics import (
     rank_frequency,
 )
 from dropgpt.tokens.vocabulary import gpt2_encoding
-from stages import run
+from stages import check_inputs, run
 
 DOCUMENTS = Path("data/documents.parquet")
 TOKENS = Path("data/tokens")
@@ -52,10 +52,11 @@ def tokenize(params: Params) -> list[str]:
         rank_frequency(counts, encoding).to_csv(partial, index=False)
     left_out = []
     if params.data.in_shards:
-        shards.forget(made)
         rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))
         if empty := rows - statistics["documents"]:
             left_out = [f"{empty:,} rows are left out, since their text is empty"]
+        check_inputs()  # before the shards are let go: the old parameters may come back
+        shards.forget(made)
     held_out = tokens.documents[tokens.documents.held_out]
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",

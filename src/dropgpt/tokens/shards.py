@@ -163,11 +163,15 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _fingerprint(data: Data, tokenize: Tokenize) -> str:
-    """Of all that the shards depend on."""
-    sections = {"data": data, "tokenize": tokenize}
-    versions = {"tiktoken": tiktoken.__version__}
-    record = provenance.record("tokenize", sections, {"documents": [DOCUMENTS]}, versions)
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    """Of all that the shards depend on, which is not what is held out of them."""
+    depends_on = {
+        "datasets": splits(data),
+        "tokenize": tokenize.model_dump(exclude={"validation_fraction"}),
+        "documents": provenance.checksum([DOCUMENTS]),
+        "code": provenance.code("tokenize"),
+        "tiktoken": tiktoken.__version__,
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
