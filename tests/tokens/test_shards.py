@@ -106,6 +106,8 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     run(helped, "stages.tokenize")
     assert helper.wait() == 0
     assert contents(fineweb) == contents(helped)
+    late = start(fineweb, "dropgpt.tokens.shards")
+    assert "data/tokens is there already, made with these parameters" in late.communicate()[1]
     assert not made(fineweb)
 
     encoded = encode_documents(documents, gpt2_encoding(), end_of_text=True)

@@ -225,8 +225,8 @@ def _table(
         text = document.text.encode()
         checksum = hashlib.sha256(text).hexdigest()
         rows.append((document.id, document.source, len(ids), len(text), checksum))
-    columns = {"id": str, "source": str, "tokens": np.int64, "bytes": np.int64, "sha256": str}
-    return pd.DataFrame(rows, columns=[*columns]).astype(columns)  # types of no rows, too
+    types = {"id": "str", "source": "str", "tokens": "int64", "bytes": "int64", "sha256": "str"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)  # of no rows, too
 
 
 def _write_npy_header(file: Any, length: int) -> None:
