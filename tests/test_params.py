@@ -86,8 +86,34 @@ def test_the_stride_of_a_model_from_elsewhere_is_compared_with_its_own_context(
 
 
 def test_no_is_a_word(tmp_path: Path) -> None:
-    path = written(tmp_path, "config", "config: no")
-    assert load(path).data.config == "no"
+    path = written(tmp_path, "text_column", "text_column: no")
+    assert load(path).data.text_column == "no"
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "said"),
+    [
+        ("wikipedia", {"dataset": "me/texts", "revision": "f0"}, "dataset, revision: set source to "
+         "hub, or set back .* not read, `-S 'data.dataset=null' -S 'data.revision=null'`"),
+        ("wikipedia", {"config": "sample-10BT"}, "config: set source to hub or fineweb, or"),
+        ("fineweb", {"dataset": "me/texts"}, "dataset: set source to hub, or"),
+        ("fineweb", {"held_out_split": "test"}, "held_out_split: set source to hub, or"),
+        ("files", {"split": "test"}, "split: set source to hub, or .* `-S 'data.split=train'`"),
+        ("wikipedia", {"files": "corpora/a.md"}, "files: set source to files, or .*"
+         r"`-S 'data\.files=corpora/\*\.txt'`"),
+    ],
+)  # fmt: skip
+def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
+    tmp_path: Path, source: str, values: dict[str, str], said: str
+) -> None:
+    """Else the texts of another source would stand under that name."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(path, [f"data.source={source}"])
+    load(path)
+    apply_overrides(path, [f"data.{key}={value}" for key, value in values.items()])
+    with pytest.raises(UserError, match=f"data: source is {source}, which does not read {said}"):
+        load(path)
 
 
 def test_no_file_and_no_mapping(tmp_path: Path) -> None:

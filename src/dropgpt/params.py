@@ -41,6 +41,18 @@ WITHOUT_EFFECT = frozenset(
 )
 
 
+# What of section data names texts: which sources read it, and what it is where it names none. To
+# forget the source would let the texts of another one stand under that name.
+NAMES_TEXTS: dict[str, tuple[list[str], str | None]] = {
+    "dataset": (["hub"], None),
+    "config": (["hub", "fineweb"], None),
+    "revision": (["hub", "fineweb"], None),
+    "split": (["hub"], "train"),
+    "held_out_split": (["hub"], None),
+    "files": (["files"], "corpora/*.txt"),
+}
+
+
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
 
@@ -71,13 +83,24 @@ class Data(Section):
             raise ValueError(
                 "source is hub, so dataset must name one, such as roneneldan/TinyStories"
             )
-        if self.held_out_split and self.source != "hub":
-            raise ValueError(
-                f"held_out_split is {self.held_out_split!r}, which only a data set on the hub has: "
-                "source must be hub"
-            )
         if self.held_out_split == self.split:
             raise ValueError(f"held_out_split and split are both {self.split!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_source_reads_what_is_named(self) -> "Data":
+        unread = [
+            key
+            for key, (sources, default) in NAMES_TEXTS.items()
+            if self.source not in sources and getattr(self, key) != default
+        ]
+        if unread:
+            back = " ".join(f"-S 'data.{key}={NAMES_TEXTS[key][1] or 'null'}'" for key in unread)
+            raise ValueError(
+                f"source is {self.source}, which does not read {', '.join(unread)}: set source to "
+                f"{' or '.join(NAMES_TEXTS[unread[0]][0])}, or set back what it does not read, "
+                f"`{back}`"
+            )
         return self
 
 

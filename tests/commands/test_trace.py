@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def trace(clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Trace:
 
 
 def in_shards(number: int) -> None:
-    """Have data/tokens in so many files, as stage tokenize makes it of all of FineWeb."""
+    """Have data/tokens in so many shards and an empty one, as stage tokenize makes it."""
     documents = list(document.read(Path("data/documents.parquet")))
-    shards = [Path(f"shards/{n}") for n in range(number)]
-    for n, shard in enumerate(shards):
-        part = documents[n * len(documents) // number : (n + 1) * len(documents) // number]
+    ends = [n * len(documents) // number for n in range(number + 1)]
+    shards = [Path(f"shards/{n}") for n in range(number + 1)]
+    for shard, (begin, end) in zip(shards, pairwise(sorted([*ends, ends[1]])), strict=True):
+        part = documents[begin:end]
         tensor.write_shard(encode_documents(part, ENCODING, end_of_text=True), shard)
     tensor.join(shards, TOKENS, N_VOCAB, 0.1)
 

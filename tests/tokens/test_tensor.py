@@ -255,7 +255,7 @@ def joined(folder: Path, parts: list[list[Document]], fraction: float) -> tensor
     return tensor.read(folder / "joined")
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3]])
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3], [0, 2, 2, 4]])  # some empty
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.45, 0.6])
 def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: float) -> None:
     whole = write(tmp_path / "whole", fraction)

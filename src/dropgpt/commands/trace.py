@@ -120,7 +120,7 @@ def _parts(starts: Starts, length: int) -> list[list[dict[str, Any]]]:
                 offset = max(0, start - int(begins[row]))
                 stop = min(start + length, int(ends[row])) - int(begins[row])
                 parts.append({"id": table.id[row], "offset": offset, "tokens": stop - offset})
-        before = ends[-1]
+        before += int(table.tokens.sum())
     return found
 
 

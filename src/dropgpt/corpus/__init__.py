@@ -54,6 +54,19 @@ def splits(data: params.Data) -> list[Dataset]:
     ]
 
 
+def settings(data: params.Data) -> dict[str, Any]:
+    """What of the section travels with the tokens; the source for the sake of its licence."""
+    keys = {"source"}
+    if data.in_shards:
+        keys |= {"documents", "config", "revision"}
+    if data.source == "hub":
+        keys |= {"dataset", "config", "revision", "split", "held_out_split", "text_column"}
+    values = data.model_dump(include=keys)
+    if data.source == "fineweb" and data.in_shards:  # which of it, where params.yaml leaves it open
+        values |= {"config": splits(data)[0].config, "revision": splits(data)[0].revision}
+    return values
+
+
 def about(data: params.Data) -> dict[str, Any]:
     """What travels with the documents: of a data set on the hub what its card says of its licence.
 
