@@ -46,6 +46,17 @@ def written(folder: Path, key: str, line: str) -> Path:
         ),
         ("stride", "stride: 9999", "evaluate.stride 9999 is above model.n_ctx"),
         ("temperatures", "temperatures:\n  - -1.0", "sample.temperatures.0 is -1.0"),
+        (
+            "temperatures",
+            "temperatures: [0.8, 1, 0.8]\n  unread:",
+            "temperatures: 0.8 stands there twice",
+        ),
+        ("prompts", "prompts: [a, a]\n  unread:", "prompts: 'a' stands there twice; take one out"),
+        (
+            "extra_corpora",
+            "extra_corpora: [a, a]",
+            "evaluate.extra_corpora: 'a' stands there twice",
+        ),
         ("prompts", "prompts: ['']\n  unread:", "sample.prompts.0 is ''"),
         ("device", "device: gpu", "runtime.device is 'gpu'"),
         ("tokenize", "tokenise:", "tokenise: unknown key; did you mean tokenize?"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,6 +25,17 @@ from dropgpt.errors import UserError
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    """What stands in a list twice would be made twice, the same, and counted as two."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value!r} stands there twice; take one out")
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
 
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
@@ -203,14 +215,14 @@ class Evaluate(Section):
     across_documents: bool
     batch_size: PositiveInt
     dropout_passes: PositiveInt
-    extra_corpora: list[Text]
+    extra_corpora: Annotated[list[Text], EachOnce]
 
 
 class Sample(Section):
     model: Text | None
     seed: NonNegativeInt
-    prompts: Annotated[list[Text], Field(min_length=1)]
-    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1)]
+    prompts: Annotated[list[Text], Field(min_length=1), EachOnce]
+    temperatures: Annotated[list[NonNegativeFloat], Field(min_length=1), EachOnce]
     tokens: PositiveInt
     top_k: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
