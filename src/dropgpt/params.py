@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -41,22 +41,25 @@ WITHOUT_EFFECT = frozenset(
 )
 
 
-# What of section data names texts: which sources read it, and what it is where it names none. To
-# forget the source would let the texts of another one stand under that name.
-NAMES_TEXTS: dict[str, tuple[list[str], str | None]] = {
-    "dataset": (["hub"], None),
-    "config": (["hub", "fineweb"], None),
-    "revision": (["hub", "fineweb"], None),
-    "split": (["hub"], "train"),
-    "held_out_split": (["hub"], None),
-    "files": (["files"], "corpora/*.txt"),
-}
+# What of section data names texts, as it is where it names none. Under a source that does not read
+# it, the texts of that source would stand under this name.
+NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}
+NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
+READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
+READ |= {"hub": {*NAMELESS} - {"files"}}
 
 
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _lists_hold_nothing_twice(self) -> Self:
+        for key, values in self:
+            if isinstance(values, list) and (twice := [v for v in values if values.count(v) > 1]):
+                raise ValueError(f"{key} has {twice[0]!r} twice; take one out")
+        return self
 
 
 class Data(Section):
@@ -78,29 +81,18 @@ class Data(Section):
         return self.source in ("fineweb", "hub") and self.documents is None
 
     @model_validator(mode="after")
-    def _the_hub_knows_which(self) -> "Data":
-        if self.source == "hub" and not self.dataset:
-            raise ValueError(
-                "source is hub, so dataset must name one, such as roneneldan/TinyStories"
-            )
-        if self.held_out_split == self.split:
-            raise ValueError(f"held_out_split and split are both {self.split!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _the_source_reads_what_is_named(self) -> "Data":
-        unread = [
-            key
-            for key, (sources, default) in NAMES_TEXTS.items()
-            if self.source not in sources and getattr(self, key) != default
-        ]
-        if unread:
-            back = " ".join(f"-S 'data.{key}={NAMES_TEXTS[key][1] or 'null'}'" for key in unread)
+    def _the_source_reads_what_is_named(self) -> Self:
+        named = {key for key, nameless in NAMELESS.items() if getattr(self, key) != nameless}
+        if unread := sorted(named - READ[self.source]):
+            back = " ".join(f"-S 'data.{key}={NAMELESS[key] or 'null'}'" for key in unread)
             raise ValueError(
                 f"source is {self.source}, which does not read {', '.join(unread)}: set source to "
-                f"{' or '.join(NAMES_TEXTS[unread[0]][0])}, or set back what it does not read, "
-                f"`{back}`"
+                f"one that does, or set back what it does not read, `{back}`"
             )
+        if self.source == "hub" and not self.dataset:
+            raise ValueError("source is hub, so dataset must name one: roneneldan/TinyStories, say")
+        if self.held_out_split == self.split:
+            raise ValueError(f"held_out_split and split are both {self.split!r}")
         return self
 
 
