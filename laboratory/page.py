@@ -27,6 +27,10 @@ TEMPLATE = Path("laboratory/template.md")
 PAGE = Path("RESULTS.md")
 NOT_YET = "Not run yet."
 MAP, WORTH = Path("docs/map.svg"), Path("docs/worth.svg")
+WORTH_PICTURE = (
+    "![The gain of the best rate over no dropout, given weight decay, windows and ensembles, by "
+    f"how often the text is read]({WORTH})"
+)
 
 
 def write(params: Params, size: Size) -> None:
@@ -42,7 +46,7 @@ def write(params: Params, size: Size) -> None:
             f"as {missing[0]}: `python -m laboratory {size.name}` makes them"
         )
     bests = by_length.bests(results, [*named]) if {*named} <= {*results.settings} else []
-    worth = {readings: found for readings in WORTH_AT if (found := gains(so_far, readings))}
+    worth = {readings: found for readings in WORTH_AT if len(found := gains(so_far, readings)) > 1}
     draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
     others = explored(so_far, plan)
@@ -51,7 +55,7 @@ def write(params: Params, size: Size) -> None:
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
         "map": markdown(tables.beside_none(rows, named)),
-        "worth": markdown(tables.worth(worth)) if worth else NOT_YET,
+        "worth": f"{WORTH_PICTURE}\n\n{markdown(tables.worth(worth))}" if worth else NOT_YET,
         "explored": markdown(tables.explored(others)) if others else NOT_YET,
         "test": len(so_far.sizes),
         **of_claims(results),
@@ -86,11 +90,13 @@ def of_claims(results: Results) -> dict[str, Any]:
     """What the template says of the claims."""
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
+    judged = len(CLAIMS) - said.pop(NOT_YET_RUN, 0)
+    counts = ", ".join(f"{count} {what}" for what, count in said.most_common())
     return {
         "verdicts": markdown(tables.verdicts(verdicts)),
         "claims": len(CLAIMS),
-        "judged": len(CLAIMS) - said.pop(NOT_YET_RUN, 0),
-        "counts": ", ".join(f"{count} {what}" for what, count in said.most_common()) or "none",
+        "judged": judged,
+        "counts": f": {counts}" if counts else "",
         "margin": MARGIN,
     }
 

@@ -32,7 +32,8 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(PAGES[0].read_text().split()) < 1200
+    words = [word for word in PAGES[0].read_text().split() if word.strip("|-#`")]
+    assert len(words) < 1200
 
 
 def test_the_page_of_parameters_is_what_params_yaml_says() -> None:
