@@ -75,6 +75,6 @@ def _without(plan: Plan) -> dict[str, str | None]:
 
 
 def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:
-    if none is None or none == ours:
+    if none is None or none == ours or readings not in results.settings.get(none, ()):
         return None
     return difference(results.test(ours, readings) - results.test(none, readings), results)

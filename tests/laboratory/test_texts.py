@@ -18,7 +18,7 @@ from laboratory.plan import Size
     [
         (lambda plan: plan["base"]["train"].update(beta1=0.8), "base"),
         (lambda plan: plan.update(documents="0"), "documents"),
-        (lambda plan: plan["variants"]["p0-short"].update({"model.dropout": 0.1}), None),
+        (lambda plan: plan["variants"]["p0-short"].update({"train.learning_rate": 1e-3}), None),
     ],
 )
 def test_a_setting_is_of_the_plan_that_stands_there_when_it_is_made(
