@@ -16,10 +16,10 @@ reproduce: .venv/dropgpt  ## every stage again; fails, naming the output, if a b
 	python -m dropgpt.reproduce
 
 results: .venv/dropgpt  ## what dropout does: the laboratory's missing runs, and RESULTS.md
-	python -m laboratory.first
+	python -m laboratory small
 
 results-check: .venv/dropgpt  ## some of its runs again; fails where a number differs
-	python -m laboratory.first.check
+	python -m laboratory small --check
 
 test: .venv/dropgpt-test  ## the tests
 	python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

@@ -30,7 +30,8 @@ def run(command: str) -> None:
 
 # %%
 params = load(Path("params.yaml"))
-chosen = f"-S data.source=files -S 'data.files={TEXTS}'"
+chosen = f"-S data.source=files -S 'data.files={TEXTS}' -S data.split=train"
+chosen += "".join(f" -S data.{k}=null" for k in ("dataset", "config", "revision", "held_out_split"))
 chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"
 chosen += f" -S evaluate.stride={min(params.evaluate.stride, params.model.n_ctx)}"
 for name in ("only-tokens", "own-texts"):  # of an earlier run of this
@@ -48,8 +49,8 @@ print(f"{tokens:,} tokens to train on")
 # %%
 a_step = params.train.batch_size * params.model.n_ctx
 steps = max(2, math.ceil(READINGS * tokens / a_step))
-last = {4: 0.0, 6: 0.05, 10: 0.1, 16: 0.2, 32: 0.3}  # up to so many readings: this rate
-rate = next((rate for readings, rate in last.items() if readings >= READINGS), 0.3)
+best = {1: 0.0, 2: 0.0, 4: 0.0, 6: 0.0, 8: 0.0, 12: 0.05}  # after so many readings: this rate
+rate = best[min(best, key=lambda readings: abs(math.log(readings / READINGS)))]
 print(f"{READINGS} readings are {steps} steps; dropout {rate}")
 
 # %%

@@ -34,6 +34,7 @@ TEXT = [
     "data.held_out_split=null",
     "data.text_column=text",
     f"data.documents={STORIES}",
+    "data.files=corpora/*.txt",  # it is not read
 ]
 
 # %% [markdown]

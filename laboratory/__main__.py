@@ -1,4 +1,5 @@
-"""Make what is missing of a size, with a worker for each core: `python -m laboratory SIZE`
+"""Make what is missing of a size, with a worker for each core, and then the page:
+`python -m laboratory SIZE`
 
 `--check` makes some of its runs again and demands the same bytes; `--take-over` then has DVC take
 all for runs of the code that is there now.
@@ -21,6 +22,7 @@ def make_missing(params: Params, size: Size) -> None:
     with pipeline.kept_lock() as keep:
         pipeline.repro("prepare")
         workers.make(pipeline, pipeline.missing(chosen.groups), params, keep)
+        pipeline.repro("page")
 
 
 def check(params: Params, size: Size, take_over: bool) -> None:

@@ -58,6 +58,11 @@ def check(pipeline: Pipeline, planned: list[Planned], params: Params, take_over:
 
 def _make_some(made: list[Planned], params: Params) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    if not made:
+        raise UserError(
+            "laboratory: no run was made with the parameters that the plan has now, so there is "
+            "nothing to make again: `python -m laboratory` makes what is missing"
+        )
     here = [one for one in made if of_here(values(one.file), params)]
     if not here:
         raise UserError(

@@ -5,15 +5,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from laboratory import ensembles as of_texts
 from laboratory.judge import Claim
-from laboratory.results import NotRunError, Results
+from laboratory.results import NotRunError, Results, ensemble
+from laboratory.worth import RATES
 
 MARGIN = 0.01  # nats a token: what is less is as good
 BELOW, ABOVE = (-math.inf, 0.0), (0.0, math.inf)
 EQUAL = (-MARGIN, MARGIN)
 Sums = Callable[[Results], pd.DataFrame]
-RATES = ("p0", "p10", "p20", "p30")
 
 
 def at(readings: int, ours: str, theirs: str) -> Sums:
@@ -50,19 +49,6 @@ def gain(size: str) -> Sums:
     return sums
 
 
-def ensembles(ours: tuple[int, str], theirs: tuple[int, str]) -> Sums:
-    """Of so many models of a rate on each side, each side at its best length; a row a text."""
-
-    def sums(found: Results) -> pd.DataFrame:
-        of = [
-            of_texts.losses(found, p, of_texts.best(found, p), members)
-            for members, p in (ours, theirs)
-        ]
-        return of[0] - of[1]
-
-    return sums
-
-
 def monte_carlo(setting: str, passes: int) -> Sums:
     """Of so many passes with dropout left on less one with it off."""
 
@@ -79,8 +65,13 @@ def _best(found: Results, setting: str) -> pd.DataFrame:
     return found.test(setting, found.best(setting))
 
 
+def together(members: int, p: str) -> str:
+    """So many models of a rate, all of one text."""
+    return ensemble(f"ensembles-{p}", members)
+
+
 def decayed(p: str) -> tuple[str, ...]:
-    return (p, *(f"wd{decay}-{p}" for decay in ("0.3", "1", "3")))
+    return (p, *(f"{decay}-{p}" for decay in ("wd03", "wd1", "wd3")))
 
 
 CLAIMS = [
@@ -138,14 +129,14 @@ CLAIMS = [
         "Kim et al. 2025",
         "best, three of p 0 less one of p 0.2",
         BELOW,
-        ensembles((3, "p0"), (1, "p20")),
+        best(together(3, "p0"), together(1, "p20")),
     ),
     Claim(
         "An ensemble of three with 0.2 is not worse than one of three without",
         "the first laboratory",
         "best, three of p 0.2 less three of p 0",
         (-math.inf, MARGIN),
-        ensembles((3, "p20"), (3, "p0")),
+        best(together(3, "p20"), together(3, "p0")),
     ),
     Claim(
         "Half the text: dropout gains more than with twice the text",

@@ -2,47 +2,45 @@
 
 import math
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from laboratory.results import NotRunError, Results
-
-TEXTS = (1, 2, 3)  # the seeds by which they are drawn
+from dropgpt.evaluation import by_document
 
 
-def of_text(text: int, p: str) -> str:
-    """The setting whose seeds all read this text: text1-p20."""
-    return f"text{text}-{p}"
+def together(found: list[dict[str, Any]], documents: pd.DataFrame) -> dict[str, Any]:
+    """What such models have found at one length, each as `laboratory.run.found` has it.
 
-
-def development(results: Results, p: str, readings: int) -> float:
-    """Of single models, in nats a token, mean over the texts. Raises NotRunError."""
-    each = [results.development(of_text(text, p), readings) for text in TEXTS]
-    return sum(each) / len(each)
-
-
-def best(results: Results, p: str) -> int:
-    """The length at which single models have the lowest development loss."""
-    lengths = results.lengths(of_text(TEXTS[0], p))
-    return min(lengths, key=lambda n: development(results, p, n))
-
-
-def losses(results: Results, p: str, readings: int, members: int) -> pd.DataFrame:
-    """The nats of each test document, a row a text: mean over all choices of so many seeds.
-
-    Raises NotRunError, also where the tokens were not kept.
+    training, development, test  of a single model, the mean over them
+    ensembles                    by the number of models in one: development and test
     """
-    rows = {}
-    for text in TEXTS:
-        each = results.at(of_text(text, p), readings).tokens
-        if each is None:
-            raise NotRunError(f"{of_text(text, p)} at {readings} readings: its tokens")
-        chosen = [each.to_numpy()[list(some)] for some in combinations(range(len(each)), members)]
-        # The log of the mean of the members' probabilities, of each choice; then the mean of those.
-        tokens = np.mean(
-            [math.log(members) - np.logaddexp.reduce(-some) for some in chosen], axis=0
-        )
-        begins = np.cumsum(results.sizes) - results.sizes
-        rows[text] = np.add.reduceat(tokens, begins)
-    return pd.DataFrame.from_dict(rows, "index")
+
+    def of(members: int, part: str) -> npt.NDArray[np.float64]:
+        return losses(np.array([one["tokens"][part] for one in found]), members)
+
+    return {
+        "training": round(float(np.mean([one["training"] for one in found])), 6),
+        "development": round(float(np.mean([one["development"] for one in found])), 6),
+        "test": np.mean([one["test"] for one in found], axis=0).round(3).tolist(),
+        "ensembles": {
+            members: {
+                "development": round(float(of(members, "development").mean()), 6),
+                "test": by_document(of(members, "test"), documents).round(3).tolist(),
+            }
+            for members in range(1, len(found) + 1)
+        },
+    }
+
+
+def losses(tokens: npt.NDArray[np.float64], members: int) -> npt.NDArray[np.float64]:
+    """What each token takes, in nats, mean over all choices of so many models.
+
+    `tokens` (models, tokens) are the losses of each model alone.
+    """
+    chosen = [tokens[list(some)] for some in combinations(range(len(tokens)), members)]
+    # The log of the mean of the members' probabilities, of each choice; then the mean of those.
+    each = [math.log(members) - np.logaddexp.reduce(-some) for some in chosen]
+    return np.asarray(np.mean(each, axis=0), dtype=np.float64)

@@ -35,13 +35,15 @@ class Row:
 class Best:
     """A rate with the number of readings that suits it.
 
-    chosen  how often each length would be, were the seeds drawn again
-    effect  beside no dropout at its best length; None of no dropout itself
+    chosen       how often each length would be, were the seeds drawn again
+    development  the loss by which it is chosen
+    effect       beside no dropout at its best length; None of no dropout itself
     """
 
     setting: str
     readings: int
     chosen: dict[int, float]
+    development: float
     loss: float
     effect: Difference | None
 
@@ -80,6 +82,7 @@ def bests(results: Results, settings: list[str]) -> list[Best]:
             one,
             at_best[one],
             chosen_again(results, one),
+            results.development(one, at_best[one]),
             results.loss(one, at_best[one]),
             None
             if one == none

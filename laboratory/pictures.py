@@ -1,4 +1,4 @@
-"""The map as a picture."""
+"""The map, and what dropout is worth given the rest, as pictures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from laboratory.map import Row
 from laboratory.results import Results
+from laboratory.worth import Gain
 
 ZOOM = 0.15  # nats a token on either side of 0
 Colour = tuple[float, float, float, float]
@@ -74,6 +75,33 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
             axes.set_xticks(lengths, [str(n) for n in lengths])
             axes.minorticks_off()
             axes.set_xlim(lengths[0], lengths[-1] * 1.4)
+
+
+def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
+    """The gain of the best rate given the rest, a panel for each length."""
+    with panels(file, max(1, len(worth))) as each:  # a picture, though nothing was run
+        for axes, (readings, gains) in zip(each, worth.items(), strict=False):
+            axes.axvline(0, color="grey", linewidth=0.8)
+            for place, one in enumerate(gains):
+                mean, low, high = (
+                    (-one.found.mean, -one.found.high, -one.found.low)
+                    if one.found
+                    else (0.0, 0.0, 0.0)
+                )
+                axes.plot([low, high], [place, place], color="black", linewidth=1)
+                axes.plot([mean], [place], "o", color="black", markersize=4)
+                axes.annotate(
+                    f"p {one.p}", (high, place), (6, 0), textcoords="offset points", va="center"
+                )
+            axes.set_yticks(range(len(gains)), [one.given for one in gains])
+            axes.set_ylim(len(gains) - 0.5, -0.5)
+            axes.set_title(f"read {readings} times", fontsize=9, loc="left")
+        ends = [axes.get_xlim() for axes in each]
+        for axes in each:
+            axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends) * 1.1)
+        each[-1].set_xlabel(
+            "gain of the best rate over no dropout\n(nats a token; above 0: better; 95% interval)"
+        )
 
 
 def _colours(settings: list[str]) -> dict[str, Colour]:

@@ -92,10 +92,15 @@ def dvc(*arguments: str) -> str:
 
 
 def joined(kept: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The stages of a lock as it is `now`, and those that it has lost, as they were `kept`."""
-    if kept.keys() - now.keys():  # it broke off in the last one; the rest may be whole YAML
-        now = dict(list(now.items())[:-1])
-    return kept | now
+    """The stages of a lock as it is `now`, and those that it has lost, as they were `kept`.
+
+    DVC writes them in their order, so one that broke off has the first of them; any other is of
+    another commit, say, and whole.
+    """
+    if len(now) >= len(kept) or [*now] != [*kept][: len(now)]:
+        return now
+    # It broke off in the last one; the rest may be whole YAML.
+    return kept | dict(list(now.items())[:-1])
 
 
 def write(lock: Path, found: dict[str, Any]) -> None:

@@ -1,39 +1,56 @@
 """A plan.yaml as typed, checked values: laboratory/small/plan.yaml is that of the small model."""
 
+import sys
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
-from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, explain
+from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, dotted, explain
 from dropgpt.training.schedules import stable_steps
 
 FOLDER = Path("laboratory")
-
-
-class Measure(Section):
-    monte_carlo: list[PositiveInt]
-    tokens: bool
+# The group that chooses learning rates; it and those whose names begin so stand in no result.
+TUNING = "rates"
+# What variants of one setting may differ in, beside the lengths.
+OF_LENGTH = ("readings", "train.learning_rate", "train.dropout_switch_step")
 
 
 class RunParams(Section):
-    """What one run has: sections as in params.yaml, the text it reads, how often, and what for.
+    """What one run has: sections as in params.yaml, and more.
 
-    `train.steps` are those of one reading; `text` is the seed by which its documents are drawn,
-    null: the run's own.
+    train.seed   by it the text is drawn, too
+    train.steps  those of one reading
+    members      seeds of models that all read this text; null: one model, of the run's own seed
+    readings     the lengths, how often the text is read
+    monte_carlo  with how many passes with dropout left on each is measured besides
     """
 
     tokenize: Tokenize
     model: Model
     train: Train
     evaluate: Evaluate
-    text: NonNegativeInt | None
+    members: Annotated[list[NonNegativeInt], Field(min_length=1)] | None
     readings: Annotated[list[PositiveInt], Field(min_length=1)]
-    measure: Measure
+    monte_carlo: list[PositiveInt]
+
+    @model_validator(mode="after")
+    def _check(self) -> "RunParams":
+        if self.members and self.monte_carlo:
+            raise ValueError("members are measured together, monte_carlo one model: take one")
+        return self
+
+    def models(self) -> list["RunParams"]:
+        """The same with the seed of each model that reads this run's text."""
+        return [
+            self.model_copy(update={"train": self.train.model_copy(update={"seed": seed})})
+            for seed in self.members or [self.train.seed]
+        ]
 
     def training(self, readings: int) -> Train:
         """The whole training of so many readings. A schedule of dropout that switches does so
@@ -55,6 +72,11 @@ class RunParams(Section):
         switches = self.train.dropout_schedule in ("early", "late")
         changes = {"steps": steps, "dropout_switch_step": steps // 2 if switches else 0} | changes
         return Train.model_validate(self.train.model_dump() | changes)
+
+
+def setting(variant: str) -> str:
+    """What a variant is one of: `p20-short` and `p20-long` are the setting `p20`."""
+    return variant.rpartition("-")[0]
 
 
 class Group(Section):
@@ -98,11 +120,20 @@ class Plan(Section):
             raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
 
 
+def arguments(*names: str) -> list[str]:
+    """Those of a module's call, one for each name; where they are not, it ends with a line."""
+    module, *given = sys.argv
+    if len(given) != len(names):
+        sys.exit(f"error: python -m laboratory.{Path(module).stem} takes {' '.join(names)}")
+    return given
+
+
 class Size:
     """The files of one size of model."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.command = f"python -m laboratory {name}"  # makes all of it
         self.folder = FOLDER / name
         self.plan = self.folder / "plan.yaml"
         self.tokens = self.folder / "tokens"
@@ -122,6 +153,8 @@ class Size:
             plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
             raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
+        except (UnicodeDecodeError, YAMLError) as error:
+            raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
         named = [name for group in plan.groups.values() for name in group.variants]
         for name in dict.fromkeys([*named, *plan.variants]):
             if named.count(name) != 1:
@@ -129,4 +162,35 @@ class Size:
                     f"{self.plan}: {name} stands in {named.count(name)} groups, not in one"
                 )
             plan.params(name, plan.seeds[name][0])
+        self._check_settings(plan)
         return plan
+
+    def _check_settings(self, plan: Plan) -> None:
+        """Raise UserError where one name would stand for two things."""
+        known: dict[str, list[str]] = {}
+        for name in plan.seeds:
+            if plan.group(name).startswith(TUNING):
+                continue
+            if not setting(name):
+                raise UserError(
+                    f'{self.plan}: {name}: a name ends in "-" and what tells its lengths apart'
+                )
+            others = known.setdefault(setting(name), [])
+            for other in others:
+                if why := _apart(plan, name, other):
+                    raise UserError(
+                        f"{self.plan}: {name} and {other} are of one setting, {setting(name)}, by "
+                        f'what stands before their last "-", and {why}: name one otherwise'
+                    )
+            others.append(name)
+
+
+def _apart(plan: Plan, name: str, other: str) -> str | None:
+    """Why these variants are not of one setting, if they are not."""
+    if plan.group(name) != plan.group(other):
+        return "stand in two groups"
+    ours, theirs = (dotted(plan.params(one, 0).model_dump()) for one in (name, other))
+    if differ := [key for key in ours if key not in OF_LENGTH and ours[key] != theirs[key]]:
+        return f"differ in {', '.join(differ)}"
+    both = {*ours["readings"]} & {*theirs["readings"]}
+    return f"both have {min(both)} readings" if both else None

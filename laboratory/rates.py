@@ -1,13 +1,11 @@
 """Which learning rate suits which rate of dropout and length: `python -m laboratory.rates SIZE`"""
 
-import sys
-
 import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.params import Params
-from laboratory.plan import Size
-from laboratory.results import TUNING, table
+from laboratory.plan import TUNING, Size, arguments
+from laboratory.results import table
 from stages import run
 
 
@@ -29,16 +27,20 @@ def tuned(tried: pd.DataFrame) -> pd.DataFrame:
 def main(name: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        tried = table(size, size.load().groups[TUNING].variants)
-        if tried.empty:
+        plan = size.load()
+        groups = [group for group in plan.groups if group.startswith(TUNING)]
+        tried = {group: table(size, plan, plan.groups[group].variants) for group in groups}
+        if all(each.empty for each in tried.values()):
             raise UserError(
                 f"laboratory: no run of the group {TUNING} has been made: "
                 f"`python -m laboratory {name}` makes them"
             )
-        print(tuned(tried).to_string(index=False))
+        for group, each in tried.items():
+            if not each.empty:
+                print(f"{group}:\n{tuned(each).to_string(index=False)}")
 
     run(laboratory)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

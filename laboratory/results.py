@@ -1,7 +1,7 @@
 """What the runs of a size have found, read from its folder."""
 
-import base64
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from laboratory.plan import Plan, Size
-
-TUNING = "rates"  # the group that chooses learning rates, and stands in no result
+from dropgpt.errors import UserError
+from laboratory.plan import TUNING, Plan, Size, setting
 
 
 class NotRunError(LookupError):
@@ -26,23 +25,18 @@ class Losses:
 
     development  nats a token
     test         nats of each test document, all its tokens together; a column a document
-    training     nats a token over the last reading, dropout on
     monte_carlo  as test, by the number of passes with dropout left on; where it was measured
-    tokens       nats of each test token; where that was kept
     """
 
     development: pd.Series
     test: pd.DataFrame
-    training: pd.Series
     monte_carlo: dict[int, pd.DataFrame] = field(default_factory=dict)
-    tokens: pd.DataFrame | None = None
 
 
 class Results:
-    """Of each complete group the settings that it compares.
+    """Of each complete group the settings that it compares, as `plan.setting` has them.
 
-    A setting's variants have its name before their last "-" and differ in their lengths only:
-    `p20-short` and `p20-long` are of the setting `p20`.
+    Where several models read one text, ensembles of so many are settings, too; see `ensemble`.
     """
 
     def __init__(self, settings: dict[str, dict[int, Losses]], sizes: npt.NDArray[np.int64]):
@@ -78,54 +72,76 @@ class Results:
         return min(self.lengths(setting), key=lambda n: self.development(setting, n))
 
     def chosen(self, *settings: str, readings: int | None = None) -> str:
-        """The one with the lowest development loss, at that length or each at its best."""
-        return min(settings, key=lambda one: self.development(one, readings or self.best(one)))
+        """The one with the lowest development loss, at that length or each at its best.
+
+        It is that of the seeds that all of them have.
+        """
+        each = {one: self.at(one, readings or self.best(one)).development for one in settings}
+        shared = set.intersection(*(set(losses.index) for losses in each.values()))
+        return min(settings, key=lambda one: each[one][sorted(shared)].mean())
 
 
-def read(size: Size) -> Results:
-    """All runs of those groups of which none is missing."""
-    chosen = size.load()
-    settings: dict[str, dict[int, Losses]] = {}
+def ensemble(setting: str, members: int) -> str:
+    """The setting of the ensembles of so many of its models."""
+    return f"{setting}, {members} together"
+
+
+def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
+    """All runs of those groups of which none is missing.
+
+    Of the group `in_parts` also those of the variants of which none is missing. Raises
+    UserError where one was made by other parameters than the plan has now.
+    """
+    settings: dict[str, dict[int, Losses]] = defaultdict(dict)
     sizes = np.zeros(0, dtype=np.int64)
     for name, group in chosen.groups.items():
-        if name == TUNING or not all(file.exists() for file in files(size, chosen, name)):
+        there = [
+            variant
+            for variant in group.variants
+            if all(size.run(variant, seed).exists() for seed in group.seeds)
+        ]
+        if name.startswith(TUNING) or (name != in_parts and there != group.variants):
             continue
-        for variant in group.variants:
-            runs = {seed: load(size.run(variant, seed)) for seed in group.seeds}
+        for variant in there:
+            runs = {seed: _checked(size, chosen, variant, seed) for seed in group.seeds}
             sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
-            settings.setdefault(variant.rpartition("-")[0], {}).update(_lengths(runs))
-    return Results(settings, sizes)
+            for readings in chosen.params(variant, group.seeds[0]).readings:
+                each = {seed: run["lengths"][str(readings)] for seed, run in runs.items()}
+                settings[setting(variant)][readings] = _losses(each)
+                for members in next(iter(each.values())).get("ensembles", ()):
+                    together = {seed: one["ensembles"][members] for seed, one in each.items()}
+                    of = ensemble(setting(variant), int(members))
+                    settings[of][readings] = _losses(together)
+    return Results(dict(settings), sizes)
 
 
-def _lengths(runs: dict[int, dict[str, Any]]) -> dict[int, Losses]:
-    found: dict[int, Losses] = {}
-    for readings in next(iter(runs.values()))["lengths"]:
-        each = {seed: run["lengths"][readings] for seed, run in runs.items()}
-        first = next(iter(each.values()))
-        found[int(readings)] = Losses(
-            pd.Series({seed: one["development"] for seed, one in each.items()}),
-            _by_seed({seed: one["test"] for seed, one in each.items()}),
-            pd.Series({seed: one["training"] for seed, one in each.items()}),
-            {
-                int(passes): _by_seed(
-                    {seed: one["monte_carlo"][passes]["test"] for seed, one in each.items()}
-                )
-                for passes in first.get("monte_carlo", ())
-            },
-            _by_seed({seed: _decoded(one["tokens"]) for seed, one in each.items()})
-            if "tokens" in first
-            else None,
+def _checked(size: Size, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
+    found = load(file := size.run(variant, seed))
+    if found["made_by"]["params"] != chosen.params(variant, seed).model_dump():
+        raise UserError(
+            f"laboratory: {file} was made with other parameters than {size.plan} has: remove it, "
+            f"and `python -m laboratory {size.name}` makes it anew"
         )
     return found
 
 
+def _losses(found: dict[int, dict[str, Any]]) -> Losses:
+    """Of one length, by seed."""
+    first = next(iter(found.values()))
+    return Losses(
+        pd.Series({seed: one["development"] for seed, one in found.items()}),
+        _by_seed({seed: one["test"] for seed, one in found.items()}),
+        {
+            int(passes): _by_seed(
+                {seed: one["monte_carlo"][passes]["test"] for seed, one in found.items()}
+            )
+            for passes in first.get("monte_carlo", ())
+        },
+    )
+
+
 def _by_seed(rows: dict[int, Any]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index")
-
-
-def _decoded(kept: str) -> npt.NDArray[np.float64]:
-    """What `laboratory.run.found` has of each token."""
-    return np.frombuffer(base64.b64decode(kept), "<f2").astype(np.float64)
 
 
 def files(size: Size, chosen: Plan, group: str) -> list[Path]:
@@ -139,13 +155,12 @@ def load(file: Path) -> dict[str, Any]:
     return found
 
 
-def table(size: Size, variants: Iterable[str]) -> pd.DataFrame:
+def table(size: Size, chosen: Plan, variants: Iterable[str]) -> pd.DataFrame:
     """The runs of these variants that have been made, a row a length.
 
     Columns: variant, seed, p (the rate of dropout), learning_rate, readings, and losses in nats a
     token: development, test, training (dropout on).
     """
-    chosen = size.load()
     rows = [
         row
         for variant in variants

@@ -4,7 +4,6 @@ Pages of as many claims as there are, with the spreads that the claims' runs hav
 """
 
 import math
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from dropgpt.errors import UserError
 from dropgpt.randomness import generator
 from laboratory.claims import CLAIMS
 from laboratory.judge import CANNOT_TELL, Region, judge, verdicts
-from laboratory.plan import Size
+from laboratory.plan import Size, arguments
 from laboratory.results import read
 from stages import run
 
@@ -65,7 +64,8 @@ def _drawn(
 
 def main(name: str) -> None:
     def simulate(_: object) -> None:
-        results = read(Size(name))
+        size = Size(name)
+        results = read(size, size.load())
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
         if not run_ones:
             raise UserError(
@@ -83,4 +83,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

@@ -10,7 +10,6 @@ each clone and at each `dvc checkout`, that it is there. A run makes the tokens 
 
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS, sha256, write_json
+from dropgpt.machine.inputs import compare
 from dropgpt.params import Params, Tokenize
 from dropgpt.randomness import generator
 from dropgpt.tokens import tensor
@@ -31,7 +31,7 @@ from dropgpt.tokens.array import Array
 from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
-from laboratory.plan import Plan, Size
+from laboratory.plan import Plan, Size, arguments
 from stages import run
 
 DOCUMENTS = Path("data/documents.parquet")
@@ -47,7 +47,7 @@ CODE = [
     "model",
     "training",
 ]
-OWN_CODE = ["laboratory/plan.py", "laboratory/run.py", "laboratory/texts.py"]
+OWN_CODE = [f"laboratory/{name}.py" for name in ("plan", "texts", "run", "ensembles")]
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Texts:
         """The second half."""
         return self._part(self._apart[self._middle :])
 
-    def drawn(self, seed: int, tokens: int) -> TokenTensor:
+    def drawn(self, seed: int, tokens: int | None) -> TokenTensor:
         """A text of that many tokens or a document more, and the development documents held out.
 
-        Articles in an order of the seed, each with all of its documents. Raises UserError where
-        there are not so many tokens.
+        None: of all that there is. Articles in an order of the seed, each with all of its
+        documents. Raises UserError where there are not so many tokens.
         """
         table = self.corpus.documents[~self.corpus.documents.held_out]
         sources = table.source.unique()
@@ -86,7 +86,8 @@ class Texts:
         place = pd.Series(order.argsort(), index=sources)
         table = table.iloc[np.argsort(place[table.source].to_numpy(), kind="stable")]
         before = table.tokens.cumsum() - table.tokens
-        if before.iloc[-1] + table.tokens.iloc[-1] < tokens:
+        tokens = table.tokens.sum() if tokens is None else tokens
+        if table.tokens.sum() < tokens:
             raise UserError(
                 f"laboratory: train.tokens is {tokens}, and there are {table.tokens.sum()} to "
                 "draw from"
@@ -123,23 +124,39 @@ class Texts:
 
 
 def prepare(size: Size) -> None:
-    """Write the setting, what all runs of a size depend on, and the tokens."""
+    """Write the setting, what all runs of a size depend on, and the tokens.
+
+    Raises UserError where something of it was edited meanwhile.
+    """
+    before = read(size)
     chosen = size.load()
     with _lock():
         _make_tokens(size, chosen)
+        compare("laboratory", before, read(size), size.command)
         write_json(size.setting, setting(size, chosen))
 
 
+def read(size: Size) -> dict[str, Any]:
+    """What the setting is made of, under the names of the files in which it stands."""
+    chosen = size.load()
+    files = [file for file in (DOCUMENTS, *code_files()) if file.is_file()]
+    return {
+        f"{size.plan}: documents": chosen.documents,
+        f"{size.plan}: base": chosen.base,
+    } | {str(file): sha256(file) for file in files}
+
+
 def texts(size: Size) -> Texts:
-    """Those that the setting speaks of. Raises UserError where they are made of other documents."""
-    named = json.loads(size.setting.read_text(encoding="utf-8"))["tokens"]
+    """Those that the setting speaks of. Raises UserError where it was made of something else."""
+    named = json.loads(size.setting.read_text(encoding="utf-8"))
+    chosen = size.load()
     with _lock():
-        if not size.tokens.is_dir() or sha256(size.tokens / SUMS) != named:
-            _make_tokens(size, size.load())
-    if sha256(size.tokens / SUMS) != named:
+        if not size.tokens.is_dir() or sha256(size.tokens / SUMS) != named["tokens"]:
+            _make_tokens(size, chosen)
+    if sha256(size.tokens / SUMS) != named["tokens"] or chosen.base != named["base"]:
         raise UserError(
             f"laboratory: {DOCUMENTS} or the plan is not what {size.setting} was made of: "
-            f"`python -m laboratory {size.name}` makes that anew"
+            f"`{size.command}` makes that anew"
         )
     return Texts(tensor.read(size.tokens))
 
@@ -196,4 +213,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*arguments("SIZE"))

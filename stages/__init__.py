@@ -91,6 +91,7 @@ REFUSED = {
     errno.EROFS: "nothing can be written here: {}; run this where it can",
     errno.EACCES: "it may not be written: {}; allow it and run this again",
     errno.EPERM: "it may not be written: {}; allow it and run this again",
+    errno.EEXIST: "a file, or a link to nothing, stands where a folder is to be: {}; move it away",
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
 }
 _inputs: list[Inputs] = []  # of the stage that runs

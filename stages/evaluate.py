@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dropgpt import evaluation
-from dropgpt.corpus import own_files
+from dropgpt import corpus, evaluation, perplexity
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import processes, provenance
@@ -24,7 +23,7 @@ from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import readings
-from dropgpt.tokens.encoding import decode_documents, encode_documents
+from dropgpt.tokens.encoding import checksum_of_parted, decode_documents, encode_documents
 from dropgpt.tokens.statistics import copies_lines
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
@@ -32,7 +31,7 @@ from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
 from stages import run
 
 TOKENS = Path("data/tokens")
-FEW = 4  # readings, up to which RESULTS.md knows of no gain by dropout: more of them still teach
+FEW = 8  # readings, up to which RESULTS.md knows of no gain by dropout: more of them still teach
 
 
 def evaluate(params: Params) -> list[str]:
@@ -49,10 +48,8 @@ def evaluate(params: Params) -> list[str]:
     end_of_text = params.tokenize.end_of_text
     corpora = {"held-out": held_out(tokens, model.n_vocab, end_of_text)}
     for path in params.evaluate.extra_corpora:
-        files = own_files.documents(
-            path, params.data.text_column, params.data.separator, key="evaluate.extra_corpora"
-        )
-        encoded = encode_documents(files, gpt2_encoding(model.n_vocab), end_of_text)
+        documents = corpus.own(params.data, path, key="evaluate.extra_corpora")
+        encoded = encode_documents(documents, gpt2_encoding(model.n_vocab), end_of_text)
         corpora[path] = tensor.in_memory(encoded)
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
@@ -83,7 +80,7 @@ def evaluate(params: Params) -> list[str]:
             environment(device, torch.float32),
         )
     )
-    summaries = {n: evaluation.summary(found, params.evaluate) for n, found in measured.items()}
+    summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     summary |= counted(tokens)
@@ -93,9 +90,15 @@ def evaluate(params: Params) -> list[str]:
     trained = made_from.get("train")  # here, not elsewhere
     often = readings(trained["params"], tokens.n_train) if trained else None
     lines = told(folder, summary, often)
+    encoding = gpt2_encoding(tokens.n_vocab)
+    parted = checksum_of_parted(tokens.tokens, tokens.documents, encoding)
     for path in params.evaluate.extra_corpora:
-        documents = corpora[path][1]
-        lines += copies_lines(tensor.copies(TOKENS, documents), documents, f"documents of {path}")
+        table = corpora[path][1]
+        lines += copies_lines(tensor.copies(TOKENS, table), table, f"documents of {path}")
+        lines += [
+            f"warning: {id} of {path} was parted, and its beginning is in the training part"
+            for id in table.id[table.sha256 == parted]
+        ]
     return lines
 
 
@@ -141,15 +144,15 @@ def write(measured: dict[str, pd.DataFrame], summary: dict[str, Any], made_from:
 
 def told(folder: Path, summary: dict[str, Any], often: float | None) -> list[str]:
     """What was measured, beside the yardsticks; `often` the model has read its text, if known."""
-    perplexity, interval = evaluation.in_words(summary)
+    value, interval = perplexity.in_words(summary)
     bits = {n: summary[f"{n}bits_per_byte"] for n in ("", "trigram_", "unigram_")}
     trigram, unigram = (
-        f"{bits[n]:.3f} and {evaluation.number_in_words(summary[f'{n}perplexity'])}"
+        f"{bits[n]:.3f} and {perplexity.number_in_words(summary[f'{n}perplexity'])}"
         for n in ("trigram_", "unigram_")
     )
     lines = [
         f"{folder}: {summary['loss']:.3f} nats a token, {bits['']:.3f} bits per byte, perplexity "
-        f"{perplexity} (95% interval {interval})",
+        f"{value} (95% interval {interval})",
         f"a trigram has {trigram}, the unigram {unigram}: data/evaluation/summary.json",
     ]
     if bits[""] > min(bits["trigram_"], bits["unigram_"]):

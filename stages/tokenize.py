@@ -1,12 +1,12 @@
 """data/documents.parquet -> the token tensor in data/tokens, and the corpus in numbers"""
 
 from pathlib import Path
-from typing import Any
 
-from dropgpt.corpus import document, hub_shards, splits
+from dropgpt import corpus
+from dropgpt.corpus import document, hub_shards
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
-from dropgpt.params import Data, Params, Tokenize
+from dropgpt.params import Params
 from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.encoding import encode_documents, part_long
 from dropgpt.tokens.statistics import (
@@ -17,7 +17,7 @@ from dropgpt.tokens.statistics import (
     rank_frequency,
 )
 from dropgpt.tokens.vocabulary import gpt2_encoding
-from stages import run
+from stages import check_inputs, run
 
 DOCUMENTS = Path("data/documents.parquet")
 TOKENS = Path("data/tokens")
@@ -28,7 +28,10 @@ def tokenize(params: Params) -> list[str]:
     fraction = params.tokenize.validation_fraction
     about = document.about(DOCUMENTS)
     last = about.get("held_out")  # of documents or, where they are in shards, of those
-    made_from = {"tokenize": _record(params.data, params.tokenize, about)}
+    # Not of which code: a change that leaves the tokens as they are shall train nothing again.
+    card = {"card": about["card"]} if "card" in about else {}
+    settings = {"data": corpus.settings(params.data), "tokenize": params.tokenize.model_dump()}
+    made_from = {"tokenize": {"params": settings} | card}
     if params.data.in_shards:
         made = shards.make(params.data, params.tokenize, params.runtime)
         tensor.join(made, TOKENS, encoding.n_vocab, fraction, made_from, last)
@@ -52,10 +55,11 @@ def tokenize(params: Params) -> list[str]:
         rank_frequency(counts, encoding).to_csv(partial, index=False)
     left_out = []
     if params.data.in_shards:
-        shards.forget(made)
         rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))
         if empty := rows - statistics["documents"]:
             left_out = [f"{empty:,} rows are left out, since their text is empty"]
+        check_inputs()  # before the shards are let go: the old parameters may come back
+        shards.forget(made)
     held_out = tokens.documents[tokens.documents.held_out]
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
@@ -63,24 +67,6 @@ def tokenize(params: Params) -> list[str]:
         *held_out_lines(tokens, fraction if last is None else None, statistics["documents"]),
         *copies_lines(tensor.copies(TOKENS, held_out), held_out, "held-out documents"),
     ]
-
-
-def _record(data: Data, tokenize: Tokenize, about: dict[str, Any]) -> dict[str, Any]:
-    """What of the parameters, and of a data set's card, travels with the tokens.
-
-    Not of which code: a change that leaves the tokens as they are shall train nothing again.
-    The source is there for the sake of its licence.
-    """
-    keys = {"source"}
-    if data.in_shards:
-        keys |= {"documents", "config", "revision"}
-    if data.source == "hub":
-        keys |= {"dataset", "config", "revision", "split", "held_out_split", "text_column"}
-    values = data.model_dump(include=keys)
-    if data.source == "fineweb" and data.in_shards:  # which of it, where params.yaml leaves it open
-        values |= {"config": splits(data)[0].config, "revision": splits(data)[0].revision}
-    record: dict[str, Any] = {"params": {"data": values, "tokenize": tokenize.model_dump()}}
-    return record | ({"card": about["card"]} if "card" in about else {})
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ TINY: dict[str, dict[str, Any]] = {
         "token_embedding_std": None,
     },
     "train": {"steps": 4, "batch_size": 4, "validation_interval": 2, "validation_windows": 2},
-    "evaluate": {"stride": 16, "bootstrap_resamples": 100},
+    "evaluate": {"stride": 16},
     "sample": {"tokens": 5},
 }
 

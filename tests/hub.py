@@ -160,6 +160,12 @@ def chat() -> Repository:
     return Repository("me/chat", {"train.parquet": table}, COMMIT)
 
 
+def broken() -> Repository:
+    """Its card is not YAML."""
+    files = {"README.md": b"---\nlicense: [mit\n---\n", "train.parquet": parquet(rows(1, 2, 3))}
+    return Repository("me/broken", files, COMMIT)
+
+
 @contextmanager
 def serving(
     *tables: list[dict[str, Any]] | mmap.mmap,

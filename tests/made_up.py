@@ -22,9 +22,7 @@ def results(effect: float = 1.0) -> Results:
         each = loss + of_seed + random.normal(0, 0.004, len(SEEDS))
         noise = random.normal(0, 0.03, (len(SEEDS), 300))
         test = (each[:, None] + documents + noise) * sizes
-        return Losses(
-            pd.Series(each, SEEDS), pd.DataFrame(test, SEEDS), pd.Series(each - 0.3, SEEDS)
-        )
+        return Losses(pd.Series(each, SEEDS), pd.DataFrame(test, SEEDS))
 
     settings = {one: {n: losses(p, n) for n in (1, 4, 16)} for one, p in RATES.items()}
     return Results(settings, sizes)

@@ -32,7 +32,8 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(PAGES[0].read_text().split()) < 1200
+    words = [word for word in PAGES[0].read_text().split() if word.strip("|-#`")]
+    assert len(words) < 1200
 
 
 def test_the_page_of_parameters_is_what_params_yaml_says() -> None:
@@ -78,7 +79,8 @@ def test_every_command_exists(page: Path) -> None:
             case "make":
                 assert set(arguments) <= set(targets)
             case "dvc":
-                get_main_parser().parse_args(arguments)
+                parsed = get_main_parser().parse_args(arguments)
+                assert parsed.cmd != "commit" or parsed.force  # else it asks, and fails in a script
             case "dropgpt":
                 parser().parse_args(arguments)
 
@@ -144,12 +146,14 @@ def test_every_fault_in_the_table_has_its_test() -> None:
 
 
 def test_the_rates_to_set_are_those_of_the_results() -> None:
-    row = r"^\| ([\d to]+ times) \| (?:\*\*)?([\d.]+)(?:\*\*)? \|"
-    found = re.findall(row, (ROOT / "RESULTS.md").read_text(), re.MULTILINE)
+    row = r"^\| (\d+) \| \*\*([\d.]+)\*\* \|.*$"
+    results, readme = (
+        re.finditer(row, (ROOT / page).read_text(), re.MULTILINE)
+        for page in ("RESULTS.md", "README.md")
+    )
+    found = list(results)
     assert len(found) > 2
-    assert re.findall(row, (ROOT / "README.md").read_text(), re.MULTILINE) == found
+    assert [row[0] for row in readme] == [row[0] for row in found]
     example = (ROOT / "examples/own_texts.py").read_text()
-    last = re.findall(r"(\d+): ([\d.]+)", re.findall(r"^last = \{(.*)\}", example, re.MULTILINE)[0])
-    assert [(int(n), float(p)) for n, p in last] == [
-        (int(re.findall(r"\d+", readings)[-1]), float(p)) for readings, p in found
-    ]
+    best = re.findall(r"(\d+): ([\d.]+)", re.findall(r"^best = \{(.*)\}", example, re.MULTILINE)[0])
+    assert [(int(n), float(p)) for n, p in best] == [(int(r[1]), float(r[2])) for r in found]

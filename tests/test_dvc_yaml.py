@@ -9,13 +9,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from laboratory import texts
-from laboratory.first.prepare import code_files
 
 ROOT = Path(__file__).parent.parent
-LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/first/dvc.yaml")[
-    "stages"
-]
-SMALL: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/small/dvc.yaml")[
+LABORATORY: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "laboratory/small/dvc.yaml")[
     "stages"
 ]
 STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -43,37 +39,26 @@ def test_a_stage_names_each_section_of_the_params_that_it_reads(stage: str) -> N
     assert set(STAGES[stage]["params"]) == {*read} - {"runtime"}
 
 
-@pytest.mark.parametrize("stage", ["prepare", "judge"])
-def test_the_laboratorys_stages_name_each_file_that_they_import(stage: str) -> None:
+# Whose code makes the runs is a dependency of `prepare`, which writes it down for them.
+@pytest.mark.parametrize(("stage", "modules"), [("prepare", ["texts", "run"]), ("page", ["page"])])
+def test_the_laboratorys_stages_name_each_file_that_they_import(
+    stage: str, modules: list[str]
+) -> None:
     deps = LABORATORY[stage]["deps"]
-    # Whose code makes the runs is a dependency of `prepare`, which writes it down for them.
-    modules = ["prepare", "run"] if stage == "prepare" else ["judge"]
-    files = set().union(*(imported(ROOT / f"laboratory/first/{module}.py") for module in modules))
+    files = set().union(*(imported(ROOT / f"laboratory/{module}.py") for module in modules))
     assert {file for file in files if not any(Path(file).is_relative_to(d) for d in deps)} == set()
 
 
 def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
-    packages = ("stages", "laboratory", "laboratory/first", "src/dropgpt")
-    parts = {f"{package}/__init__.py" for package in packages} | {"laboratory/first/plan.py"}
-    # The checksum of the tokens stands for what makes them.
-    parts |= {"laboratory/first/prepare.py"}
-    files = imported(ROOT / "laboratory/first/run.py") - parts
-    files = {file for file in files if not file.startswith("src/dropgpt/corpus/")}
-    assert files <= {file.as_posix() for file in code_files()}
-
-
-def test_the_small_models_stages_name_the_code_that_their_numbers_come_from() -> None:
-    deps = SMALL["prepare"]["deps"]
-    makes = imported(ROOT / "laboratory/texts.py") | imported(ROOT / "laboratory/run.py")
-    assert {file for file in makes if not any(Path(file).is_relative_to(d) for d in deps)} == set()
     packages = {"stages/__init__.py", "laboratory/__init__.py", "src/dropgpt/__init__.py"}
+    files = imported(ROOT / "laboratory/texts.py") | imported(ROOT / "laboratory/run.py")
     # The checksum of the tokens stands for the documents.
-    files = {file for file in makes - packages if not file.startswith("src/dropgpt/corpus/")}
-    assert files <= {file.as_posix() for file in texts.code_files()}
+    files = {file for file in files if not file.startswith("src/dropgpt/corpus/")}
+    assert files - packages <= {file.as_posix() for file in texts.code_files()}
 
 
 def test_every_stage_says_what_it_does() -> None:
-    stages = [*STAGES.values(), *LABORATORY.values(), *SMALL.values()]
+    stages = [*STAGES.values(), *LABORATORY.values()]
     assert all(stage["desc"] for stage in stages)
 
 

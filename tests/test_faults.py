@@ -91,7 +91,7 @@ def test_sigkill_inside_the_saving(clone: Clone, whole: Clone, tries: int) -> No
     while torn < tries:
         dvc = clone.start(*TRAIN)
         wait_for_a_save(clone)
-        partial = wait_for(lambda: next((clone.folder / "checkpoints").glob("*.partial"), None))
+        partial = wait_for(lambda: next((clone.folder / "checkpoints").glob("*-partial"), None))
         for process in clone.processes():
             process.kill()
         ended(dvc)

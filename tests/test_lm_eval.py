@@ -15,9 +15,10 @@ from dropgpt.arguments import parser
 from dropgpt.commands import measure
 from dropgpt.comparison import result_file
 from dropgpt.corpus.document import Document
-from dropgpt.evaluation import document_losses, summary
+from dropgpt.evaluation import document_losses
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
+from dropgpt.perplexity import summary
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_VOCAB, gpt2_encoding
@@ -83,7 +84,7 @@ def test_lm_evals_rolling_log_likelihood_is_the_same(
     model = artifact.load(artifact.chosen(f"pretrained/{folder.name}", "evaluate.model"))
     encoded = encode_documents(documents, gpt2_encoding(model.n_vocab), end_of_text=False)
     ids, table = tensor.in_memory(encoded)
-    found = summary(document_losses(model, ids, table, params), params)
+    found = summary(document_losses(model, ids, table, params))
     ours = found["bits_per_byte"]
     assert ours == found["bits_per_byte_of_text"]
     print(f"bits per byte: ours {ours:.9f}, lm-eval's {theirs:.9f}, {len(ids)} tokens")

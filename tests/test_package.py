@@ -100,7 +100,7 @@ def test_an_sdist_has_what_git_has_and_can_test_itself(project: Path, tmp_path: 
     made |= {name for name in inside if name.startswith("src/dropgpt.egg-info/")}
     assert inside - set(project_files()) == made
     some = ["tests/test_params.py", "tests/test_dvc_yaml.py"]
-    some += ["tests/laboratory/first/test_judge.py"]
+    some += ["tests/laboratory/test_judge.py"]
     some += ["tests/test_pipeline.py::test_everything_is_there_and_adds_up"]  # in a clone of it
     said = python("-m", "pytest", "-q", *some, at=unpacked, path=unpacked / "src")
     assert "passed" in said

@@ -86,8 +86,51 @@ def test_the_stride_of_a_model_from_elsewhere_is_compared_with_its_own_context(
 
 
 def test_no_is_a_word(tmp_path: Path) -> None:
-    path = written(tmp_path, "config", "config: no")
-    assert load(path).data.config == "no"
+    path = written(tmp_path, "text_column", "text_column: no")
+    assert load(path).data.text_column == "no"
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "unread"),
+    [
+        ("wikipedia", {"dataset": "me/texts", "revision": "f0"}, "dataset, revision"),
+        ("wikipedia", {"config": "sample-10BT"}, "config"),
+        ("fineweb", {"dataset": "me/texts"}, "dataset"),
+        ("fineweb", {"held_out_split": "test"}, "held_out_split"),
+        ("files", {"split": "test"}, "split"),
+        ("wikipedia", {"files": "corpora/a.md"}, "files"),
+    ],
+)
+def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
+    tmp_path: Path, source: str, values: dict[str, str], unread: str
+) -> None:
+    """Else the texts of another source would stand under that name."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(path, [f"data.source={source}"])
+    load(path)
+    apply_overrides(path, [f"data.{key}={value}" for key, value in values.items()])
+    said = f"data: source is {source}, which does not read {unread}: set source to one that does"
+    with pytest.raises(UserError, match=said) as error:
+        load(path)
+    apply_overrides(path, re.findall("-S '(.*?)'", str(error.value)))  # as it says
+    load(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("sample.temperatures=[0.8,1,0.8]", "sample: temperatures has 0.8 twice; take one out"),
+        ("sample.prompts=[a,b,a]", "sample: prompts has 'a' twice"),
+        ("evaluate.extra_corpora=[a,a]", "evaluate: extra_corpora has 'a' twice"),
+    ],
+)
+def test_a_list_holds_nothing_twice(tmp_path: Path, setting: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(path, [setting])
+    with pytest.raises(UserError, match=said):
+        load(path)
 
 
 def test_no_file_and_no_mapping(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from clone import Clone, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
-from dropgpt.evaluation import number_in_words
+from dropgpt.perplexity import number_in_words
 from test_docs import commands
 
 
@@ -275,7 +275,7 @@ def test_held_out_text_is_held_out(clone: Clone) -> None:
         content = (clone.folder / f"corpora/{number}.txt").read_text()
         (clone.folder / f"corpora/{number + 3}.txt").write_text(content)
     told = clone.dvc("repro", "download_fineweb")
-    assert "warning: 27 later copies of documents are left out" in told
+    assert "warning: 27 later copies of documents of corpora/*.txt are left out" in told
     assert "27 documents of" in told
     clone.set(data={"deduplicate": False}, evaluate={"extra_corpora": ["corpora/1.txt"]})
     told = clone.dvc("repro", "evaluate")
@@ -297,13 +297,19 @@ def test_an_experiment_in_a_copy_tells_which_files_it_lacks(clone: Clone) -> Non
 
 
 def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
-    clone.set(data={"files": "corpora/one.txt"}, sample={"prompts": ["<|endoftext|>"]})
+    extra = ["corpora/one.txt", "corpora/copies.txt"]
+    clone.set(data={"files": extra[0]}, evaluate={"extra_corpora": extra})
+    clone.set(sample={"prompts": ["<|endoftext|>"]})
+    (clone.folder / extra[1]).write_text("<|endoftext|>".join(["the cat", "the dog"] * 5))
     text = "\n".join((clone.folder / f"corpora/{n}.txt").read_text() for n in range(3))
     (clone.folder / "corpora/one.txt").write_text(text.replace("<|endoftext|>", "\n"))
     output = clone.dvc("repro")
     assert "warning: data.separator is '<|endoftext|>', which occurs nowhere in 1 text" in output
     assert re.search(r"held out: .*\(10\.\d%\), the end of corpora/one\.txt:1, the only", output)
     assert "(95% interval unknown, of one document)" in output
+    assert "warning: corpora/one.txt:1 of corpora/one.txt was parted, and" in output
+    assert "warning: 8 later copies of documents of corpora/copies.txt are left out" in output
+    assert clone.summary()["extra_corpora"][extra[1]]["documents"] == 2
     assert "null" not in output
     tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     assert (tokens["documents"], tokens["validation_documents"]) == (2, 1)

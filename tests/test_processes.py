@@ -27,7 +27,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """What one process makes; float32, so that only the order of sums may differ."""
     clone = Clone(tmp_path_factory.mktemp("one"))
     clone.set(
-        train={"steps": 40, "batch_size": 5, "validation_interval": 15, "precision": "float32"},
+        train={"steps": 40, "batch_size": 5, "validation_interval": 15, "precision": "float32"}
+        | {"token_replacement": 0.1},
         runtime={"threads": 1, "checkpoint_interval": 0},
     )
     clone.dvc("repro", "evaluate")
@@ -75,7 +76,7 @@ def made_in(clone: Clone, stage: str, folder: str) -> Any:
 
 @pytest.mark.parametrize("number", [2, pytest.param(4, marks=slow)])
 def test_several_processes_find_what_one_finds(clone: Clone, one: Clone, number: int) -> None:
-    """Dropout on: each window has masks of its own, whichever process reads it."""
+    """Each window has masks and replaced tokens of its own, whichever process reads it."""
     clone.set(runtime={"processes": number})
     output = clone.dvc("repro", "--force", "evaluate")
     assert output.count("nats a token: models/gpt") == 1

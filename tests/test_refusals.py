@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -166,28 +167,90 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
     assert copied.bytes() == before
 
 
+def link_to_nothing(told: Path) -> None:
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    shutil.rmtree("checkpoints")
+    os.symlink("/no/such/disk", "checkpoints")
+
+
+def test_a_link_to_a_disk_that_is_gone_is_told_in_a_line(copied: Clone) -> None:
+    told = copied.folder / "told"
+    assert status(start_stage("train", copied.folder, link_to_nothing, told)) == 1
+    (line,) = told.read_text().splitlines()
+    assert line.startswith("error: a file, or a link to nothing, stands where a folder is to be: ")
+    assert "'checkpoints'" in line
+
+
 @pytest.mark.parametrize(
-    ("stage", "name", "told"),
+    ("stage", "name", "told", "reads"),
     [
-        ("train", "params.yaml", "params.yaml: train.steps"),
-        ("train", "src/dropgpt/model/gpt.py", "src/dropgpt/model/gpt.py"),
-        ("tokenize", "data/documents.parquet", "data/documents.parquet"),
-        ("download_fineweb", "corpora/0.txt", "corpora/0.txt"),
-        ("evaluate", "corpora/new.txt", "corpora/new.txt"),
+        ("train", "params.yaml", "params.yaml: train.steps", {}),
+        ("train", "src/dropgpt/model/gpt.py", "src/dropgpt/model/gpt.py", {}),
+        ("tokenize", "data/documents.parquet", "data/documents.parquet", {}),
+        ("download_fineweb", "corpora/0.txt", "corpora/0.txt", {}),
+        ("evaluate", "corpora/new.txt", "corpora/new.txt", {"extra_corpora": ["corpora/*.txt"]}),
+        ("evaluate", "pretrained/a/b", "pretrained/a/b", {"model": "pretrained/a"}),
+        ("sample", "pretrained/a/b", "pretrained/a/b", {"model": "pretrained/a"}),
     ],
 )
 def test_what_a_stage_read_must_stand_there_at_its_end(
-    copied: Clone, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, told: str
+    copied: Clone,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    name: str,
+    told: str,
+    reads: dict[str, Any],
 ) -> None:
     monkeypatch.chdir(copied.folder)
+    copied.set(**{stage: reads} if reads else {})
     inputs = Inputs(stage)
     inputs.check()
-    copied.set(evaluate={"seed": 5} if stage != "evaluate" else {}, sample={"seed": 5})
+    for other in {"evaluate", "sample"} - {stage}:
+        copied.set(**{other: {"seed": 5}})
     inputs.check()  # what another stage reads
     if name == "params.yaml":
         copied.set(train={"steps": load(Path(name)).train.steps + 1})
     else:
-        with (copied.folder / name).open("a") as file:
-            file.write("\n")
+        append(copied.folder / name)
     with pytest.raises(UserError, match=f"{stage}: {told} changed while it ran.*dvc repro {stage}"):
         inputs.check()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "reads"),
+    [
+        ("download_fineweb", "corpora/new.txt", {"data": {"source": "wikipedia"}}),
+        ("evaluate", "corpora/new.txt", {"data": {"source": "files"}}),
+        ("evaluate", "pretrained/next/config.json", {}),
+        ("sample", "pretrained/next/config.json", {}),
+        ("train", "data/tokens/.DS_Store", {}),
+        ("train", "src/dropgpt/model/.DS_Store", {}),
+    ],
+)
+def test_what_a_stage_does_not_read_may_come_meanwhile(
+    copied: Clone,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    name: str,
+    reads: dict[str, dict[str, Any]],
+) -> None:
+    """A folder of which it reads nothing, and what DVC ignores."""
+    monkeypatch.chdir(copied.folder)
+    copied.set(**reads)
+    inputs = Inputs(stage)
+    append(copied.folder / name)
+    inputs.check()
+
+
+def test_elsewhere_than_at_the_root_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^dvc.yaml: no such file; run from the project's root$"):
+        Inputs("train")
+
+
+def append(file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as opened:
+        opened.write("\n")

@@ -12,11 +12,12 @@ Both are in `dropgpt.writing`. The other rooms, each of which uses only those ab
 - `dropgpt.machine`: files, hardware, interruption, processes, progress, provenance
 - `dropgpt.corpus`: documents, from the Hugging Face hub, Wikipedia or your own files
 - `dropgpt.tokens`: vocabulary, token tensor, batches, what is held out
+- `dropgpt.comparison`: what experiments have found, and whether they differ
 - `dropgpt.model`: the GPT (`dropgpt.model.gpt`), its dropout (`dropgpt.model.dropout`), its loss
-- `dropgpt.evaluation`, `dropgpt.yardsticks`: held-out loss, and what counting reaches
+- `dropgpt.evaluation`, `dropgpt.perplexity`, `dropgpt.yardsticks`: held-out loss, perplexity with
+  its interval, and what counting reaches
 - `dropgpt.generation`: temperature sampling
 - `dropgpt.training`: the loop (`dropgpt.training.loop`), its step, optimizers, checkpoints
-- `dropgpt.comparison`: what experiments have found, and whether they differ
 - `dropgpt.measuring`: other people's models, for `dropgpt measure`
 - `dropgpt.reporting`, `dropgpt.commands`, `dropgpt.arguments`: the page of `dropgpt report`, and
   the command itself

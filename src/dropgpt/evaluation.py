@@ -1,8 +1,4 @@
-"""Held-out perplexity: every token predicted exactly once, with all the context it may have.
-
-Perplexity is exp of the mean loss in nats. Bits per byte divide the same loss by the bytes of
-the text instead of its tokens, so that models with other tokenizers can be compared.
-"""
+"""The held-out loss: every token predicted exactly once, with all the context it may have."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,13 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dropgpt.errors import UserError
 from dropgpt.machine import processes
 from dropgpt.machine.threads import in_threads, pieces
 from dropgpt.model.gpt import GPT
 from dropgpt.model.loss import token_losses
 from dropgpt.params import Evaluate
-from dropgpt.randomness import generator, seed_dropout
+from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.array import Tokens
 
 Losses = npt.NDArray[np.float32]
@@ -189,87 +184,6 @@ def by_document(
     some = lengths > 0  # reduceat would give a document without tokens the next one's first loss
     sums[some] = np.add.reduceat(losses.astype(np.float64), begins[some])
     return sums
-
-
-def summary(documents: pd.DataFrame, params: Evaluate) -> dict[str, Any]:
-    """What `document_losses` found, as numbers a byte and a token; losses in nats.
-
-    bits_per_byte          of all tokens, the ends of documents too, over the bytes of their texts
-    bits_per_byte_of_text  without those ends, as lm-eval has it
-    """
-    nats, tokens = documents.nats, documents.tokens
-    bits = math.log(2) * documents.bytes.sum()
-    return {
-        "bits_per_byte": float(nats.sum() / bits),
-        "bits_per_byte_of_text": float(documents.nats_of_text.sum() / bits),
-        **perplexity(nats, tokens, params),
-        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
-        "monte_carlo": perplexity(documents.nats_monte_carlo, tokens, params),
-        "tokens": int(tokens.sum()),
-        "documents": len(documents),
-    }
-
-
-def perplexity(nats: pd.Series, tokens: pd.Series, params: Evaluate) -> dict[str, Any]:
-    """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
-
-    The 95% interval is the percentile bootstrap (Efron 1979) over documents, since the tokens
-    of one document are not independent; null where there is one document only. A perplexity
-    beyond floating point is null, too. Raises UserError where the loss is not finite.
-    """
-    from scipy.stats import bootstrap  # slow to import, and training needs only the rest
-
-    nats, tokens = nats[tokens > 0], tokens[tokens > 0]  # documents without tokens say nothing
-    loss = nats.sum() / tokens.sum()
-    if not math.isfinite(loss):
-        raise UserError(
-            f"evaluate: the loss is {loss}: the model has run away in training; lower "
-            "train.learning_rate, or set train.max_gradient_norm"
-        )
-    low = high = None
-    if len(nats) > 1:
-        low, high = bootstrap(
-            (nats.to_numpy(), tokens.to_numpy()),
-            lambda n, t, axis: n.sum(axis) / t.sum(axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=params.bootstrap_resamples,
-            batch=100,
-            method="percentile",
-            rng=generator(params.seed, "evaluation"),
-        ).confidence_interval
-    return {
-        "loss": float(loss),
-        "perplexity": _exp(loss),
-        "perplexity_95_low": _exp(low),
-        "perplexity_95_high": _exp(high),
-    }
-
-
-def _exp(loss: float | None) -> float | None:
-    """exp(loss); None where there is no loss, and beyond floating point, from 709 nats on."""
-    try:
-        return None if loss is None else math.exp(loss)
-    except OverflowError:
-        return None
-
-
-def in_words(found: dict[str, Any]) -> tuple[str, str]:
-    """The perplexity and the 95% interval that `perplexity` has found, for people."""
-    low, high = found["perplexity_95_low"], found["perplexity_95_high"]
-    if low is None and found["perplexity"] is not None:
-        return number_in_words(found["perplexity"]), "unknown, of one document"
-    ends = dict.fromkeys(map(number_in_words, (low, high)))
-    return number_in_words(found["perplexity"]), " to ".join(ends)
-
-
-def number_in_words(perplexity: float | None) -> str:
-    """A perplexity to a whole number from 100 on; None is one beyond floating point."""
-    if perplexity is None:
-        return "beyond floating point"
-    if perplexity >= 1e9:
-        return f"{perplexity:.1e}"
-    return f"{perplexity:,.0f}" if perplexity >= 100 else f"{perplexity:.1f}"
 
 
 def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -35,16 +35,31 @@ WITHOUT_EFFECT = frozenset(
         "evaluate.seed",
         "evaluate.batch_size",
         "evaluate.dropout_passes",
-        "evaluate.bootstrap_resamples",
+        "evaluate.bootstrap_resamples",  # which only older runs have
         "evaluate.extra_corpora",
     }
 )
+
+
+# What of section data names texts, as it is where it names none. Under a source that does not read
+# it, the texts of that source would stand under this name.
+NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}
+NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
+READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
+READ |= {"hub": {*NAMELESS} - {"files"}}
 
 
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _lists_hold_nothing_twice(self) -> Self:
+        for key, values in self:
+            if isinstance(values, list) and (twice := [v for v in values if values.count(v) > 1]):
+                raise ValueError(f"{key} has {twice[0]!r} twice; take one out")
+        return self
 
 
 class Data(Section):
@@ -66,16 +81,16 @@ class Data(Section):
         return self.source in ("fineweb", "hub") and self.documents is None
 
     @model_validator(mode="after")
-    def _the_hub_knows_which(self) -> "Data":
+    def _the_source_reads_what_is_named(self) -> Self:
+        named = {key for key, nameless in NAMELESS.items() if getattr(self, key) != nameless}
+        if unread := sorted(named - READ[self.source]):
+            back = " ".join(f"-S 'data.{key}={NAMELESS[key] or 'null'}'" for key in unread)
+            raise ValueError(
+                f"source is {self.source}, which does not read {', '.join(unread)}: set source to "
+                f"one that does, or set back what it does not read, `{back}`"
+            )
         if self.source == "hub" and not self.dataset:
-            raise ValueError(
-                "source is hub, so dataset must name one, such as roneneldan/TinyStories"
-            )
-        if self.held_out_split and self.source != "hub":
-            raise ValueError(
-                f"held_out_split is {self.held_out_split!r}, which only a data set on the hub has: "
-                "source must be hub"
-            )
+            raise ValueError("source is hub, so dataset must name one: roneneldan/TinyStories, say")
         if self.held_out_split == self.split:
             raise ValueError(f"held_out_split and split are both {self.split!r}")
         return self
@@ -119,9 +134,12 @@ class Train(Section):
     steps: PositiveInt
     batch_size: PositiveInt
     micro_batch_size: PositiveInt | None
-    dropout_schedule: Literal["constant", "early", "late", "linear_up", "linear_down"]
+    dropout_schedule: Literal[
+        "constant", "early", "late", "linear_up", "linear_up_from_half", "linear_down"
+    ]
     dropout_switch_step: NonNegativeInt
     sampling: Literal["epoch", "fixed", "random"]
+    token_replacement: Rate
     loss: Literal["all_tokens", "final_token"]
     optimizer: Literal["muon", "adamw"]
     learning_rate: PositiveFloat
@@ -177,7 +195,6 @@ class Evaluate(Section):
     across_documents: bool
     batch_size: PositiveInt
     dropout_passes: PositiveInt
-    bootstrap_resamples: Annotated[int, Field(ge=100)]
     extra_corpora: list[Text]
 
 

@@ -15,7 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch  # slow to import, and what compares experiments has no other use for it
 
-Purpose = Literal["initial weights", "data order", "dropout", "evaluation", "sampling"]
+Purpose = Literal[
+    "initial weights", "data order", "token replacement", "dropout", "evaluation", "sampling"
+]
 
 
 def generator(seed: int, purpose: Purpose, step: int | str = 0) -> np.random.Generator:

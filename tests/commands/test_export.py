@@ -15,11 +15,11 @@ from huggingface_hub import ModelCard
 from clone import Clone
 from dropgpt.__main__ import main
 from dropgpt.commands.export import EVALUATION, FRONT, SUMMARY, model_card
-from dropgpt.evaluation import number_in_words
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
+from dropgpt.perplexity import number_in_words
 
 Export = Callable[..., ModelCard]
 

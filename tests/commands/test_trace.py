@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def trace(clone: Clone, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Trace:
 
 
 def in_shards(number: int) -> None:
-    """Have data/tokens in so many files, as stage tokenize makes it of all of FineWeb."""
+    """Have data/tokens in so many shards and an empty one, as stage tokenize makes it."""
     documents = list(document.read(Path("data/documents.parquet")))
-    shards = [Path(f"shards/{n}") for n in range(number)]
-    for n, shard in enumerate(shards):
-        part = documents[n * len(documents) // number : (n + 1) * len(documents) // number]
+    ends = [n * len(documents) // number for n in range(number + 1)]
+    shards = [Path(f"shards/{n}") for n in range(number + 1)]
+    for shard, (begin, end) in zip(shards, pairwise(sorted([*ends, ends[1]])), strict=True):
+        part = documents[begin:end]
         tensor.write_shard(encode_documents(part, ENCODING, end_of_text=True), shard)
     tensor.join(shards, TOKENS, N_VOCAB, 0.1)
 
@@ -71,8 +73,9 @@ def in_shards(number: int) -> None:
         (1, THREE_EPOCHS | {"sampling": "fixed"}),
         (1, RANDOM),
         (4, THREE_EPOCHS),
+        (1, THREE_EPOCHS | {"token_replacement": 0.2}),
     ],
-    ids=["epoch", "fixed", "random", "shards"],
+    ids=["epoch", "fixed", "random", "shards", "replaced"],
 )
 def test_it_names_what_the_training_reads(
     clone: Clone,
@@ -102,15 +105,19 @@ def test_it_names_what_the_training_reads(
     assert sorted(read) == list(range(params.train.steps))
     for step in read:
         found = json.loads(trace("--step", str(step), "--json"))
-        windows = found.pop("windows")
-        assert found == {"model": "models/gpt", "step": step, "seed": 1}
+        windows, rate = found.pop("windows"), params.train.token_replacement
+        expected = {"model": "models/gpt", "step": step, "seed": 1, "token_replacement": rate}
+        assert found == expected
+        assert ("input was replaced" in trace("--step", str(step))) == (rate > 0)
         assert [one["window"] for one in windows] == list(range(params.train.batch_size))
-        for one, row in zip(windows, read[step], strict=True):
+        for one, inputs, targets in zip(windows, *read[step], strict=True):
             parts = [
                 tokens_of[part["id"]][part["offset"] : part["offset"] + part["tokens"]]
                 for part in one["documents"]
             ]
-            np.testing.assert_array_equal(np.concatenate(parts), row)
+            text = np.concatenate(parts)
+            np.testing.assert_array_equal(text[1:], targets)
+            assert (text[:-1] == inputs).all() == (rate == 0)
             assert [part["tokens"] for part in one["documents"]] == list(map(len, parts))
             assert all(map(len, parts))
             texts = [ENCODING.decode(part.tolist()) for part in parts]

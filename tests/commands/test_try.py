@@ -115,9 +115,10 @@ def test_results_of_other_code_do_not_count(
 
 def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> None:
     """Those of other data parameters are run again; where files have changed, it is told."""
-    attempt("-S", "data.files=corpora/a.txt", "--seeds", "2")
+    own = ["-S", "data.source=files", "-S"]
+    attempt(*own, "data.files=corpora/a.txt", "--seeds", "2")
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 2  # its baseline is there
-    attempt("-S", "data.files=corpora/b.txt", "-S", "model.dropout=0.3", "--seeds", "2")
+    assert len(attempt(*own, "data.files=corpora/b.txt", *CHANGE, "--seeds", "2")[2]) == 2
     status, lines, made = attempt("-S", "model.dropout=0.4", "--seeds", "2", corpus="more")
     assert (status, len(made), len(lines)) == (2, 1, 1)
     assert "were trained on other texts, with the same data and tokenize: files have" in lines[0]

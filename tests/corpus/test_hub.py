@@ -104,6 +104,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "another column, all": asked(**STORIES, text_column="story", documents=None),
     "another key": asked(**LINES, text_column="story"),
     "a number": asked(**LINES, text_column="id"),
+    "a broken card": asked(dataset="me/broken"),
     "messages": asked(dataset="me/chat", text_column="messages"),
     "messages, all": asked(dataset="me/chat", text_column="messages", documents=None),
     "too many": asked(**STORIES, documents=301),
@@ -117,7 +118,7 @@ ASKED: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of each of ASKED, and all that was printed."""
-    others = [hub.stories(), hub.wikitext(), hub.json_lines(), hub.chat()]
+    others = [hub.stories(), hub.wikitext(), hub.json_lines(), hub.chat(), hub.broken()]
     others += [hub.shut("me/gated", gated=True), hub.shut("me/private", token="hf_mine")]
     with hub.serving(hub.rows(*range(4)), others=others) as endpoint:
         done = subprocess.run(
@@ -230,6 +231,10 @@ def test_a_private_data_set_is_read_with_its_token(answers: dict[str, Any]) -> N
         ("messages", "me/chat, row 0: 'messages' is list, and a document is one text, a string"),
         ("messages, all", "me/chat: 'messages' is list<.*content.*>, and a document is one text"),
         ("messages, all", "(its messages, say) as one text into a file in corpora/, for data.sou"),
+        (
+            "a broken card",
+            f"me/broken: its card, README.md, cannot be read at {'f' * 40}: while pars",
+        ),
         ("too many", "data.documents is 301, but split train of .*TinyStories has only 300; lower"),
         ("too many of a config", "config wikitext-2-raw-v1 of Salesforce/wikitext has only 40"),
         (

@@ -91,7 +91,7 @@ def test_another_column_and_key(here: Path) -> None:
 BROKEN = {
     "empty.txt": (b"", "empty.txt, document 1: the text is empty"),
     "blank.txt": (b" \n", "blank.txt, document 1: the text is empty"),
-    "gap.txt": (b"one|\n|two", "gap.txt, document 2: the text is empty"),
+    "no.txt": (b"|\n||", "no.txt, document 1: the text is empty"),
     "latin.txt": (b"one|tw\xf6", "latin.txt: not UTF-8 text at byte 6"),
     "latin-bom.txt": (b"\xef\xbb\xbfone|tw\xf6", "latin-bom.txt: not UTF-8 text at byte 9"),
     "latin.jsonl": (b'{"text": "a"}\n{"text": "\xf6"}\n', "latin.jsonl: not UTF-8 text at byte 24"),
@@ -229,6 +229,13 @@ def test_several_streams_in_a_file_are_one_text_and_none_may_be_damaged(
         path.write_bytes(first + broken)
         with pytest.raises(UserError, match="cannot be decompressed; is it whole"):
             list(own_files.documents(f"corpora/{path.name}", "text", "|"))
+
+
+def test_a_zst_file_of_a_longer_window_than_can_be_read_is_no_damage(here: Path) -> None:
+    frame = bytes.fromhex("28b52ffd 00 a8 290000") + b"hello"  # as `zstd --long=31` writes it
+    (here / "a.txt.zst").write_bytes(frame)
+    with pytest.raises(UserError, match=r"a\.txt\.zst: .* `zstd --long=27` at most$"):
+        ids("corpora/a.txt.zst")
 
 
 def test_zeros_between_the_streams_of_an_xz_file_are_padding(here: Path) -> None:
@@ -470,6 +477,23 @@ def test_windows_line_ends_count_as_line_ends(
     assert whole.text == "one\ntwo\n\nthree\rfour\n\nfive\n\nsix"
 
 
+@pytest.mark.parametrize(
+    ("content", "separator", "texts"),
+    [
+        ("CHAPTER I\n\n\n\n\nIt was\n\n\n\n", "\n\n", ["CHAPTER I", "It was"]),
+        ("<|endoftext|>one<|endoftext|>\n<|endoftext|>two", "<|endoftext|>", ["one", "two"]),
+    ],
+)
+def test_where_nothing_stands_between_separators_there_is_no_document(
+    here: Path, content: str, separator: str, texts: list[str]
+) -> None:
+    (here / "a.txt").write_text(content)
+    found = own_files.documents("corpora/a.txt", "text", separator)
+    assert [(text, id) for text, id, _ in found] == [
+        (text, f"corpora/a.txt:{n}") for n, text in enumerate(texts, 1)
+    ]
+
+
 def test_a_tab_as_the_shell_leaves_it_parts_documents(here: Path) -> None:
     (here / "a.txt").write_text("one\ttwo")
     assert len(ids("corpora/a.txt", r"\t")) == 2
@@ -517,3 +541,5 @@ def test_half_a_surrogate_pair_is_named(here: Path) -> None:
             own_files.documents("corpora/a.jsonl", "text", None), here / "corpus.parquet"
         )
     assert not (here / "corpus.parquet").exists()
+    with pytest.raises(UserError, match=r"document 'corpora/a\.jsonl:2': .* surrogate"):
+        list(corpus.documents(data(files="corpora/a.jsonl", deduplicate=True)))

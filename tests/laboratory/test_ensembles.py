@@ -6,21 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from laboratory import ensembles
-from laboratory.results import Losses, NotRunError, Results
-
-SIZES = np.array([2, 1])
-
-
-def results(tokens: list[list[float]] | None) -> Results:
-    """The same models on each of the texts; development losses that choose 16 readings."""
-
-    def losses(development: float) -> Losses:
-        each = pd.DataFrame(tokens) if tokens else None
-        return Losses(pd.Series([development]), pd.DataFrame(), pd.Series(), {}, each)
-
-    lengths = {12: losses(4.1), 16: losses(4.0)}
-    return Results({ensembles.of_text(text, "p0"): lengths for text in ensembles.TEXTS}, SIZES)
+from laboratory.ensembles import losses, together
 
 
 def nats(*probabilities: float) -> list[float]:
@@ -28,20 +14,33 @@ def nats(*probabilities: float) -> list[float]:
 
 
 def test_probabilities_are_averaged_and_not_their_logarithms() -> None:
-    found = results([nats(0.5, 0.1, 0.2), nats(0.25, 0.3, 0.6)])
-    both = ensembles.losses(found, "p0", ensembles.best(found, "p0"), 2)
-    expected = [-math.log(0.375) - math.log(0.2), -math.log(0.4)]
-    for text in ensembles.TEXTS:
-        assert both.loc[text].tolist() == pytest.approx(expected)
+    each = np.array([nats(0.5, 0.1, 0.2), nats(0.25, 0.3, 0.6)])
+    assert losses(each, 2) == pytest.approx(nats(0.375, 0.2, 0.4))
 
 
-def test_of_fewer_members_all_choices_count_alike() -> None:
-    found = results([nats(0.5, 0.1, 0.2), nats(0.25, 0.3, 0.6)])
-    single = ensembles.losses(found, "p0", 16, 1)
-    expected = [(sum(nats(0.5, 0.1)) + sum(nats(0.25, 0.3))) / 2, sum(nats(0.2, 0.6)) / 2]
-    assert single.loc[1].tolist() == pytest.approx(expected)
+def test_of_fewer_models_all_choices_count_alike() -> None:
+    each = np.array([nats(0.5), nats(0.25), nats(0.3)])
+    pairs = sum(nats(0.375, 0.4, 0.275)) / 3
+    assert [float(losses(each, n)[0]) for n in (1, 2)] == pytest.approx([each.mean(), pairs])
 
 
-def test_without_tokens_there_is_none() -> None:
-    with pytest.raises(NotRunError):
-        ensembles.losses(results(None), "p0", 16, 3)
+def test_what_is_told_of_models_of_one_text_is_told_of_each_document() -> None:
+    found = [
+        {
+            "training": 1.0,
+            "development": 4.0,
+            "test": [1.0, 2.0],
+            "tokens": {"development": nats(0.5, 0.5), "test": nats(0.5, 0.1, 0.2)},
+        },
+        {
+            "training": 2.0,
+            "development": 5.0,
+            "test": [3.0, 2.0],
+            "tokens": {"development": nats(0.5, 0.25), "test": nats(0.25, 0.3, 0.6)},
+        },
+    ]
+    both = together(found, pd.DataFrame({"tokens": [2, 1]}))
+    assert (both["training"], both["development"], both["test"]) == (1.5, 4.5, [2.0, 2.0])
+    two = both["ensembles"][2]
+    assert two["test"] == pytest.approx([sum(nats(0.375, 0.2)), *nats(0.4)], abs=5e-4)
+    assert two["development"] == pytest.approx(sum(nats(0.5, 0.375)) / 2)

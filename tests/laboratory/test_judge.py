@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from dropgpt.comparison.interval import Chance
 from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at
 from laboratory.judge import Claim, holm, judge
-from laboratory.results import Losses, Results
+from laboratory.plan import TUNING, Size, setting
+from laboratory.results import Losses, Results, ensemble
 from laboratory.simulate import found
 from made_up import results
 
@@ -38,8 +40,8 @@ def test_a_claim_holds_where_its_number_is_surely_in_its_region(
     sizes = np.full(100, 50)
     each = np.random.default_rng(1).normal(0, 1, (5, 100))
     each = (each - each.mean()) * 0.01
-    here = Losses(pd.Series(np.zeros(5)), pd.DataFrame((number + each) * sizes), pd.Series())
-    there = Losses(pd.Series(np.zeros(5)), pd.DataFrame(0 * each), pd.Series())
+    here = Losses(pd.Series(np.zeros(5)), pd.DataFrame((number + each) * sizes))
+    there = Losses(pd.Series(np.zeros(5)), pd.DataFrame(0 * each))
     runs = Results({"here": {8: here}, "there": {8: there}}, sizes)
     (verdict,) = judge([Claim("", "", "", region, at(8, "here", "there"))], runs)
     assert verdict.said == said
@@ -56,6 +58,50 @@ def test_a_claim_whose_runs_are_missing_is_not_judged_and_still_counts() -> None
     p = judge([claim], sure)[0].p
     among = judge([claim, *[missing] * int(0.06 / p)], sure)
     assert among[0].said == "cannot tell"
+
+
+def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those whose learning rate or length is chosen by runs that come before them."""
+    monkeypatch.chdir(ROOT)
+    plan = Size("small").load()
+    random = np.random.default_rng(0)
+    sizes = np.full(20, 50)
+
+    def losses(seeds: list[int]) -> Losses:
+        test = pd.DataFrame(random.normal(200, 1, (len(seeds), 20)), seeds)
+        return Losses(test.mean(axis=1) / 50, test)
+
+    settings: dict[str, dict[int, Losses]] = {}
+    for name, group in plan.groups.items():
+        for variant in group.variants if not name.startswith(TUNING) else []:
+            params = plan.params(variant, 1)
+            found = {n: losses(group.seeds) for n in params.readings}
+            for members in range(1, len(params.members or []) + 1):
+                settings.setdefault(ensemble(setting(variant), members), {}).update(found)
+            settings.setdefault(setting(variant), {}).update(found)
+    verdicts = judge(CLAIMS, Results(settings, sizes))
+    waiting = [
+        claim.number
+        for claim, one in zip(CLAIMS, verdicts, strict=True)
+        if one.said == "not yet run"
+    ]
+    assert waiting == ["best, Muon, p 0.2 less p 0", "best of p 0.2, 16 passes less off"]
+
+
+def test_two_sides_that_are_one_thing_differ_in_nothing() -> None:
+    """As where no dropout is best on both sides of a claim on gains."""
+    (verdict,) = judge([Claim("", "", "", BELOW, at(4, "p0", "p0"))], results())
+    assert (verdict.said, verdict.p) == ("cannot tell", 1.0)
+
+
+def test_a_setting_is_chosen_by_the_seeds_that_all_have() -> None:
+    """Seeds 4 and 5 read easy texts, and only one of the settings has them."""
+    found = results()
+    easy, other = found.at("p0", 16), found.at("p30", 16)
+    easy.development.loc[[4, 5]] -= 2
+    found.settings["few"] = {16: Losses(other.development[:3], other.test[:3])}
+    assert found.development("p0", 16) < found.development("few", 16)
+    assert found.chosen("p0", "few", readings=16) == "few"
 
 
 def test_pages_on_which_nothing_is_true_say_something_in_5_of_100_and_find_what_is_planted() -> (

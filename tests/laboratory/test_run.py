@@ -1,6 +1,7 @@
 """A run of the laboratory: its texts, its trunk and branches, and what a kill leaves."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from conftest import params_with
 from dropgpt.errors import UserError
 from dropgpt.machine.files import write_json
 from dropgpt.tokens.tensor import TokenTensor
-from dropgpt.training.checkpoint import of_training
+from dropgpt.training.checkpoint import described, of_training
+from dropgpt.training.checkpoint_files import stale
 from dropgpt.training.loop import train
 from laboratory import run
 from laboratory.plan import RunParams, Size
@@ -38,7 +40,7 @@ def corpus(documents: int = 40) -> TokenTensor:
     return TokenTensor(ids, table, 300)
 
 
-def own(**train_params: Any) -> RunParams:
+def own(members: list[int] | None = None, **train_params: Any) -> RunParams:
     params = params_with(
         train={
             "tokens": 321,
@@ -54,7 +56,7 @@ def own(**train_params: Any) -> RunParams:
     sections = params.model_dump()
     return RunParams.model_validate(
         {name: sections[name] for name in ("tokenize", "model", "train", "evaluate")}
-        | {"text": None, "readings": READINGS, "measure": {"monte_carlo": [2], "tokens": True}}
+        | {"members": members, "readings": READINGS, "monte_carlo": [] if members else [2]}
     )
 
 
@@ -97,6 +99,7 @@ def test_a_text_is_drawn_by_its_seed_in_whole_articles() -> None:
     )
     with pytest.raises(UserError, match=r"train.tokens is 9999, and there are 7\d\d to draw"):
         texts.drawn(1, 9999)
+    assert texts.drawn(1, None).n_train == int((np.arange(32) % 7 + 20).sum())
 
 
 def test_what_is_chosen_on_and_what_is_tested_on_are_apart_and_never_read() -> None:
@@ -133,11 +136,12 @@ def test_a_branch_has_the_bits_of_a_whole_training(size: Size) -> None:
     assert len(whole.steps) == 25
 
 
-@pytest.mark.parametrize("after", range(6))
+@pytest.mark.parametrize("after", range(12))
 def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     size: Size, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """After each of the six trainings, trunks and branches."""
+    """After each of the six trainings of two models, trunks and branches."""
+    monkeypatch.setattr(Size, "load", lambda self: Plan(own(members=[1, 2])))
     expected = made(size, "whole.json")
     left = after
 
@@ -155,6 +159,83 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     monkeypatch.setattr(run, "train", train)
     assert made(size, "run.json") == expected
     assert not [*Path("checkpoints").glob("*.json"), *Path("checkpoints").glob("*.safetensors")]
+
+
+@pytest.mark.parametrize("edited", ["plan", "setting"])
+def test_what_was_edited_meanwhile_fails_it_and_what_it_has_found_is_kept(
+    size: Size, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    expected = made(size, "whole.json")
+    rates = [0.1]
+    monkeypatch.setattr(Size, "load", lambda self: Plan(own(learning_rate=rates[-1])))
+    trained: list[int] = []
+
+    def noted(training: Any, *arguments: Any, **named: Any) -> Any:
+        trained.append(training.steps)
+        if edited == "plan":
+            rates.append(0.2)
+        else:
+            write_json(size.setting, {"edited": 1})
+        return train(training, *arguments, **named)
+
+    monkeypatch.setattr(run, "train", noted)
+    name = "plan.yaml: variants.p0" if edited == "plan" else "setting.json"
+    told = (
+        f"^laboratory: laboratory/tiny/{name} changed while it ran.*: `python -m laboratory tiny`"
+    )
+    with pytest.raises(UserError, match=told):
+        made(size, "run.json")
+    assert not Path("run.json").exists()
+    assert len(trained) == 2 * len(READINGS)
+    rates[:] = [0.1]
+    write_json(size.setting, {})
+    assert made(size, "run.json").keys() == expected.keys()
+    assert len(trained) == 2 * len(READINGS)  # it was all there
+
+
+def test_a_list_of_checkpoints_says_how_far_it_is(
+    size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(training: Any, *arguments: Any, **named: Any) -> Any:
+        result = train(training, *arguments, **named)
+        if training.steps == 10:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(run, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        made(size, "run.json")
+    listed = " ".join(described(one, params_with()) for one in stale())
+    assert sorted(re.findall(r"step (\d+) of (\d+)", listed)) == [("10", "10"), ("8", "20")]
+
+
+def test_models_of_several_seeds_read_the_text_of_the_run(
+    size: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model of the run's own seed is the one that a run without `members` has."""
+    alone = made(size, "alone.json")["lengths"]
+    read = []
+
+    def noted(training: Any, model: Any, text: TokenTensor, **named: Any) -> Any:
+        read.append((training.seed, text.tokens.tobytes()))
+        return train(training, model, text, **named)
+
+    monkeypatch.setattr(run, "train", noted)
+    for members in ([1], [1, 2]):
+        monkeypatch.setattr(Size, "load", lambda self, of=members: Plan(own(members=of)))
+        found = made(size, f"{len(members)}.json")["lengths"]
+        for readings, one in alone.items():
+            kept = {"training", "development", "test"}
+            same = {key: found[readings][key] for key in kept} == {key: one[key] for key in kept}
+            assert same == (members == [1])
+            singles = found[readings]["ensembles"]["1"]
+            assert singles["test"] == pytest.approx(found[readings]["test"], abs=2e-3)
+            development = found[readings]["development"]
+            assert singles["development"] == pytest.approx(development, abs=2e-6)
+            assert [*found[readings]["ensembles"]] == [str(n) for n in range(1, len(members) + 1)]
+    seeds, texts = zip(*read, strict=True)
+    assert set(seeds) == {1, 2}
+    assert len(set(texts)) == 1
 
 
 @pytest.mark.parametrize("schedule", ["early", "linear_up"])

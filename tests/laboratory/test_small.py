@@ -1,18 +1,30 @@
 """The laboratory as a user runs it, on a plan that is too small to mean anything."""
 
+import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from clone import Clone, project_files
+from clone import Clone, environment, project_files, stages_run, wait_for
 from conftest import ROOT
 
 ROOM = "laboratory/small/"
-VARIANTS = {"tune-p0": {}, "p0-short": {}, "p20-short": {"model.dropout": 0.2}}
+PLAN = ROOM + "plan.yaml"
+VARIANTS: dict[str, dict[str, float]] = {
+    "tune-p0": {},
+    "p0-short": {},
+    "p20-short": {"model.dropout": 0.2},
+}
 BASE: dict[str, Any] = {
     "tokenize": {"validation_fraction": 0.4},
     "model": {"n_layer": 1, "n_embd": 16, "n_ctx": 16},
@@ -21,9 +33,14 @@ BASE: dict[str, Any] = {
 }
 
 
-def make_tiny(folder: Path) -> None:
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
     yaml = YAML()
-    plan = yaml.load(folder / ROOM / "plan.yaml")
+    values = yaml.load(path)
+    change(values)
+    yaml.dump(values, path)
+
+
+def make_tiny(plan: Any) -> None:
     plan["documents"] = None
     for section, changes in BASE.items():
         plan["base"][section].update(changes)
@@ -34,20 +51,24 @@ def make_tiny(folder: Path) -> None:
         "map": {"seeds": [1, 2], "variants": of_map},
     }
     plan["variants"] = VARIANTS
-    yaml.dump(plan, folder / ROOM / "plan.yaml")
+
+
+def leave_out(pipeline: Any) -> None:
+    for name in set(pipeline["stages"]) - {"prepare", "rates", "map", "page"}:
+        del pipeline["stages"][name]
 
 
 @pytest.fixture(scope="module")
 def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with a laboratory whose five runs have been made and committed."""
+    """A clone with a laboratory whose five runs and page have been made and committed."""
     clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
     made = tuple(ROOM + name for name in ("runs/", "setting.json", "dvc.lock"))
-    first = "laboratory/first/"
     for name in project_files():
-        if name.startswith("laboratory/") and not name.startswith((*made, first)):
+        if name.startswith("laboratory/") and not name.startswith(made):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, clone.folder / name)
-    make_tiny(clone.folder)
+    edit(clone.folder / PLAN, make_tiny)
+    edit(clone.folder / ROOM / "dvc.yaml", leave_out)
     laboratory(clone)
     clone.commit()
     return clone
@@ -63,48 +84,50 @@ def laboratory(clone: Clone, *arguments: str, ok: bool = True) -> str:
     return done.stdout + done.stderr
 
 
-def runs(clone: Clone) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in clone.folder.glob(ROOM + "runs/*")}
+def made(clone: Clone) -> dict[str, bytes]:
+    files = [*clone.folder.glob(ROOM + "runs/*")]
+    files += [clone.folder / name for name in ("RESULTS.md", "docs/map.svg", "docs/worth.svg")]
+    return {path.relative_to(clone.folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_a_fresh_clone_makes_what_is_missing_in_the_same_bytes(clone: Clone) -> None:
-    first = runs(clone)
-    assert len(first) == 5
-    assert len({*first.values()}) == 5
-    (clone.folder / ROOM / "runs/p20-short-2.json").unlink()
-    assert "1 of 1 runs" in laboratory(clone)
-    assert runs(clone) == first
+def test_a_fresh_clone_makes_what_is_missing_and_nothing_else(clone: Clone) -> None:
+    """Also where it was killed at that, and DVC while it wrote its lock."""
+    first = made(clone)
+    assert len({*first.values()}) == 5 + 3
+    assert not (clone.folder / ROOM / "tokens").exists()
     assert "up to date" in laboratory(clone)
-
-
-@pytest.mark.slow
-def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone) -> None:
-    with (clone.folder / "src/dropgpt/model/gpt.py").open("a") as file:
-        file.write("# The same, by another word.\n")
-    checked = laboratory(clone, "--take-over")
-    assert checked.count(": the same") == 3
-    assert "5 runs taken over" in checked
-    assert "map@p0-short-1" not in clone.dvc("status", ROOM + "dvc.yaml")
-
-
-def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
-    code = clone.folder / "src/dropgpt/model/gpt.py"
-    gelu = "F.gelu(self.c_fc(x), approximate=self.gelu)"
-    code.write_text(code.read_text().replace(gelu, "F.relu(self.c_fc(x))"))
-    assert "made again, it differs in lengths" in laboratory(clone, "--check", ok=False)
-
-
-def test_the_page_is_written_and_its_main_table_recomputed_from_the_files(clone: Clone) -> None:
-    assert (
-        "small/results.md and" in clone.run(sys.executable, "-m", "laboratory.page", "small").stdout
+    when = {path: path.stat().st_mtime_ns for path in clone.folder.glob(ROOM + "runs/*")}
+    for name in ("tune-p0-101", "p0-short-1", "p20-short-2"):
+        path = clone.folder / f"{ROOM}runs/{name}.json"
+        path.unlink()
+        del when[path]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "laboratory", "small"],
+        cwd=clone.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
-    page = (clone.folder / ROOM / "results.md").read_text()
+    wait_for(lambda: len(list(clone.folder.glob(ROOM + "runs/*.json"))) > len(when))
+    wait_for(lambda: "laboratory.run" in str(commands(process.pid)))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    lock = ROOM + "dvc.lock"
+    whole = clone.git("show", f"HEAD:{lock}").stdout
+    (clone.folder / lock).write_text(whole[: whole.rindex("  prepare:")])
+    assert "is torn, as by a kill" in laboratory(clone)
+    assert made(clone) == first
+    assert all(path.stat().st_mtime_ns == before for path, before in when.items())
+    assert clone.git("status", "--porcelain").stdout == ""
+
+
+def test_the_pages_main_table_is_recomputed_from_the_files_alone(clone: Clone) -> None:
     recompute = ROOT / "tests/laboratory/recompute.py"
-    again = clone.run(sys.executable, str(recompute), ROOM).stdout.splitlines()
-    assert len(again) == 2
-    assert "\n".join(again) in page
+    again = clone.run(sys.executable, str(recompute), ROOM).stdout
+    assert again.count("\n") == 2
+    assert again in (clone.folder / "RESULTS.md").read_text()
     assert len(recompute.read_text().splitlines()) <= 100
-    assert "<svg" in (clone.folder / ROOM / "map.svg").read_text()
 
 
 def test_without_all_runs_of_the_map_there_is_no_page(clone: Clone) -> None:
@@ -118,8 +141,160 @@ def test_without_all_runs_of_the_map_there_is_no_page(clone: Clone) -> None:
     assert done.stderr.startswith("error: laboratory: no claim's group is complete")
 
 
+def test_dvc_demands_nothing_of_it_from_those_who_do_not_use_it(
+    finished: Clone, clone: Clone, tmp_path: Path
+) -> None:
+    """DVC's commands take in every pipeline below the root, where they are given no target."""
+    everyday = (["status"], ["checkout"], ["repro"], ["fetch"], ["push"], ["gc", "-w", "--force"])
+    missing = re.compile("not found|missing|laboratory|ERROR")
+    made = finished.copy(tmp_path / "made")
+    shutil.rmtree(made.folder / ROOM / "tokens")
+    made.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    for command in everyday:
+        told = made.dvc(*command)
+        assert not missing.search(told), command
+        assert stages_run(told) == []
+    assert "up to date" in made.dvc("status")
+    made.commit()
+
+    clone.git("pull", "--quiet", str(made.folder))
+    assert "laboratory" not in clone.dvc("checkout", ok=False)  # of what is neither made nor pulled
+    clone.dvc("pull")
+    for command in everyday:
+        assert not missing.search(clone.dvc(*command)), command
+    assert clone.bytes() == made.bytes()
+    assert clone.git("status", "--porcelain").stdout == ""
+
+
+def test_a_run_is_of_its_setting_or_none(finished: Clone, clone: Clone) -> None:
+    (clone.folder / "data").mkdir()
+    shutil.copy(finished.folder / "data/documents.parquet", clone.folder / "data")
+    plan = (clone.folder / PLAN).read_bytes()
+    changes: tuple[Callable[[Any], Any], ...] = (
+        lambda plan: plan.update({"documents": "0"}),
+        lambda plan: plan["base"]["train"].update({"beta1": 0.8}),
+    )
+    for change in changes:
+        (clone.folder / PLAN).write_bytes(plan)
+        edit(clone.folder / PLAN, change)
+        run = [sys.executable, "-m", "laboratory.run", "small", "p0-short", "1"]
+        said = clone.run(*run, ok=False).stderr
+        assert "is not what laboratory/small/setting.json was made of" in said
+
+
+def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
+    finished: Clone, clone: Clone
+) -> None:
+    shutil.copytree(finished.folder / "data", clone.folder / "data")
+
+    def set_to(dropout: float) -> None:
+        changes = {"model.dropout": dropout, "train.steps": 300}
+        edit(clone.folder / PLAN, lambda plan: plan["variants"]["p20-short"].update(changes))
+
+    set_to(0.2)
+    repro = ("repro", "--single-item", f"{ROOM}dvc.yaml:map@p20-short-1")
+    dvc = clone.start(*repro)
+    wait_for(lambda: [*(clone.folder / "checkpoints").glob("*.lock")])
+    set_to(0.5)
+    output = dvc.communicate(timeout=300)[0]
+    assert dvc.returncode != 0
+    assert f"error: laboratory: {PLAN}: variants.p20-short changed while it ran" in output
+    assert f"{ROOM}runs/p20-short-1.json" not in made(clone)
+    clone.dvc(*repro)
+    found = clone.json(f"{ROOM}runs/p20-short-1.json")["made_by"]["params"]
+    assert found["model"]["dropout"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_variant_more_is_its_runs_more(clone: Clone) -> None:
+    before = made(clone)
+
+    def add(plan: Any) -> None:
+        plan["variants"]["p30-short"] = {"model.dropout": 0.3}
+        plan["groups"]["map"]["variants"].append("p30-short")
+
+    edit(clone.folder / PLAN, add)
+    laboratory(clone)
+    after = made(clone)
+    assert set(after) - set(before) == {f"{ROOM}runs/p30-short-{seed}.json" for seed in (1, 2)}
+    assert all(after[name] == content for name, content in before.items() if "runs/" in name)
+    assert b"p 0.3" in after["RESULTS.md"]
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_told_in_a_line_and_the_others_are_made(clone: Clone) -> None:
+    change = {"train.tokens": 10**9}
+    edit(clone.folder / PLAN, lambda p: p["variants"]["p20-short"].update(change))
+    output = laboratory(clone, ok=False)
+    assert "Traceback" not in output
+    assert "map@p20-short-1: error: laboratory: train.tokens is 1000000000, and there" in output
+    assert output.splitlines()[-1].startswith(
+        "error: laboratory: 2 runs failed; the first, map@p20"
+    )
+
+
+@pytest.mark.slow
+def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone) -> None:
+    """Where some runs come out the same; RESULTS.md then says so."""
+    first = made(clone)
+    with (clone.folder / "src/dropgpt/model/gpt.py").open("a") as file:
+        file.write("# The same, by another word.\n")
+    missing = clone.folder / ROOM / "runs/p20-short-2.json"
+    missing.unlink()
+    checked = laboratory(clone, "--take-over")
+    assert checked.count(": the same") == 3
+    assert "4 runs taken over" in checked
+    assert "map@p0-short-1" not in clone.dvc("status", ROOM + "dvc.yaml")
+    assert "0 of 1 runs" in laboratory(clone)
+    assert "up to date" in laboratory(clone)
+    found = made(clone)
+    assert b"4 of them were made by earlier code and taken over" in found.pop("RESULTS.md")
+    del found[f"{ROOM}runs/p20-short-2.json"]  # it says which code made it
+    assert found == {name: content for name, content in first.items() if name in found}
+
+
+def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:
+    code = clone.folder / "src/dropgpt/model/gpt.py"
+    gelu = "F.gelu(self.c_fc(x), approximate=self.gelu)"
+    code.write_text(code.read_text().replace(gelu, "F.relu(self.c_fc(x))"))
+    assert "made again, it differs in lengths" in laboratory(clone, "--check", ok=False)
+
+
 def test_a_size_without_a_plan_is_told_with_those_that_there_are(clone: Clone) -> None:
     done = clone.run(sys.executable, "-m", "laboratory", "large", ok=False)
     assert done.stderr == (
         "error: laboratory/large/plan.yaml: no such plan; there are those of: small\n"
     )
+
+
+@pytest.mark.slow
+def test_runs_of_other_machines_are_not_made_again(clone: Clone) -> None:
+    """They would have other bytes here, which would say nothing of the code."""
+    runs = sorted(clone.folder.glob(ROOM + "runs/*.json"))
+
+    def move(path: Path) -> None:
+        path.write_text(path.read_text().replace('"device": "cpu: ', '"device": "cpu: Another '))
+
+    for path in runs[1:]:
+        move(path)
+    found = laboratory(clone, "--check")
+    assert found.count(": the same") == 1
+    assert runs[0].name in found
+    move(runs[0])
+    assert "of 5 runs none was made on" in laboratory(clone, "--check", ok=False)
+
+
+@pytest.mark.slow
+def test_a_run_of_another_plan_is_not_taken_over(clone: Clone) -> None:
+    change = {"train.learning_rate": 0.01}
+    edit(clone.folder / PLAN, lambda p: p["variants"]["p20-short"].update(change))
+    assert "3 runs taken over" in laboratory(clone, "--take-over")
+    assert "map@p20-short-1" in clone.dvc("status", ROOM + "dvc.yaml")
+
+
+def commands(pid: int) -> list[list[str]]:
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it may just have ended
+            found.append(child.cmdline())
+    return found

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laboratory.results import Results
+from laboratory.results import Losses, Results, ensemble
 from laboratory.worth import gains
 from made_up import results
 
@@ -13,8 +13,40 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
     settings = helps.settings | {"p20": helps.settings["p30"]}
     of_decay = {f"wd1-{p}": nothing.settings["p0"] for p in ("p0", "p10", "p20", "p30")}
     without, given = gains(Results(settings | of_decay, helps.sizes), 16)
-    assert (without.given, without.best) == ("weight decay 0.1, windows moving", "p20")
+    assert (without.given, without.p) == ("weight decay 0.1, windows moving", "0.2")
     assert without.found is not None
     assert without.found.mean == pytest.approx(-0.12, abs=0.01)
     assert without.losses[1] - without.losses[0] == pytest.approx(without.found.mean)
-    assert (given.given, given.best, given.found) == ("weight decay 1, windows moving", "p0", None)
+    assert (given.given, given.p, given.found) == ("weight decay 1, windows moving", "0", None)
+
+
+def test_ensembles_are_chosen_by_their_own_losses() -> None:
+    """Of single models p 0.2 is best here, of two together no dropout."""
+    helps, costs = results(), results(effect=-1)
+    rates = {"p0": "p0", "p10": "p10", "p20": "p30", "p30": "p30"}
+    settings = {
+        ensemble(f"ensembles-{p}", members): {16: of.at(source, 16)}
+        for members, of in ((1, helps), (2, costs))
+        for p, source in rates.items()
+    }
+    single, two = gains(Results(settings, helps.sizes), 16)
+    assert (single.given, single.p) == ("single models on the same texts", "0.2")
+    assert single.found is not None
+    assert single.found.mean == pytest.approx(-0.12, abs=0.01)
+    assert (two.given, two.p, two.found) == ("ensembles of 2", "0", None)
+
+
+def test_all_conditions_are_of_the_same_seeds() -> None:
+    found = results()
+    settings = found.settings | {"p20": found.settings["p30"]}
+    fewer = {
+        f"wd1-{p}": {16: Losses(one.development[:3], one.test[:3])}
+        for p in ("p0", "p10", "p20", "p30")
+        for one in [settings[p][16]]
+    }
+    alone, (without, given) = (
+        gains(Results(some, found.sizes), 16) for some in (settings, settings | fewer)
+    )
+    assert [one.seeds for one in alone] == [[1, 2, 3, 4, 5]]
+    assert without.seeds == given.seeds == [1, 2, 3]
+    assert without.losses == given.losses != alone[0].losses

@@ -1,10 +1,12 @@
 import os
 import subprocess
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from conftest import killed_before, message, needs_fork
+from conftest import ROOT, killed_before, message, needs_fork
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS, check_seal, replacing, seal, write_json
 
@@ -32,6 +34,62 @@ def test_a_folder_takes_the_place_of_the_whole_old_one(tmp_path: Path) -> None:
         partial.mkdir()
         raise ZeroDivisionError
     assert [file.name for file in path.iterdir()] == ["new"]
+
+
+def write_file(path: Path) -> None:
+    with replacing(path) as partial:
+        partial.write_text("new")
+
+
+def write_folder(path: Path) -> None:
+    with replacing(path) as partial:
+        partial.mkdir()
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_what_a_user_has_put_beside_it_stays(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    path = tmp_path / "gpt"
+    mine = [path.with_name(f"gpt.{word}") for word in ("old", "partial", "new", "bak", "tmp")]
+    for folder in mine:
+        folder.mkdir()
+    for _ in range(2):
+        write(path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *mine])
+
+
+def test_what_a_kill_has_left_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    """And until then neither git nor DVC sees it."""
+    path = tmp_path / "gpt"
+    for word in ("partial", "old"):
+        left = tmp_path / f".gpt.dropgpt-{word}"
+        left.mkdir()
+        (left / "file").touch()
+        for patterns in (".gitignore", ".dvcignore"):
+            lines = (ROOT / patterns).read_text().splitlines()
+            assert any(fnmatch(left.name, line) for line in lines)
+    write_folder(path)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_neither_a_file_nor_a_folder_takes_the_place_of_the_other(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    (folder / "mine").touch()
+    with pytest.raises(UserError, match="folder is a folder, and a file is to be written: move"):
+        write_file(folder)
+    with pytest.raises(UserError, match="file is a file, and a folder is to be written: move"):
+        write_folder(file)
+    assert sorted(tmp_path.rglob("*")) == [file, folder, folder / "mine"]
+
+
+def test_of_a_link_to_a_folder_the_link_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine").touch()
+    (tmp_path / "gpt").symlink_to("elsewhere")
+    write_folder(tmp_path / "gpt")
+    names = ["elsewhere", "elsewhere/mine", "gpt"]
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / name for name in names]
 
 
 @needs_fork
@@ -78,7 +136,8 @@ def test_bytes_are_on_the_disk_before_their_name_is(
     with replacing(tmp_path / "folder") as partial:
         partial.mkdir()
         (partial / "file").touch()
-    assert done == ["file", "folder.partial", "folder.partial -> folder", tmp_path.name]
+    partial = ".folder.dropgpt-partial"
+    assert done == ["file", partial, f"{partial} -> folder", tmp_path.name]
 
 
 def test_json_holds_no_number_that_is_none(tmp_path: Path) -> None:

@@ -388,6 +388,10 @@ def some_bytes(folder: Path) -> None:
     folder.write_bytes(b"hello, world")
 
 
+def pointer(folder: Path) -> None:
+    folder.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\n")
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "why"),
     [
@@ -399,6 +403,7 @@ def some_bytes(folder: Path) -> None:
         (lacking, [], r"tensor h\.1\.ln_2\.bias is not there"),
         (weights_only, [], "model_args: this key is missing"),
         (some_bytes, [], "it: not a ckpt.pt that nanoGPT wrote: "),
+        (pointer, [], "it only stands in for a file that is elsewhere: `git lfs pull` brings it"),
         (lambda folder: save("Llama", folder), ["--context", "65"], "reads 64 tokens at most"),
         (
             lambda folder: save("Llama", folder),

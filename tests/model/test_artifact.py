@@ -126,7 +126,7 @@ DAMAGES = ["absent", "cut", "flipped", "config", "sums", "sums cut", "no sums"]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_folder_that_is_not_whole_is_named(
-    make_gpt: Callable[..., GPT], tmp_path: Path, damage: str
+    make_gpt: Callable[..., GPT], tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "gpt"
     artifact.save(make_gpt(), folder)
@@ -150,6 +150,9 @@ def test_a_folder_that_is_not_whole_is_named(
             (folder / SUMS).write_text("".join(lines[:-1]))
         case "no sums":
             (folder / SUMS).unlink()
+    with pytest.raises(UserError, match=r"gpt is damaged: .*; copy it there again, or remove SHA"):
+        artifact.load(folder)
+    monkeypatch.setattr(artifact, "TRAINED", folder)  # that which DVC knows
     with pytest.raises(UserError, match=r"gpt is damaged: .*`dvc checkout train` brings it back"):
         artifact.load(folder)
     shutil.rmtree(folder)

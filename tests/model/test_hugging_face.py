@@ -330,6 +330,9 @@ def test_weights_that_could_run_code_are_not_opened(make: Make) -> None:
     assert f"`{command}'pretrained/theirs')`" in line
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345678\n"
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
@@ -339,6 +342,12 @@ def test_weights_that_could_run_code_are_not_opened(make: Make) -> None:
         ("config.json", b"\xff", "config.json: not to be read"),
         ("model.safetensors", None, "no model.safetensors; copy there what `save_pretrained`"),
         ("model.safetensors", b"cut", "model.safetensors: not to be read"),
+        (
+            "model.safetensors",
+            LFS,
+            "model.safetensors only stands in for a file that is elsewhere: ",
+        ),
+        ("tokenizer.json", LFS, "elsewhere: `git lfs pull` brings it"),
         ("merges.txt", b"\xff", "merges.txt: not to be read"),
         ("tokenizer.json", b"", "tokenizer.json: not JSON"),
         ("SHA256SUMS", b"", "theirs is damaged: SHA256SUMS is not what train wrote there; copy"),

@@ -1,7 +1,6 @@
 """`dropgpt report`, as a user runs it, on what the real DVC has made."""
 
 import html
-import math
 import re
 import shutil
 import subprocess
@@ -13,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from clone import Clone
-from dropgpt.evaluation import in_words
-from dropgpt.reporting.page import _interval, _perplexity
 
 SECTIONS = ["Result", "Parameters", "Training", "Corpus", "Where the loss is", "Documents"]
 SECTIONS += ["Generations", "What made it"]
@@ -120,16 +117,6 @@ def test_a_page_before_the_first_commit(clone: Clone, tmp_path: Path) -> None:
     shutil.rmtree(new.folder / ".git")
     new.git("init", "--quiet")
     assert report(new, "workspace").headings
-
-
-@pytest.mark.parametrize("loss", [None, 1.0, 5.0, 6.5, 30.0, 600.0])
-@pytest.mark.parametrize("low", [None, 1.0, 5.0, 6.5])
-def test_a_perplexity_is_told_as_by_the_stage_evaluate(
-    loss: float | None, low: float | None
-) -> None:
-    found = {"perplexity": loss and math.exp(loss), "perplexity_95_low": low and math.exp(low)}
-    found["perplexity_95_high"] = low and math.exp(low + 0.1)
-    assert (_perplexity(found["perplexity"]), _interval(found)) == in_words(found)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from conftest import params_with
+from dropgpt.tokens.array import Array
 from dropgpt.tokens.batches import (
+    Batches,
     Starts,
     batch_starts,
     epoch_starts,
@@ -71,6 +73,34 @@ def test_a_batch_is_a_function_of_seed_and_step(sampling: str) -> None:
     assert draw(1, 6) != later
     assert draw(1, 7) == later
     assert draw(2, 7) != later
+
+
+def read(rate: float, step: int = 3, own: range = range(8), seed: int = 1) -> Array:
+    """Inputs and targets of a text in which each token is one more than the last."""
+    params = params_with(train={"batch_size": 8, "seed": seed, "token_replacement": rate}).train
+    return Batches(np.arange(1000, 6000, dtype=np.uint16), 32, 300, params, own).rows(step)
+
+
+def test_so_many_inputs_are_replaced_by_any_token_and_no_target() -> None:
+    plain, replaced = (np.stack([read(rate, step) for step in range(100)]) for rate in (0.0, 0.2))
+    assert (plain[:, 0] == plain[:, 1] - 1).all()
+    assert (replaced[:, 1] == plain[:, 1]).all()
+    others = replaced[:, 0] != plain[:, 0]
+    assert others.mean() == pytest.approx(0.2, abs=0.01)  # 4 standard deviations
+    assert others.any(axis=(0, 1)).all()  # at each place of a window
+    assert set(replaced[:, 0][others].tolist()) == set(range(300))
+
+
+def test_what_is_replaced_is_a_function_of_seed_step_and_window() -> None:
+    def places(**changes: int) -> list[list[bool]]:
+        inputs, targets = read(0.2, **changes)
+        return (inputs != targets - 1).tolist()  # type: ignore[no-any-return]
+
+    whole = read(0.2)
+    assert np.array_equal(whole, read(0.2))
+    assert np.array_equal(whole[:, :3], read(0.2, own=range(3)))  # of two processes
+    assert np.array_equal(whole[:, 3:], read(0.2, own=range(3, 8)))
+    assert len({str(one) for one in (*places(), *places(step=4), *places(seed=2))}) == 24
 
 
 def test_random_windows_lie_anywhere_and_within() -> None:

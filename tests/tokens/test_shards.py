@@ -106,6 +106,8 @@ def test_killed_and_started_again_with_more_processes_it_ends_in_the_same_bytes(
     run(helped, "stages.tokenize")
     assert helper.wait() == 0
     assert contents(fineweb) == contents(helped)
+    late = start(fineweb, "dropgpt.tokens.shards")
+    assert "data/tokens is there already, made with these parameters" in late.communicate()[1]
     assert not made(fineweb)
 
     encoded = encode_documents(documents, gpt2_encoding(), end_of_text=True)
@@ -155,7 +157,20 @@ def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
         fingerprint(data={"revision": "main"}),
     ]
     assert len({*different}) == 5
-    assert fingerprint() == different[0]
+    assert fingerprint(validation_fraction=0.5, data={"separator": None}) == different[0]
+
+
+def test_parameters_that_were_edited_meanwhile_cost_no_shard(fineweb: Clone) -> None:
+    process = start(fineweb, "stages.tokenize")
+    wait_for(lambda: [*fineweb.folder.glob("checkpoints/shards/*")])  # the parameters are read
+    fineweb.set(tokenize={"validation_fraction": 0.2})
+    _, told = process.communicate()
+    assert "tokenize.validation_fraction changed while it ran" in told
+    before = [(path / "tokens.npy").stat().st_ino for path in made(fineweb)]
+    assert len(before) == FILES
+    run(fineweb, "stages.tokenize")
+    files = sorted((fineweb.folder / "data/tokens").glob("tokens-*"))
+    assert [file.stat().st_ino for file in files] == before  # links to what had been made
 
 
 @pytest.mark.slow  # the whole pipeline

@@ -1,3 +1,4 @@
+import hashlib
 from itertools import count, islice, pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
 from dropgpt.reporting.results import _corpus
 from dropgpt.tokens import tensor
-from dropgpt.tokens.encoding import encode_documents, part_long
+from dropgpt.tokens.encoding import checksum_of_parted, encode_documents, part_long
 from dropgpt.tokens.statistics import (
     copies_lines,
     count_tokens,
@@ -211,6 +212,7 @@ def test_a_document_far_longer_than_the_share_is_parted(
     found = tokens.documents
     if parted is None:
         assert found.id.tolist() == [document.id for document in documents]
+        assert checksum_of_parted(tokens.tokens, found, ENCODING) is None
         return
     assert 0.1 <= len(tokens.held_out) / len(tokens.tokens) < 0.101
     names = [one.id for one in documents]
@@ -222,6 +224,8 @@ def test_a_document_far_longer_than_the_share_is_parted(
     ends = tokens.tokens == N_VOCAB - 1
     assert ENCODING.decode(tokens.tokens[~ends]) == "".join(one.text for one in documents)
     assert ends[found.tokens.cumsum() - 1].all() == end_of_text
+    whole = hashlib.sha256(documents[place].text.encode()).hexdigest()
+    assert checksum_of_parted(tokens.tokens, found, ENCODING) == whole
 
 
 def test_statistics_count_what_numpy_counts(tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def joined(folder: Path, parts: list[list[Document]], fraction: float) -> tensor
     return tensor.read(folder / "joined")
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3]])
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2, 3], [0, 2, 2, 4]])  # some empty
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.45, 0.6])
 def test_shards_read_as_the_one_file(tmp_path: Path, cuts: list[int], fraction: float) -> None:
     whole = write(tmp_path / "whole", fraction)

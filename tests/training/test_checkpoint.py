@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, killed_before, needs_fork
-from dropgpt.training import checkpoint
+from dropgpt.training import checkpoint, checkpoint_files
 from dropgpt.training.checkpoint import ENDED_KEPT, Checkpoint, of_training
 from dropgpt.training.checkpoint_files import ENDED, stale
 
@@ -186,18 +187,25 @@ def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_on
         assert saved.load() is not None
 
 
-def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "KEPT", 2)
+@pytest.mark.parametrize(
+    ("room_for", "kept", "there"),
+    [(9, 2, [0, 1, 2, 3]), (3, 2, [1, 2, 3]), (0, 2, [2, 3]), (0, 9, [0, 1, 2, 3])],
+)
+def test_the_oldest_make_room_where_there_is_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room_for: int, kept: int, there: list[int]
+) -> None:
     for seed in range(4):
         with pytest.raises(ZeroDivisionError), of_training(of_seed(seed), 60, tmp_path) as saved:
             saved.save(STATE, 4)
             raise ZeroDivisionError
-    with of_training(of_seed(0), 60, tmp_path) as saved:
-        assert saved.load() is None
-        assert len(stale(tmp_path)) == 2  # and the one in use is not among them
-    for seed, there in ((1, False), (2, True), (3, True)):
+    usage = SimpleNamespace(free=room_for * saved.path.stat().st_size)
+    monkeypatch.setattr(checkpoint, "KEPT", kept)
+    monkeypatch.setattr(checkpoint_files, "disk_usage", lambda folder: usage)
+    with of_training(of_seed(4), 60, tmp_path):  # which is in use, and not among them
+        assert len(stale(tmp_path)) == len(there)
+    for seed in range(4):
         with of_training(of_seed(seed), 60, tmp_path) as saved:
-            assert (saved.load() is not None) == there
+            assert saved.path.exists() == (seed in there)
 
 
 def test_saving_takes_no_more_than_its_share(
@@ -230,7 +238,12 @@ def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), of_training(INPUTS, 60, folder) as saved:
         saved.save(STATE, 4)
         raise ZeroDivisionError
-    (folder / "half.safetensors.partial").write_bytes(b"half of one")
+    half = "0123456789abcdef"
+    (folder / f".{half}.safetensors.dropgpt-partial").write_bytes(b"half of one")
+    mine = [folder / name for name in (".DS_Store", "notes.txt", f"{half}.safetensors.bak", "a.b")]
+    for path in mine[:-1]:
+        path.touch()
+    mine[-1].mkdir()
 
     def command(*arguments: str) -> str:
         return subprocess.run(
@@ -245,8 +258,8 @@ def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
     assert "step 4 of 9" in first
     assert "train.steps=9" in first  # where params.yaml says otherwise
     assert "train.seed" not in first
-    assert "half" in second
+    assert half in second
     assert "nothing whole" in second
     assert command("--remove").count("removed") == 2
     assert command() == ""
-    assert list(folder.iterdir()) == []
+    assert sorted(folder.iterdir()) == sorted(mine)

@@ -117,6 +117,7 @@ def test_the_schedules_of_dropout() -> None:
     assert factors("early", 2) == [1, 1, 0, 0, 0]
     assert factors("late", 2) == [0, 0, 1, 1, 1]
     assert factors("linear_up") == [0, 0.25, 0.5, 0.75, 1]
+    assert factors("linear_up_from_half") == [0.5, 0.625, 0.75, 0.875, 1]
     assert factors("linear_down") == [1, 0.75, 0.5, 0.25, 0]
 
 
@@ -182,6 +183,12 @@ def test_dropout_is_on_in_training_and_off_in_validation(dropout: float) -> None
     plain = run(model={"dropout": 0.0}, steps=2, validation_interval=1)
     assert (result.steps.loss[0] == plain.steps.loss[0]) == (dropout == 0)
     assert result.validations.validation_loss[0] == plain.validations.validation_loss[0]
+
+
+def test_tokens_are_replaced_in_training_and_not_in_validation() -> None:
+    replaced, plain = (run(token_replacement=rate) for rate in (0.2, 0.0))
+    assert replaced.steps.loss[0] != plain.steps.loss[0]
+    assert replaced.validations.validation_loss[0] == plain.validations.validation_loss[0]
 
 
 def test_the_learning_rate() -> None:

@@ -11,8 +11,8 @@ from dropgpt.training.schedules import bound_to_steps
         ({"lr_schedule": "cosine"}, "train.lr_schedule cosine"),
         ({"lr_schedule": "wsd"}, "train.lr_schedule wsd"),
         (
-            {"lr_schedule": "constant", "dropout_schedule": "linear_up"},
-            "train.dropout_schedule linear_up",
+            {"lr_schedule": "constant", "dropout_schedule": "linear_up_from_half"},
+            "train.dropout_schedule linear_up_from_half",
         ),
         (
             {

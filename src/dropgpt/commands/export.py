@@ -9,13 +9,13 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from dropgpt.errors import UserError
-from dropgpt.evaluation import in_words, number_in_words
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS, check_seal
 from dropgpt.machine.provenance import Chain
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.model.hugging_face import weight_files
+from dropgpt.perplexity import in_words, number_in_words
 
 EVALUATION = Path("data/evaluation")
 SUMMARY = "summary.json"  # in there

@@ -26,6 +26,7 @@ from dropgpt.machine.progress import progress
 from dropgpt.measuring.opening import opened
 from dropgpt.measuring.reader import Encoded, Reader
 from dropgpt.params import Evaluate, Params
+from dropgpt.perplexity import perplexity
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
@@ -40,7 +41,6 @@ EVALUATE = Evaluate(
     across_documents=False,
     batch_size=32,
     dropout_passes=1,
-    bootstrap_resamples=2000,
     extra_corpora=[],
 )
 LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
@@ -90,16 +90,16 @@ def run(
         lost_bytes=sum(lost.values()),
         versions={name: version(name) for name in ("dropgpt", *reader.packages)},
     )
-    for line in [*told(model, found, measured, evaluate), f"{speed:,.0f} tokens/s on {device}"]:
+    for line in [*told(model, found, measured), f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
         _write(output, result_file.of(reader.made_by | known, measured, found))
 
 
-def told(model: str, documents: pd.DataFrame, measured: Measured, evaluate: Evaluate) -> list[str]:
+def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     """What was found, of what, and what to know of it, in lines."""
     nats, sizes = documents.nats, documents.bytes
-    a_byte = evaluation.perplexity(nats, sizes, evaluate)  # of which the logarithm is wanted
+    a_byte = perplexity(nats, sizes)  # of which the logarithm is wanted
     low, high = a_byte["perplexity_95_low"], a_byte["perplexity_95_high"]
     between = "unknown, of one document"
     if low and high:

@@ -44,6 +44,8 @@ def run(step: int, model: Path, as_json: bool) -> None:
         "model": str(model),
         "step": step,
         "seed": params["train"]["seed"],
+        # Older models know no such parameter.
+        "token_replacement": params["train"].get("token_replacement", 0.0),
         "windows": list(windows(tokens, starts, params["model"]["n_ctx"])),
     }
     if as_json:
@@ -118,7 +120,7 @@ def _parts(starts: Starts, length: int) -> list[list[dict[str, Any]]]:
                 offset = max(0, start - int(begins[row]))
                 stop = min(start + length, int(ends[row])) - int(begins[row])
                 parts.append({"id": table.id[row], "offset": offset, "tokens": stop - offset})
-        before = ends[-1]
+        before += int(table.tokens.sum())
     return found
 
 
@@ -128,6 +130,8 @@ def told(found: dict[str, Any], n_ctx: int) -> Iterator[str]:
         f"{found['model']}, step {found['step']}: {len(found['windows'])} windows of {n_ctx} "
         "tokens and the one after them"
     )
+    if rate := found["token_replacement"]:
+        yield f"each input was replaced with a probability of {rate}, which is not shown here"
     width = shutil.get_terminal_size().columns
     for window in found["windows"]:
         yield f"window {window['window']}"

@@ -89,6 +89,8 @@ class Chance:
         from scipy import optimize
 
         far = abs(difference)
+        if not far:
+            return 1.0
         if self.half(1 - LEAST_P) <= far:
             return LEAST_P
         return float(optimize.brentq(lambda p: self.half(1 - p) - far, LEAST_P, 1))

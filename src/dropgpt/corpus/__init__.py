@@ -23,8 +23,13 @@ def documents(data: params.Data) -> Iterator[Document]:
             assert data.documents is not None  # else it is read in shards
             return hub.documents(splits(data)[0], data.documents)
         case "files":
-            found = own_files.documents(data.files, data.text_column, data.separator)
-            return _each_once(found) if data.deduplicate else found
+            return own(data, data.files)
+
+
+def own(data: params.Data, files: str, key: str = "data.files") -> Iterator[Document]:
+    """The documents of the user's own `files`, which `key` of params.yaml names, as `data` says."""
+    found = own_files.documents(files, data.text_column, data.separator, key)
+    return _each_once(found, files) if data.deduplicate else found
 
 
 def held_out(data: params.Data) -> Iterator[Document]:
@@ -54,6 +59,19 @@ def splits(data: params.Data) -> list[Dataset]:
     ]
 
 
+def settings(data: params.Data) -> dict[str, Any]:
+    """What of the section travels with the tokens; the source for the sake of its licence."""
+    keys = {"source"}
+    if data.in_shards:
+        keys |= {"documents", "config", "revision"}
+    if data.source == "hub":
+        keys |= {"dataset", "config", "revision", "split", "held_out_split", "text_column"}
+    values = data.model_dump(include=keys)
+    if data.source == "fineweb" and data.in_shards:  # which of it, where params.yaml leaves it open
+        values |= {"config": splits(data)[0].config, "revision": splits(data)[0].revision}
+    return values
+
+
 def about(data: params.Data) -> dict[str, Any]:
     """What travels with the documents: of a data set on the hub what its card says of its licence.
 
@@ -62,10 +80,10 @@ def about(data: params.Data) -> dict[str, Any]:
     return {"card": hub.card(splits(data))} if data.source == "hub" else {}
 
 
-def _each_once(documents: Iterator[Document]) -> Iterator[Document]:
+def _each_once(documents: Iterator[Document], files: str) -> Iterator[Document]:
     """Without those that are word for word an earlier one, of which a line tells.
 
-    Else a copy of what is held out may stand in the training part.
+    Else a copy of what is held out may stand in the training part, and count as another document.
     """
     seen: set[bytes] = set()
     copies = 0
@@ -78,5 +96,6 @@ def _each_once(documents: Iterator[Document]) -> Iterator[Document]:
             yield document
     if copies:
         warn(
-            f"{copies:,} later copies of documents are left out; data.deduplicate: false keeps them"
+            f"{copies:,} later copies of documents of {files} are left out; "
+            "data.deduplicate: false keeps them"
         )

@@ -81,27 +81,32 @@ def about(path: Path) -> dict[str, Any]:
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
     group: list[Document] = []
-    size = 0
+    total = 0
     for document in documents:
-        try:
-            length = sum(len(field.encode()) for field in document)
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"document {document.id!r}: character {error.start} is half a surrogate pair, "
-                "which UTF-8 cannot hold"
-            ) from None
+        length = size(document)
         if length > LONGEST:
             raise UserError(
                 f"document {document.id!r}: {length:,} bytes, more than the {LONGEST:,} that a "
                 "document may have; part it"
             )
-        size += length
+        total += length
         group.append(document)
-        if len(group) == GROUP or size >= GROUP_BYTES:
+        if len(group) == GROUP or total >= GROUP_BYTES:
             yield group
-            group, size = [], 0
+            group, total = [], 0
     if group:
         yield group
+
+
+def size(document: Document) -> int:
+    """Bytes of its fields in UTF-8. Raises UserError where UTF-8 cannot hold one."""
+    try:
+        return sum(len(field.encode()) for field in document)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"document {document.id!r}: character {error.start} is half a surrogate pair, "
+            "which UTF-8 cannot hold"
+        ) from None
 
 
 def read(path: Path) -> Iterator[Document]:

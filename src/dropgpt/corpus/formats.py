@@ -195,6 +195,11 @@ def _opened(path: Path) -> Iterator[Any]:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         why = " ".join(str(error).split())
+        if "too much memory" in why:  # as Arrow says it of zstd
+            raise UserError(
+                f"{path}: compressed with a longer window than can be read here; compress it anew, "
+                "with `zstd --long=27` at most"
+            ) from None
         raise UserError(f"{path}: cannot be decompressed; is it whole? {why}") from None
 
 

@@ -115,16 +115,17 @@ def card(splits: list[Dataset]) -> dict[str, Any]:
 
 
 def _card(splits: list[Dataset], cache: str) -> Iterator[dict[str, Any]]:
-    import huggingface_hub as hub
-
     quiet()
     dataset, *later = splits
-    has_card = _has_card(dataset)
+    said = _read_card(dataset, cache) if _has_card(dataset) else {}
     for split in later:  # which would be found missing when the first one has been read
         builder(split, cache)
-    if not has_card:
-        yield {}
-        return
+    yield {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
+
+
+def _read_card(dataset: Dataset, cache: str) -> dict[str, Any]:
+    import huggingface_hub as hub
+
     path = hub.hf_hub_download(
         dataset.name,
         "README.md",
@@ -132,8 +133,13 @@ def _card(splits: list[Dataset], cache: str) -> Iterator[dict[str, Any]]:
         revision=dataset.revision,
         cache_dir=cache,
     )
-    said = hub.DatasetCard.load(path).data.to_dict()
-    yield {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
+    try:
+        return dict(hub.DatasetCard.load(path).data.to_dict())
+    except Exception as error:  # by what stands there
+        raise UserError(
+            f"{dataset.name}: its card, README.md, cannot be read at {dataset.revision}: "
+            f"{' '.join(str(error).split())}; name a data.revision where it can"
+        ) from None
 
 
 def builder(dataset: Dataset, cache: str) -> Any:

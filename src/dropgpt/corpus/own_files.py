@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dropgpt.corpus import formats
-from dropgpt.corpus.document import Document
-from dropgpt.errors import UserError, warn
+from dropgpt.corpus.document import Document, size
+from dropgpt.errors import UserError, check_here, warn
 from dropgpt.machine import repository
 
 FOLDER = "corpora"  # the folder that DVC watches, by dvc.yaml
@@ -21,11 +21,6 @@ READERS = {
     ".json": ("item", formats.json_items),
 }
 PLAIN = [".txt", ".md"]
-# How what stands in for a file begins, and what brings the file itself.
-STAND_INS = {
-    b"version https://git-lfs.github.com/spec/": "git lfs pull",
-    b"/annex/": "git annex get",
-}
 _PACKED = " or ".join(formats.COMPRESSIONS)
 
 
@@ -40,9 +35,9 @@ def documents(
     .parquet, .csv    a document a row, in the string column `text_column`
     .jsonl, .ndjson   a document a line, a JSON object with the key `text_column`
     .json             a document an item of an array of such objects, or of strings; or one object
-    .txt, .md         documents parted by `separator`, without the white space around them; null:
-                      the whole file is one. A backslash and n or t mean line end and tab, as
-                      a shell leaves them.
+    .txt, .md         documents parted by `separator`, without the white space around them and
+                      where there is any text; null: the whole file is one. A backslash and n or t
+                      mean line end and tab, as a shell leaves them.
     `key` of params.yaml is where the pattern stands.
     Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
     row, line, item, document or byte, for whatever is not a text in UTF-8, and for an empty one.
@@ -63,6 +58,7 @@ def read(
                 f"{said}, which matches {path}: narrow it to files that end in "
                 f"{', '.join([*PLAIN, *READERS])}, as they are or with {_PACKED} added"
             )
+        check_here(path)
     if separator:
         separator = separator.replace("\\n", "\n").replace("\\t", "\t")
     plain = [path for path in paths if formats.ending(path) in PLAIN]
@@ -77,7 +73,9 @@ def read(
             if not text or text.isspace():
                 raise UserError(f"{where}: the text is empty; take it out")
             id = f"{path.as_posix()}:{n}"
-            yield Document(text, id, id)
+            one = Document(text, id, id)
+            size(one)  # half a surrogate pair has none
+            yield one
     if not n:
         raise UserError(f"{said}: no document in what it matches")
     if separator and plain and not parted:
@@ -90,12 +88,20 @@ def read(
 def _texts(
     path: Path, text_column: str, separator: str | None, parted: set[Path]
 ) -> Iterator[tuple[str, int, Any]]:
-    """(unit, number, text) of a file; it is added to `parted` if the separator occurs in it."""
+    """(unit, number, text) of a file; it is added to `parted` if the separator occurs in it.
+
+    Where nothing stands between two separators, there is no document.
+    """
     if formats.ending(path) in PLAIN:
-        for n, (text, ended) in enumerate(formats.plain(path, separator), 1):
+        n = 0
+        for text, ended in formats.plain(path, separator):
             if ended:
                 parted.add(path)
-            yield "document", n, text
+            if text:
+                n += 1
+                yield "document", n, text
+        if not n:
+            yield "document", 1, ""
     else:
         unit, reader = READERS[formats.ending(path)]
         for n, value in reader(path, text_column):
@@ -110,7 +116,7 @@ def _files(pattern: str, key: str) -> list[Path]:
     except (ValueError, OSError) as error:
         raise UserError(f"{key} is {pattern!r}, which is no file name or glob: {error}") from None
     linked = _linked_folders(pattern)
-    _check_here(pattern, paths, key)
+    _check_checked_out(pattern, key)
     if not paths:
         hint = f"; the linked folder {linked[0]} is not entered: {MEND}" if linked else ""
         raise UserError(f"{key} is {pattern!r}, which matches no file{hint}")
@@ -150,16 +156,8 @@ def _matches(root: Path, pattern: str) -> list[Path]:
     return sorted((path for path in found if path.is_file()), key=str)
 
 
-def _check_here(pattern: str, paths: list[Path], key: str) -> None:
-    """Raise UserError where something only stands in for a file that is elsewhere."""
-    for path in paths:
-        with path.open("rb") as file:
-            begin = file.read(50)
-        for word, command in STAND_INS.items():
-            if begin.startswith(word):
-                raise UserError(
-                    f"{path} only stands in for a file that is elsewhere: `{command}` brings it"
-                )
+def _check_checked_out(pattern: str, key: str) -> None:
+    """Raise UserError where a .dvc stands for a file that is not here."""
     tracked_as = f"{pattern}/*.dvc" if Path(pattern).name == "**" else f"{pattern}.dvc"
     for tracked in _matches(Path(), tracked_as):
         if not os.path.lexists(tracked.with_suffix("")):

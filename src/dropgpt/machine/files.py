@@ -22,10 +22,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block raises, what it wrote is removed and what stood at `path` stays. A file at
     `path` is at every moment the old or the new one, also where the power fails; a folder is for
-    a moment neither.
+    a moment neither. Raises UserError where one of them would take the place of the other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (path.with_name(f"{path.name}.{word}") for word in ("partial", "old"))
+    # Names that no user chooses. What a kill leaves there goes when `path` is written again.
+    partial, old = (path.with_name(f".{path.name}.dropgpt-{word}") for word in ("partial", "old"))
     _remove(partial)
     _remove(old)
     try:
@@ -33,6 +34,9 @@ def replacing(path: Path) -> Iterator[Path]:
         # The bytes must be on the disk before their name is, or a name may outlive its bytes.
         for written in [*partial.rglob("*"), partial]:
             _flush(written)
+        if path.exists() and path.is_dir() != partial.is_dir():
+            there, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise UserError(f"{path} is a {there}, and a {wanted} is to be written: move it away")
         if path.is_dir():
             path.replace(old)  # a folder cannot be renamed onto one that is not empty
         partial.replace(path)
@@ -112,7 +116,7 @@ def _flush(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import Tensor
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, check_here
 from dropgpt.machine.files import sha256
 from dropgpt.model.gpt import GPT
 from dropgpt.model.hugging_face import CAUSAL_MASK
@@ -67,6 +67,7 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     Its vocabulary is GPT-2's, perhaps padded: then the last tokens never occur, but have a part
     in each probability, as in nanoGPT. Raises UserError where it is no such file.
     """
+    check_here(path)
     try:
         # weights_only: what else is in the file is not run.
         found = torch.load(path, map_location="cpu", weights_only=True)

@@ -116,14 +116,12 @@ def load(folder: Path) -> GPT:
     Raises UserError where a folder that was made here is damaged, and where one from elsewhere
     holds what is not understood.
     """
-    from_elsewhere = PRETRAINED in folder.parents
-    if not from_elsewhere:
-        check_seal(folder, "train", FILES)
+    copied = f"copy it there again, or remove {SUMS} if that is meant"
+    if PRETRAINED not in folder.parents:
+        ours = folder.resolve() == TRAINED.resolve()  # else a copy of it, such as an export
+        check_seal(folder, "train", FILES, "" if ours else copied)
     elif (folder / SUMS).exists():
-        names = [name for name in FILES if (folder / name).exists()]
-        check_seal(
-            folder, "train", names, f"copy it there again, or remove {SUMS} if that is meant"
-        )
+        check_seal(folder, "train", [n for n in FILES if (folder / n).exists()], copied)
     return hugging_face.read(folder)
 
 

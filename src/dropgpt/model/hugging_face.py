@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, check_here
 from dropgpt.model.gpt import GPT, Variant
 from dropgpt.params import DropoutSites, Model, Rate, explain
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
@@ -138,6 +138,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for file in weight_files(folder):
         try:
+            check_here(file)
             found = load_file(file)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{file}: not to be read: {error}; copy the folder again") from None
@@ -249,6 +250,7 @@ def _json(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     try:
+        check_here(path)
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not to be read: {error}; copy the folder again") from None

@@ -12,6 +12,7 @@ from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import Groups
 from dropgpt.errors import UserError
+from dropgpt.perplexity import in_words, number_in_words
 from dropgpt.reporting import figures, verdict
 from dropgpt.reporting.drawing import MARKERS, RUNS, printable
 from dropgpt.reporting.results import Result
@@ -99,12 +100,13 @@ def _headline(results: list[Result]) -> dict[str, Any]:
     rows = []
     for result in results:
         found = result.run.summary
+        perplexity, interval = in_words(found)
         rows.append(
             {
                 "name": result.name,
                 "bits": f"{found['bits_per_byte']:.3f}",
-                "perplexity": _perplexity(found["perplexity"]),
-                "interval": _interval(found),
+                "perplexity": perplexity,
+                "interval": interval,
                 "loss": f"{found['loss']:.3f}",
                 "on": f"{found['loss_dropout_on']:.3f}",
             }
@@ -116,7 +118,7 @@ def _headline(results: list[Result]) -> dict[str, Any]:
             {
                 "name": name,
                 "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
-                "perplexity": _perplexity(math.exp(loss)),
+                "perplexity": number_in_words(math.exp(loss)),
                 "interval": "",
                 "loss": f"{loss:.3f}",
                 "on": "",
@@ -124,23 +126,6 @@ def _headline(results: list[Result]) -> dict[str, Any]:
             for name, loss in corpus.yardsticks.items()
         ]
     return {"runs": rows, "yardsticks": yardsticks}
-
-
-def _perplexity(value: float | None) -> str:
-    """None is one beyond floating point. As `dropgpt.evaluation` has it, which imports torch."""
-    if value is None:
-        return "beyond floating point"
-    if value >= 1e9:
-        return f"{value:.1e}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _interval(summary: dict[str, Any]) -> str:
-    """Of the perplexity, at 95%."""
-    low, high = summary["perplexity_95_low"], summary["perplexity_95_high"]
-    if low is None and summary["perplexity"] is not None:
-        return "unknown, of one document"
-    return " to ".join(dict.fromkeys(map(_perplexity, (low, high))))
 
 
 def _comparison(results: list[Result]) -> dict[str, Any] | None:

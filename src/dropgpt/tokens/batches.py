@@ -108,11 +108,12 @@ class Batches:
 
     tokens: Tokens
     n_ctx: int
+    n_vocab: int
     params: Train
     own: range
 
     def rows(self, step: int) -> Array:
-        """Inputs and targets of step `step`, side by side: (windows, n_ctx + 1)."""
+        """Inputs and targets of step `step`, (2, windows, n_ctx); some inputs may be replaced."""
         starts = batch_starts(
             len(self.tokens),
             self.n_ctx,
@@ -121,24 +122,41 @@ class Batches:
             self.params.seed,
             step,
         )
-        return _rows(self.tokens, starts[self.own.start : self.own.stop], self.n_ctx)
+        own = slice(self.own.start, self.own.stop)
+        rows = _rows(self.tokens, starts[own], self.n_ctx)
+        if self.params.token_replacement:
+            chosen, others = self.replacements(step)
+            np.copyto(rows[0], others[own], where=chosen[own])
+        return rows
+
+    def replacements(self, step: int) -> tuple[npt.NDArray[np.bool_], Array]:
+        """Which inputs are replaced and by what, each (batch_size, n_ctx): of the whole batch.
+
+        The targets stay: Xu 2026 (arXiv 2606.06888), after Bowman et al. 2016 (arXiv 1511.06349).
+        """
+        drawn = generator(self.params.seed, "token replacement", step)
+        size = self.params.batch_size, self.n_ctx
+        chosen = drawn.random(size) < self.params.token_replacement
+        return chosen, drawn.integers(self.n_vocab, size=size, dtype=np.uint16)
 
     def windows(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same as inputs and targets, each (windows, n_ctx) int64 on the CPU."""
-        return _parted(self.rows(step))
+        """The same as tensors: inputs and targets, each (windows, n_ctx) int64 on the CPU."""
+        return _as_tensors(self.rows(step))
 
 
 def windows(tokens: Tokens, starts: Starts, n_ctx: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets at `starts`, each (len(starts), n_ctx) int64 on the CPU."""
-    return _parted(_rows(tokens, starts, n_ctx))
+    return _as_tensors(_rows(tokens, starts, n_ctx))
 
 
 def _rows(tokens: Tokens, starts: Starts, n_ctx: int) -> Array:
-    return tokens[starts[:, None] + np.arange(n_ctx + 1)]
+    """Inputs and targets at `starts`, (2, len(starts), n_ctx)."""
+    both = tokens[starts[:, None] + np.arange(n_ctx + 1)]
+    return np.stack([both[:, :-1], both[:, 1:]])
 
 
-def _parted(rows: Array) -> tuple[torch.Tensor, torch.Tensor]:
+def _as_tensors(rows: Array) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    both = torch.from_numpy(rows.astype(np.int64))
-    return both[:, :-1], both[:, 1:]
+    inputs, targets = torch.from_numpy(rows.astype(np.int64))
+    return inputs, targets

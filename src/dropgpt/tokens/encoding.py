@@ -1,5 +1,6 @@
 """Documents -> each with its tokens, and back."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ import tiktoken
 
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.tokens.array import Array
+from dropgpt.tokens.array import Array, Tokens
 from dropgpt.tokens.vocabulary import encode
 
 AHEAD = 256  # documents whose text is in memory while threads encode it
@@ -121,3 +122,16 @@ def decode_documents(
     """The text of each of the `documents`, whose tokens are `ids` side by side."""
     for part in np.split(ids, documents.tokens.cumsum()[:-1]):
         yield encoding.decode_bytes(part[part != encoding.eot_token].tolist()).decode()
+
+
+def checksum_of_parted(
+    ids: Tokens, documents: pd.DataFrame, encoding: tiktoken.Encoding
+) -> str | None:
+    """sha256 of the whole text that `part_long` has parted; None where it parted none."""
+    parts = documents[documents.id.str.endswith(PARTS)]
+    if parts.empty:
+        return None
+    begin = int(documents.tokens[: parts.index[0]].sum())
+    theirs = np.asarray(ids[begin : begin + int(parts.tokens.sum())])
+    text = "".join(decode_documents(theirs, parts, encoding))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -52,7 +52,7 @@ def rows(tables: Iterable[pd.DataFrame], total: int, fraction: float) -> pd.Data
     for table in tables:
         tail = pd.concat([table, tail], ignore_index=True)
         before = total - tail.tokens[::-1].cumsum()
-        begins = tail.source != tail.source.shift(fill_value=tail.source[0])
+        begins = tail.source != tail.source.shift().fillna(tail.source)
         if (begins & (before <= (1 - fraction) * total)).any():
             break
     tail["held_out"] = chosen(tail, total, fraction)

@@ -28,6 +28,7 @@ from typing import Any, cast
 import tiktoken
 from filelock import FileLock, Timeout
 
+from dropgpt import corpus
 from dropgpt.corpus import document, hub_shards, splits
 from dropgpt.corpus.hub import Dataset
 from dropgpt.corpus.hub_shards import Shard
@@ -36,12 +37,13 @@ from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
 from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.machine.progress import progress
-from dropgpt.params import Data, Runtime, Tokenize, load
+from dropgpt.params import Data, Params, Runtime, Tokenize, load
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
 DOCUMENTS = Path("data/documents.parquet")  # where stage download_fineweb lists the shards
+TOKENS = Path("data/tokens")  # where stage tokenize joins them
 # Outside of DVC's outputs, which it clears away before a stage: what is made is to outlive a kill.
 FOLDER = CHECKPOINTS / "shards"
 
@@ -163,16 +165,30 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _fingerprint(data: Data, tokenize: Tokenize) -> str:
-    """Of all that the shards depend on."""
-    sections = {"data": data, "tokenize": tokenize}
-    versions = {"tiktoken": tiktoken.__version__}
-    record = provenance.record("tokenize", sections, {"documents": [DOCUMENTS]}, versions)
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    """Of all that the shards depend on, which is not what is held out of them."""
+    depends_on = {
+        "datasets": splits(data),
+        "tokenize": tokenize.model_dump(exclude={"validation_fraction"}),
+        "documents": provenance.checksum([DOCUMENTS]),
+        "code": provenance.code("tokenize"),
+        "tiktoken": tiktoken.__version__,
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _joined(params: Params) -> bool:
+    """Whether data/tokens is there, with the same parameters: then nobody asks for its shards."""
+    made = provenance.read(TOKENS).get("tokenize", {}).get("params")
+    data, tokenize = corpus.settings(params.data), params.tokenize.model_dump()
+    return made == {"data": data, "tokenize": tokenize}
 
 
 if __name__ == "__main__":
     try:
         params = load(Path("params.yaml"))
-        make(params.data, params.tokenize, params.runtime)
+        if _joined(params):
+            print(f"{TOKENS} is there already, made with these parameters", file=sys.stderr)
+        else:
+            make(params.data, params.tokenize, params.runtime)
     except UserError as error:
         sys.exit(f"error: {error}")

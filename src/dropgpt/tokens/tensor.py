@@ -225,7 +225,8 @@ def _table(
         text = document.text.encode()
         checksum = hashlib.sha256(text).hexdigest()
         rows.append((document.id, document.source, len(ids), len(text), checksum))
-    return pd.DataFrame(rows, columns=["id", "source", "tokens", "bytes", "sha256"])
+    types = {"id": "str", "source": "str", "tokens": "int64", "bytes": "int64", "sha256": "str"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)  # of no rows, too
 
 
 def _write_npy_header(file: Any, length: int) -> None:

@@ -31,13 +31,15 @@ from dropgpt.training.checkpoint_files import (
     FOLDER,
     changed,
     digest,
+    make_room,
     read_metadata,
     remove,
+    size,
     stale,
 )
 from dropgpt.training.state import State
 
-KEPT = 10  # checkpoints of other trainings; the oldest make room
+KEPT = 10  # newest checkpoints of other trainings that stay also where the disk is nearly full
 ENDED_KEPT = 3  # of those; they are as large, and only of use where more steps are wanted
 SHARE = 0.02  # of the time, at most, goes into saving
 
@@ -195,9 +197,7 @@ def of_training(
         print("another process trains this very model: waiting for its end", file=sys.stderr)
         held = lock.acquire()
     with held:
-        for other in stale(folder)[:-KEPT]:
-            print(f"{folder}: {other} removed, since {KEPT} newer ones are kept", file=sys.stderr)
-            remove(other, folder)
+        make_room(folder, KEPT)
         saved = Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
         yield saved
         remove(fingerprint, folder)
@@ -225,8 +225,8 @@ def _without_processes(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:
     """A checkpoint in a line: name, date, size, progress, and how it differs from `params`."""
     date = datetime.fromtimestamp(changed(fingerprint, folder))
-    size = sum(file.stat().st_size for file in folder.glob(f"{fingerprint}.*")) / 1e6
-    line = f"{fingerprint}  {date:%Y-%m-%d %H:%M}  {size:.0f} MB"
+    megabytes = size(fingerprint, folder) / 1e6
+    line = f"{fingerprint}  {date:%Y-%m-%d %H:%M}  {megabytes:.0f} MB"
     try:
         metadata = read_metadata(folder / f"{fingerprint}.safetensors")
         trained_with = json.loads(metadata["inputs"])["train"]["params"]

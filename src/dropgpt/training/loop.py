@@ -86,7 +86,9 @@ def train(
             shard(model, device)
         model.to(device)
         optimizers = Optimizers(model, params, dtype)
-        batches = Batches(training, n_ctx, params, processes.share(params.batch_size))
+        batches = Batches(
+            training, n_ctx, tokens.n_vocab, params, processes.share(params.batch_size)
+        )
         state = checkpoint.load()
         curves = Curves(*restore(state, model, optimizers), model.n_vocab)
         if state:
@@ -199,14 +201,6 @@ def _interrupted(reason: str | None, step: int, steps: int) -> Interrupted:
     return Interrupted(
         f"{reason or 'the end of another process'} after step {step} of {steps}, saved: "
         "the same command goes on from there"
-    )
-
-
-def _use_less_memory(params: Train, at_once: int) -> str:
-    return (
-        f"train.batch_size is {params.batch_size}, train.micro_batch_size "
-        f"{params.micro_batch_size}: set train.micro_batch_size below {at_once}, or "
-        "lower model.n_ctx, model.n_layer or model.n_embd"
     )
 
 

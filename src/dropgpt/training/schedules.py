@@ -38,7 +38,7 @@ def dropout_factor(params: Train, step: int) -> float:
     """By what the dropout rates are multiplied at step `step`, 0 to 1.
 
     early, late: 1 before or from `dropout_switch_step`, else 0. linear_up: from 0 at the first
-    step to 1 at the last; linear_down: the reverse.
+    step to 1 at the last; linear_up_from_half: from 1/2 to 1; linear_down: from 1 to 0.
     """
     progress = step / max(1, params.steps - 1)
     match params.dropout_schedule:
@@ -50,6 +50,8 @@ def dropout_factor(params: Train, step: int) -> float:
             return float(step >= params.dropout_switch_step)
         case "linear_up":
             return progress
+        case "linear_up_from_half":
+            return (1 + progress) / 2
         case "linear_down":
             return 1 - progress
 

@@ -62,7 +62,7 @@ class StepOnGPU(Step):
         self.graphs: Graphs | None = None
         self.sent = range(0)  # the steps whose windows are there
         self.windows = torch.empty(0)
-        size = len(self.batches.own), self.batches.n_ctx + 1
+        size = 2, len(self.batches.own), self.batches.n_ctx
         self.rows = torch.zeros(size, dtype=torch.int64, device=self.device)
         self.rate, self.steps, self.loss, self.norm = torch.zeros(4, device=self.device)
 
@@ -137,7 +137,7 @@ class StepOnGPU(Step):
         are done by hand: its token embedding is its head, too.
         """
         model, params = self.model, self.params
-        inputs, targets = self.rows[:, :-1].contiguous(), self.rows[:, 1:].contiguous()
+        inputs, targets = self.rows
         measured = slice(None) if params.loss == "all_tokens" else slice(-1, None)
         weight = 1 / (params.batch_size * targets[0, measured].numel())
         total = torch.zeros((), device=self.device)

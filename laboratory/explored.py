@@ -1,0 +1,80 @@
+"""What else was run, for its own sake: numbers with intervals and no verdict."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from dropgpt.comparison.interval import Difference
+from dropgpt.params import dotted
+from laboratory.judge import difference
+from laboratory.plan import OF_LENGTH, TUNING, Plan, setting
+from laboratory.results import NotRunError, Results
+
+ELSEWHERE = ("map", "rest", "ensembles")  # groups that have tables of their own
+LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
+# Without any dropout, when and of what it is does not matter.
+WITHOUT = {
+    "model.dropout": 0.0,
+    "model.dropout_sites.embedding": None,
+    "model.dropout_sites.attention": None,
+    "model.dropout_sites.attention_output": None,
+    "model.dropout_sites.mlp": None,
+    "model.attention_dropout": "weights",
+    "model.block_dropout": 0.0,
+    "train.dropout_schedule": "constant",
+    "train.token_replacement": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Explored:
+    """A setting at one length.
+
+    changes  in the base, by dotted keys
+    loss     on the test documents, in nats a token
+    effect   beside no dropout, all else alike; None of no dropout itself, and where that was not
+             run
+    """
+
+    setting: str
+    readings: int
+    changes: dict[str, Any]
+    loss: float
+    effect: Difference | None
+
+
+def explored(results: Results, plan: Plan) -> list[Explored]:
+    """Of the groups that are complete, in the order of the plan."""
+    without = _without(plan)
+    found = []
+    for group, of in plan.groups.items():
+        for variant in of.variants if group not in ELSEWHERE else ():
+            changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
+            for readings in plan.params(variant, of.seeds[0]).readings:
+                with suppress(NotRunError):
+                    one = setting(variant)
+                    loss = results.loss(one, readings)
+                    effect = _effect(results, one, without[variant], readings)
+                    found.append(Explored(one, readings, changes, loss, effect))
+    return found
+
+
+def _without(plan: Plan) -> dict[str, str | None]:
+    """Of each variant the setting that differs from it in having no dropout."""
+
+    def alike(variant: str, changes: dict[str, Any]) -> str:
+        values = dotted(plan.params(variant, plan.seeds[variant][0]).model_dump()) | changes
+        return repr([value for key, value in sorted(values.items()) if key not in LEFT_OUT])
+
+    there = {
+        alike(variant, {}): setting(variant)
+        for variant in plan.seeds
+        if not plan.group(variant).startswith(TUNING)
+    }
+    return {variant: there.get(alike(variant, WITHOUT)) for variant in plan.seeds}
+
+
+def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:
+    if none is None or none == ours or readings not in results.settings.get(none, ()):
+        return None
+    return difference(results.test(ours, readings) - results.test(none, readings), results)

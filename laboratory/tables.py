@@ -1,0 +1,104 @@
+"""The tables of the page."""
+
+import math
+
+import pandas as pd
+
+from dropgpt.comparison.interval import Difference
+from laboratory.claims import CLAIMS
+from laboratory.explored import Explored
+from laboratory.judge import Verdict, seen
+from laboratory.map import Best, Row
+from laboratory.worth import Gain
+
+
+def told(found: Difference) -> str:
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def use(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
+    """What to set, by how often the text is read."""
+    return pd.DataFrame(
+        {
+            "readings": str(row.readings),
+            "best p": f"**{named[row.best].removeprefix('p ')}**",
+            "as good": ", ".join(named[one].removeprefix("p ") for one in row.ties) or "none",
+            "gain over p 0, nats a token": gain(row.gain) if row.gain else "0",
+            "perplexity": f"{math.expm1(row.gain.mean):+.1%}" if row.gain else "0",
+            "test loss": f"{row.loss:.3f}",
+        }
+        for row in rows
+    )
+
+
+def gain(found: Difference) -> str:
+    """Above 0 where the loss is lower."""
+    return f"{-found.mean:.3f} ({-found.high:.3f} to {-found.low:.3f})"
+
+
+def bests(each: list[Best], named: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "p": named[one.setting].removeprefix("p "),
+            "readings": str(one.readings),
+            "chosen again": ", ".join(f"{n}: {share:.0%}" for n, share in one.chosen.items()),
+            "test loss": f"{one.loss:.3f}",
+            "gain over p 0 at its best, nats a token": gain(one.effect) if one.effect else "0",
+        }
+        for one in each
+    )
+
+
+def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
+    """The gain of the best rate given the rest, by length."""
+    return pd.DataFrame(
+        {
+            "given": one.given,
+            "readings": str(readings),
+            "best p": f"**{one.p}**",
+            "seeds": str(len(one.seeds)),
+            "test loss without": f"{one.losses[0]:.3f}",
+            "with": f"{one.losses[1]:.3f}",
+            "gain, nats a token": gain(one.found) if one.found else "0",
+        }
+        for readings, each in gains.items()
+        for one in each
+    )
+
+
+def beside_none(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
+    _, *others = named
+    return pd.DataFrame(
+        {"readings": str(row.readings)} | {named[one]: told(row.effects[one]) for one in others}
+        for row in rows
+    )
+
+
+def explored(each: list[Explored]) -> pd.DataFrame:
+    """What else was run."""
+    return pd.DataFrame(
+        {
+            "run": one.setting,
+            "changes": ", ".join(f"`{key}={value}`" for key, value in one.changes.items()),
+            "readings": str(one.readings),
+            "test loss": f"{one.loss:.3f}",
+            "less that without dropout, nats a token": told(one.effect) if one.effect else "",
+        }
+        for one in each
+    )
+
+
+def verdicts(said: list[Verdict]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "claim": claim.text,
+            "source": claim.source,
+            "verdict": f"**{one.said}**" if one.found else one.said,
+            "the number, nats a token": f"{claim.number}: {told(one.found)}"
+            if one.found
+            else claim.number,
+            "p value": "" if not one.found else "< 0.0001" if one.p < 1e-4 else f"{one.p:.4f}",
+            "seen with 80% power": f"{seen(one.found, len(CLAIMS)):.3f}" if one.found else "",
+        }
+        for claim, one in zip(CLAIMS, said, strict=True)
+    )

@@ -1,0 +1,86 @@
+"""From the loss of each held-out document to perplexity and bits per byte.
+
+Perplexity is exp of the mean loss in nats. Bits per byte divide the same loss by the bytes of
+the text instead of its tokens, so that models with other tokenizers can be compared.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dropgpt.comparison.interval import mean_difference
+from dropgpt.errors import UserError
+
+
+def summary(documents: pd.DataFrame) -> dict[str, Any]:
+    """What `evaluation.document_losses` found, as numbers a byte and a token; losses in nats.
+
+    bits_per_byte          of all tokens, the ends of documents too, over the bytes of their texts
+    bits_per_byte_of_text  without those ends, as lm-eval has it
+    """
+    nats, tokens = documents.nats, documents.tokens
+    bits = math.log(2) * documents.bytes.sum()
+    return {
+        "bits_per_byte": float(nats.sum() / bits),
+        "bits_per_byte_of_text": float(documents.nats_of_text.sum() / bits),
+        **perplexity(nats, tokens),
+        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
+        "monte_carlo": perplexity(documents.nats_monte_carlo, tokens),
+        "tokens": int(tokens.sum()),
+        "documents": len(documents),
+    }
+
+
+def perplexity(nats: pd.Series, tokens: pd.Series) -> dict[str, Any]:
+    """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
+
+    The 95% interval is over documents, since the tokens of one document are not independent: the
+    jackknife's, with as many degrees of freedom as documents of one size would have that tell as
+    much (`Chance`); null where there is one document only. A perplexity beyond floating point is
+    null, too. Raises UserError where the loss is not finite.
+    """
+    nats, tokens = nats[tokens > 0], tokens[tokens > 0]  # documents without tokens say nothing
+    loss = nats.sum() / tokens.sum()
+    if not math.isfinite(loss):
+        raise UserError(
+            f"evaluate: the loss is {loss}: the model has run away in training; lower "
+            "train.learning_rate, or set train.max_gradient_norm"
+        )
+    low = high = None
+    if len(nats) > 1:  # beside 0, the loss is a difference as between two models
+        found = mean_difference(nats.to_numpy()[np.newaxis], tokens.to_numpy())
+        low, high = max(found.low, 0.0), found.high
+    return {
+        "loss": float(loss),
+        "perplexity": _exp(loss),
+        "perplexity_95_low": _exp(low),
+        "perplexity_95_high": _exp(high),
+    }
+
+
+def _exp(loss: float | None) -> float | None:
+    """exp(loss); None where there is no loss, and beyond floating point, from 709 nats on."""
+    try:
+        return None if loss is None else math.exp(loss)
+    except OverflowError:
+        return None
+
+
+def in_words(found: dict[str, Any]) -> tuple[str, str]:
+    """The perplexity and the 95% interval that `perplexity` has found, for people."""
+    low, high = found["perplexity_95_low"], found["perplexity_95_high"]
+    if low is None and found["perplexity"] is not None:
+        return number_in_words(found["perplexity"]), "unknown, of one document"
+    ends = dict.fromkeys(map(number_in_words, (low, high)))
+    return number_in_words(found["perplexity"]), " to ".join(ends)
+
+
+def number_in_words(perplexity: float | None) -> str:
+    """A perplexity to a whole number from 100 on; None is one beyond floating point."""
+    if perplexity is None:
+        return "beyond floating point"
+    if perplexity >= 1e9:
+        return f"{perplexity:.1e}"
+    return f"{perplexity:,.0f}" if perplexity >= 100 else f"{perplexity:.1f}"

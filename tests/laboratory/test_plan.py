@@ -1,0 +1,104 @@
+"""A mistake in the plan is told in one line, before any run."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from conftest import ROOT, message
+from dropgpt.errors import UserError
+from laboratory import run
+from laboratory.plan import Size
+
+Change = Callable[[Any], Any]
+
+
+def renamed(values: Any, name: str, other: str) -> None:
+    """A variant under another name."""
+    values["variants"][other] = values["variants"].pop(name)
+    for group in values["groups"].values():
+        group["variants"] = [other if one == name else one for one in group["variants"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p["variants"]["p10-short"].update({"model.dropuot": 0.1}), "model.dropuot: the"),
+        (lambda p: p["variants"]["p10-short"].update({"model.dropout": 1.5}), "model.dropout is"),
+        (lambda p: p["variants"].update({"p15": {}}), "p15 stands in 0 groups, not in one"),
+        (lambda p: p["groups"]["map"]["variants"].append("p15"), "p15: no such variant"),
+        (lambda p: p["groups"]["rates"]["variants"].append("p0-short"), "stands in 2 groups"),
+        (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
+        (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
+        (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),
+        (
+            lambda p: renamed(p, "wd3-p20-middle", "p20-wd3"),
+            "p20-wd3 and p20-short are of one setting, p20, by what stands before their last",
+        ),
+        (
+            lambda p: p["variants"]["last-p0-long"].update(readings=[8, 16]),
+            "last-p0-long and last-p0-middle are of one setting, last-p0, by what stands before "
+            'their last "-", and both have 8 readings',
+        ),
+        (
+            lambda p: renamed(p, "half-p10-short", "half-p0-more"),
+            "and differ in model.dropout: name one",
+        ),
+        (lambda p: renamed(p, "keys-long", "keys"), "keys: a name ends in"),
+        (
+            lambda p: p["variants"]["ensembles-p0-long"].update(monte_carlo=[4]),
+            "members are measured together, monte_carlo one model",
+        ),
+    ],
+)
+def test_a_mistake_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, said: str
+) -> None:
+    size = Size("small")
+    values = YAML(typ="safe").load(ROOT / size.plan)
+    change(values)
+    (tmp_path / size.folder).mkdir(parents=True)
+    YAML().dump(values, tmp_path / size.plan)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        size.load()
+    assert said in message(error)
+
+
+def test_a_run_is_the_base_with_its_variants_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    own = Size("small").load().params("p20-middle", 3)
+    assert own.train.seed == 3
+    assert (own.model.dropout, own.train.learning_rate, own.readings) == (0.2, 2e-3, [6, 8, 12])
+    assert own.training(8).steps == 8 * own.train.steps
+
+
+@pytest.mark.parametrize(
+    ("module", "takes"),
+    [
+        ("rates", "SIZE"),
+        ("simulate", "SIZE"),
+        ("texts", "SIZE"),
+        ("run", "SIZE VARIANT SEED"),
+    ],
+)
+def test_a_module_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, module: str, takes: str
+) -> None:
+    for given in ([], ["small"] * 4):
+        monkeypatch.setattr(sys, "argv", [f"laboratory/{module}.py", *given])
+        with pytest.raises(
+            SystemExit, match=f"^error: python -m laboratory.{module} takes {takes}$"
+        ):
+            run_path(str(ROOT / f"laboratory/{module}.py"), run_name="__main__")
+
+
+@pytest.mark.usefixtures("handlers_put_back")
+def test_a_seed_is_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="'one' is no seed, which is a whole number"):
+        run.main("small", "p0-short", "one")
