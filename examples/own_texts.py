@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from dropgpt.params import load
+from dropgpt.params import NAMELESS, load
 from dropgpt.tokens import tensor
 
 TEXTS = "corpora/*.txt"  # a name or a glob
@@ -30,8 +30,8 @@ def run(command: str) -> None:
 
 # %%
 params = load(Path("params.yaml"))
-chosen = f"-S data.source=files -S 'data.files={TEXTS}' -S data.split=train"
-chosen += "".join(f" -S data.{k}=null" for k in ("dataset", "config", "revision", "held_out_split"))
+chosen = "-S data.source=files"
+chosen += "".join(f" -S 'data.{k}={v or 'null'}'" for k, v in (NAMELESS | {"files": TEXTS}).items())
 chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"
 chosen += f" -S evaluate.stride={min(params.evaluate.stride, params.model.n_ctx)}"
 for name in ("only-tokens", "own-texts"):  # of an earlier run of this

@@ -35,28 +35,32 @@ WORTH_PICTURE = (
 
 def write(params: Params, size: Size) -> None:
     plan = size.load()
-    results, so_far = read(size, plan), read(size, plan, in_parts=GROUP)
+    so_far = read(size, plan, in_parts=GROUP)
     named = settings(plan)
     rows = by_length.rows(so_far, [*named]) if {*named} <= {*so_far.settings} else []
     if not rows:
         planned = files(size, plan, GROUP)
-        missing = [file for file in planned if not file.exists()]
+        absent = [file for file in planned if not file.exists()]
         raise UserError(
-            f"laboratory: {len(missing)} of {len(planned)} runs of the group {GROUP} not made yet, "
-            f"as {missing[0]}: `python -m laboratory {size.name}` makes them"
+            f"laboratory: {len(absent)} of {len(planned)} runs of the group {GROUP} not made yet, "
+            f"as {absent[0]}: `python -m laboratory {size.name}` makes them"
         )
-    bests = by_length.bests(results, [*named]) if {*named} <= {*results.settings} else []
+    if missing := missing_lengths(plan, rows):  # nothing is judged before its whole group is there
+        others = {one: so_far.settings[one] for one in so_far.settings if one not in named}
+        results, bests = Results(others, so_far.sizes), []
+    else:
+        results, bests = so_far, by_length.bests(so_far, [*named])
     worth = {readings: found for readings in WORTH_AT if len(found := gains(so_far, readings)) > 1}
     draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
-    others = explored(so_far, plan)
+    besides = explored(so_far, plan)
     said = {
-        "answer": f"{answer(rows, bests, named)}{waiting(plan, rows)}",
+        "answer": f"{answer(rows, bests, named)}{waiting(missing)}",
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
         "map": markdown(tables.beside_none(rows, named)),
         "worth": f"{WORTH_PICTURE}\n\n{markdown(tables.worth(worth))}" if worth else NOT_YET,
-        "explored": markdown(tables.explored(others)) if others else NOT_YET,
+        "explored": markdown(tables.explored(besides)) if besides else NOT_YET,
         "test": len(so_far.sizes),
         **of_claims(results),
         **of_runs(params, size, plan),
@@ -65,11 +69,16 @@ def write(params: Params, size: Size) -> None:
     print(f"laboratory: {PAGE}, {MAP} and {WORTH}")
 
 
-def waiting(plan: Plan, rows: list[Row]) -> str:
-    """Which lengths of the map are not there yet, in a sentence."""
+def missing_lengths(plan: Plan, rows: list[Row]) -> list[int]:
+    """Those of the map that not all of its runs have."""
     group = plan.groups[GROUP]
     planned = {n for variant in group.variants for n in plan.params(variant, 1).readings}
-    if not (missing := sorted(planned - {row.readings for row in rows})):
+    return sorted(planned - {row.readings for row in rows})
+
+
+def waiting(missing: list[int]) -> str:
+    """Which lengths are not there yet, in a sentence."""
+    if not missing:
         return ""
     *first, last = map(str, missing)
     lengths = f"{', '.join(first)} and {last}" if first else last

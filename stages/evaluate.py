@@ -90,8 +90,9 @@ def evaluate(params: Params) -> list[str]:
     trained = made_from.get("train")  # here, not elsewhere
     often = readings(trained["params"], tokens.n_train) if trained else None
     lines = told(folder, summary, often)
-    encoding = gpt2_encoding(tokens.n_vocab)
-    parted = checksum_of_parted(tokens.tokens, tokens.documents, encoding)
+    if params.evaluate.extra_corpora:
+        encoding = gpt2_encoding(tokens.n_vocab)
+        parted = checksum_of_parted(tokens.tokens, tokens.documents, encoding)
     for path in params.evaluate.extra_corpora:
         table = corpora[path][1]
         lines += copies_lines(tensor.copies(TOKENS, table), table, f"documents of {path}")

@@ -92,10 +92,10 @@ def run(
             print(plain(narrow(table, title)), folded(note), sep="\n\n", end="\n\n")
             if lines := needed(table, margin):
                 print(*map(folded, lines), sep="\n", end="\n\n")
-            if documents is not None:
-                names = [run.name for run in both or ()]
-                _print_differing(*(differing[name] for name in names))
-                _print_documents(documents, *names)
+            if both and documents is not None:
+                theirs, ours = (run.name for run in both)
+                _print_differing(differing[theirs], differing[ours])
+                _print_documents(documents, theirs, ours)
     if format != "json":
         for note in notes:
             print(folded(f"note: {note}"), file=sys.stderr)

@@ -42,7 +42,7 @@ def run(folder: Path, model: Path) -> None:
             f"{model} does not say what it was trained on, so no card can be written; "
             "`dvc repro train` makes models/gpt, which does"
         )
-    card = model_card(folder.resolve().name, gpt, chain, measured(model))
+    card = model_card(folder.resolve().name, gpt, chain, measured(model, chain))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (*artifact.FILES, SUMS):
@@ -56,7 +56,7 @@ def run(folder: Path, model: Path) -> None:
     print(f"to the hub: hf upload YOUR_NAME/{folder.resolve().name} {folder}")
 
 
-def measured(model: Path) -> dict[str, Any] | None:
+def measured(model: Path, chain: Chain) -> dict[str, Any] | None:
     """What the stage evaluate found for these very weights on their own held-out part.
 
     None where it measured others, or on other texts.
@@ -67,7 +67,7 @@ def measured(model: Path) -> dict[str, Any] | None:
     record = provenance.read(EVALUATION)["evaluate"]
     inputs = {
         "weights": provenance.checksum(weight_files(model)),
-        "tokens": provenance.read(model)["train"]["inputs"]["tokens"],
+        "tokens": chain["train"]["inputs"]["tokens"],
     }
     if any(record["inputs"][name] != checksum for name, checksum in inputs.items()):
         return None
