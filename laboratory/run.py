@@ -26,7 +26,7 @@ from dropgpt.training.checkpoint import Checkpoint, of_training
 from dropgpt.training.loop import Result, train
 from laboratory.ensembles import together
 from laboratory.plan import RunParams, Size, arguments
-from laboratory.texts import Part, texts
+from laboratory.texts import Part, code, texts
 from stages import run
 
 
@@ -36,7 +36,7 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
     Raises UserError where the plan or the setting was edited meanwhile.
     """
     before = read(size, variant, seed)
-    own, setting = before.values()
+    own, setting, *_ = before.values()
     # A run for each core gets further than a core more for each run.
     device = prepare(params.runtime.device, 1)
     dtype = compute_dtype(own.train.precision, device)
@@ -76,11 +76,11 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
 
 
 def read(size: Size, variant: str, seed: int) -> dict[str, Any]:
-    """What of a run stands in files, under their names: its parameters, the setting's checksum."""
+    """What of a run stands in files, under their names: its parameters, what it is made with."""
     return {
         f"{size.plan}: variants.{variant}": size.load().params(variant, seed),
         str(size.setting): sha256(size.setting),
-    }
+    } | code()
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,15 @@ def prepare(size: Size) -> None:
 def read(size: Size) -> dict[str, Any]:
     """What the setting is made of, under the names of the files in which it stands."""
     chosen = size.load()
-    files = [file for file in (DOCUMENTS, *code_files()) if file.is_file()]
-    return {
-        f"{size.plan}: documents": chosen.documents,
-        f"{size.plan}: base": chosen.base,
-    } | {str(file): sha256(file) for file in files}
+    documents = {str(DOCUMENTS): sha256(DOCUMENTS)} if DOCUMENTS.is_file() else {}
+    return (
+        {
+            f"{size.plan}: documents": chosen.documents,
+            f"{size.plan}: base": chosen.base,
+        }
+        | documents
+        | code()
+    )
 
 
 def texts(size: Size) -> Texts:
@@ -153,10 +157,10 @@ def texts(size: Size) -> Texts:
     with _lock():
         if not size.tokens.is_dir() or sha256(size.tokens / SUMS) != named["tokens"]:
             _make_tokens(size, chosen)
-    if sha256(size.tokens / SUMS) != named["tokens"] or chosen.base != named["base"]:
+    if setting(size, chosen) != named:
         raise UserError(
-            f"laboratory: {DOCUMENTS} or the plan is not what {size.setting} was made of: "
-            f"`{size.command}` makes that anew"
+            f"laboratory: {DOCUMENTS}, the plan or the code is not what {size.setting} was made "
+            f"of: `{size.command}` makes that anew"
         )
     return Texts(tensor.read(size.tokens))
 
@@ -169,7 +173,7 @@ def setting(size: Size, chosen: Plan) -> dict[str, Any]:
     return {
         "base": chosen.base,
         "tokens": sha256(size.tokens / SUMS),
-        "code": {file.as_posix(): sha256(file) for file in code_files()},
+        "code": code(),
     }
 
 
@@ -198,11 +202,12 @@ def _lock() -> FileLock:
     return FileLock(LOCK)
 
 
-def code_files() -> list[Path]:
-    """Of what a run's numbers come from, the Python files."""
+def code() -> dict[str, str]:
+    """Of what a run's numbers come from, the Python files, by checksum."""
     rooms = [Path("src/dropgpt", name) for name in CODE]
     files = {*map(Path, OWN_CODE), *rooms, *(file for room in rooms for file in room.rglob("*"))}
-    return sorted(file for file in files if file.suffix == ".py")
+    python = sorted(file for file in files if file.suffix == ".py" and file.is_file())
+    return {file.as_posix(): sha256(file) for file in python}
 
 
 def main(name: str) -> None:

@@ -54,7 +54,7 @@ def test_a_runs_setting_names_the_code_that_its_numbers_come_from() -> None:
     files = imported(ROOT / "laboratory/texts.py") | imported(ROOT / "laboratory/run.py")
     # The checksum of the tokens stands for the documents.
     files = {file for file in files if not file.startswith("src/dropgpt/corpus/")}
-    assert files - packages <= {file.as_posix() for file in texts.code_files()}
+    assert files - packages <= {*texts.code()}
 
 
 def test_every_stage_says_what_it_does() -> None:

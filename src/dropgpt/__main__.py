@@ -4,12 +4,11 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from io import TextIOWrapper
 from keyword import iskeyword
-from typing import cast
 
 from dropgpt.arguments import parsed
 from dropgpt.errors import UserError
+from dropgpt.machine.streams import open_streams
 
 
 def main() -> None:
@@ -19,7 +18,7 @@ def main() -> None:
     whatever else goes wrong is 2.
     """
     mistake = 1
-    _open_streams()
+    open_streams()
     try:
         arguments = parsed(sys.argv[1:] or ["--help"])
         command = arguments.pop("command")
@@ -50,18 +49,6 @@ def main() -> None:
             raise
         traceback.print_exc()
         sys.exit(mistake)
-
-
-def _open_streams() -> None:
-    """Output and error that were closed from the start go nowhere, and fail no verdict."""
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
-        # A terminal need not know every character.
-        cast(TextIOWrapper, getattr(sys, name)).reconfigure(errors="backslashreplace")
 
 
 def _let_go_of_output() -> None:

@@ -161,7 +161,7 @@ def test_a_run_that_is_stopped_anywhere_ends_in_the_same_bytes(
     assert not [*Path("checkpoints").glob("*.json"), *Path("checkpoints").glob("*.safetensors")]
 
 
-@pytest.mark.parametrize("edited", ["plan", "setting"])
+@pytest.mark.parametrize("edited", ["plan", "setting", "code"])
 def test_what_was_edited_meanwhile_fails_it_and_what_it_has_found_is_kept(
     size: Size, monkeypatch: pytest.MonkeyPatch, edited: str
 ) -> None:
@@ -174,14 +174,17 @@ def test_what_was_edited_meanwhile_fails_it_and_what_it_has_found_is_kept(
         trained.append(training.steps)
         if edited == "plan":
             rates.append(0.2)
-        else:
+        elif edited == "setting":
             write_json(size.setting, {"edited": 1})
+        else:
+            Path("laboratory/run.py").write_text("edited = 1\n")
         return train(training, *arguments, **named)
 
     monkeypatch.setattr(run, "train", noted)
-    name = "plan.yaml: variants.p0" if edited == "plan" else "setting.json"
+    name = {"plan": "tiny/plan.yaml: variants.p0", "setting": "tiny/setting.json", "code": "run.py"}
     told = (
-        f"^laboratory: laboratory/tiny/{name} changed while it ran.*: `python -m laboratory tiny`"
+        f"^laboratory: laboratory/{name[edited]} changed while it ran.*"
+        ": `python -m laboratory tiny`"
     )
     with pytest.raises(UserError, match=told):
         made(size, "run.json")

@@ -180,6 +180,11 @@ def test_a_run_is_of_its_setting_or_none(finished: Clone, clone: Clone) -> None:
         run = [sys.executable, "-m", "laboratory.run", "small", "p0-short", "1"]
         said = clone.run(*run, ok=False).stderr
         assert "is not what laboratory/small/setting.json was made of" in said
+    (clone.folder / PLAN).write_bytes(plan)
+    with (clone.folder / "src/dropgpt/randomness.py").open("a") as code:
+        code.write("\n")
+    said = clone.run(*run, ok=False).stderr
+    assert "is not what laboratory/small/setting.json was made of" in said
 
 
 def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dropgpt.model import loss_on_cpu, loss_on_gpu
-from dropgpt.model.loss_on_cpu import CHUNK, TILE
+from dropgpt.model.loss_on_cpu import CHUNK, MEASURED, TILE
 
 
 @pytest.fixture(params=["on_cpu", "on_gpu", pytest.param("compiled", marks=pytest.mark.slow)])
@@ -82,7 +82,7 @@ def test_the_threads_do_not_change_a_bit(threads: Callable[[int], None]) -> None
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("n", [1, CHUNK + 7])
+@pytest.mark.parametrize("n", [1, MEASURED + 7, CHUNK + 7])
 def test_the_loss_of_each_token_is_the_plain_one(of_device: ModuleType, n: int) -> None:
     features, head, targets = inputs(n)
     expected = F.cross_entropy(features @ head.T, targets, reduction="none")

@@ -36,10 +36,12 @@ class Unbreakable:
             os.close(nowhere)
 
 
-def make_unbreakable() -> None:
-    """Let no message on standard output or error fail from now on, whatever becomes of them."""
-    # The number of one that was closed from the start would be that of the next file opened, and
-    # what libraries tell there would be written into it.
+def open_streams() -> None:
+    """Let standard output and error that were closed from the start lead nowhere.
+
+    The number of one would be that of the next file opened, and what is told there would be
+    written into it.
+    """
     while (spare := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(spare)
@@ -47,4 +49,11 @@ def make_unbreakable() -> None:
         stream = getattr(sys, name) or os.fdopen(number, "w", closefd=False)
         if hasattr(stream, "reconfigure"):  # a terminal need not know every character
             stream.reconfigure(errors="backslashreplace")
-        setattr(sys, name, Unbreakable(stream))
+        setattr(sys, name, stream)
+
+
+def make_unbreakable() -> None:
+    """Let no message on standard output or error fail from now on, whatever becomes of them."""
+    open_streams()
+    sys.stdout = Unbreakable(sys.stdout)
+    sys.stderr = Unbreakable(sys.stderr)

@@ -16,6 +16,7 @@ from torch import Tensor
 from dropgpt.machine.threads import in_threads, pieces
 
 CHUNK = 2048  # rows; fewer have the head's gradient added up more often
+MEASURED = 512  # rows where no gradient is made: a tile of their logits stays in a core's own cache
 TILE = 2048  # columns; fewer slow the matrix products down, more fall out of a CPU's cache
 LOG2_E = math.log2(math.e)
 
@@ -32,7 +33,7 @@ def token_losses(features: Tensor, head: Tensor, targets: Tensor) -> Tensor:
             result += (shifted @ with_ones[tile].T).exp2_().sum(1, keepdim=True)
         return result
 
-    for rows in _chunks(len(targets), CHUNK):
+    for rows in _chunks(len(targets), MEASURED):
         losses[rows], _ = _losses(features[rows].float(), head, targets[rows], sums, torch.float32)
     return losses
 
