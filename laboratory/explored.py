@@ -10,7 +10,7 @@ from laboratory.judge import difference
 from laboratory.plan import OF_LENGTH, TUNING, Plan, setting
 from laboratory.results import NotRunError, Results
 
-ELSEWHERE = ("map", "rest", "ensembles")  # groups that have tables of their own
+ELSEWHERE = ("map", "rest", "ensembles", "passes")  # groups that have tables of their own
 LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
 # Without any dropout, when and of what it is does not matter.
 WITHOUT = {
@@ -57,6 +57,37 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
                     effect = _effect(results, one, without[variant], readings)
                     found.append(Explored(one, readings, changes, loss, effect))
     return found
+
+
+@dataclass(frozen=True)
+class LeftOn:
+    """Dropout left on while a setting of one length is measured.
+
+    passes  with other masks, whose probabilities are averaged
+    loss    on the test documents, in nats a token
+    effect  beside dropout off, by the same weights
+    """
+
+    setting: str
+    readings: int
+    passes: int
+    loss: float
+    effect: Difference
+
+
+def left_on(results: Results) -> list[LeftOn]:
+    return [
+        LeftOn(
+            setting,
+            readings,
+            passes,
+            results.mean(sums),
+            difference(sums - losses.test, results),
+        )
+        for setting, lengths in results.settings.items()
+        for readings, losses in lengths.items()
+        for passes, sums in sorted(losses.monte_carlo.items())
+    ]
 
 
 def _without(plan: Plan) -> dict[str, str | None]:

@@ -12,7 +12,7 @@ from dropgpt.params import Params
 from laboratory import map as by_length
 from laboratory import rates, tables
 from laboratory.claims import CLAIMS, MARGIN
-from laboratory.explored import explored
+from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.map import Best, Row
 from laboratory.pictures import draw_map, draw_worth
@@ -53,7 +53,7 @@ def write(params: Params, size: Size) -> None:
     worth = {readings: found for readings in WORTH_AT if len(found := gains(so_far, readings)) > 1}
     draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
-    besides = explored(so_far, plan)
+    besides, on = explored(so_far, plan), left_on(so_far)
     said = {
         "answer": f"{answer(rows, bests, named)}{waiting(missing)}",
         "use": markdown(tables.use(rows, named)),
@@ -61,6 +61,7 @@ def write(params: Params, size: Size) -> None:
         "map": markdown(tables.beside_none(rows, named)),
         "worth": f"{WORTH_PICTURE}\n\n{markdown(tables.worth(worth))}" if worth else NOT_YET,
         "explored": markdown(tables.explored(besides)) if besides else NOT_YET,
+        "left_on": markdown(tables.left_on(on)) if on else NOT_YET,
         "test": len(so_far.sizes),
         **of_claims(results),
         **of_runs(params, size, plan),

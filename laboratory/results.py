@@ -4,6 +4,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ class Losses:
 
     development  nats a token
     test         nats of each test document, all its tokens together; a column a document
-    monte_carlo  as test, by the number of passes with dropout left on; where it was measured
+    monte_carlo  as test, by the number of passes with dropout left on whose mean it is; 1: what
+                 one pass takes, the mean over the most that were made. Where it was measured
     """
 
     development: pd.Series
@@ -61,7 +64,11 @@ class Results:
 
     def loss(self, setting: str, readings: int) -> float:
         """The test loss in nats a token, mean over the seeds."""
-        return float(self.test(setting, readings).sum(axis=1).mean() / self.sizes.sum())
+        return self.mean(self.test(setting, readings))
+
+    def mean(self, sums: pd.DataFrame) -> float:
+        """In nats a token, of what test documents take, as `Losses` has it."""
+        return float(sums.sum(axis=1).mean() / self.sizes.sum())
 
     def development(self, setting: str, readings: int) -> float:
         """Nats a token, mean over the seeds."""
@@ -107,11 +114,11 @@ def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
             sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
             for readings in chosen.params(variant, group.seeds[0]).readings:
                 each = {seed: run["lengths"][str(readings)] for seed, run in runs.items()}
-                settings[setting(variant)][readings] = _losses(each)
+                settings[setting(variant)][readings] = of_length(each)
                 for members in next(iter(each.values())).get("ensembles", ()):
                     together = {seed: one["ensembles"][members] for seed, one in each.items()}
                     of = ensemble(setting(variant), int(members))
-                    settings[of][readings] = _losses(together)
+                    settings[of][readings] = of_length(together)
     return Results(dict(settings), sizes)
 
 
@@ -125,23 +132,21 @@ def _checked(size: Size, chosen: Plan, variant: str, seed: int) -> dict[str, Any
     return found
 
 
-def _losses(found: dict[int, dict[str, Any]]) -> Losses:
-    """Of one length, by seed."""
-    first = next(iter(found.values()))
+def of_length(found: dict[int, dict[str, Any]]) -> Losses:
+    """What runs have found at one length, by seed."""
+
+    def by_seed(*keys: str) -> pd.DataFrame:
+        return pd.DataFrame.from_dict(
+            {seed: reduce(getitem, keys, one) for seed, one in found.items()}, "index"
+        )
+
+    passes = list(next(iter(found.values())).get("monte_carlo", ()))
+    on = {1: by_seed("monte_carlo", max(passes, key=int), "on")} if passes else {}
     return Losses(
         pd.Series({seed: one["development"] for seed, one in found.items()}),
-        _by_seed({seed: one["test"] for seed, one in found.items()}),
-        {
-            int(passes): _by_seed(
-                {seed: one["monte_carlo"][passes]["test"] for seed, one in found.items()}
-            )
-            for passes in first.get("monte_carlo", ())
-        },
+        by_seed("test"),
+        on | {int(number): by_seed("monte_carlo", number, "test") for number in passes},
     )
-
-
-def _by_seed(rows: dict[int, Any]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(rows, "index")
 
 
 def files(size: Size, chosen: Plan, group: str) -> list[Path]:

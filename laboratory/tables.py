@@ -6,7 +6,7 @@ import pandas as pd
 
 from dropgpt.comparison.interval import Difference
 from laboratory.claims import CLAIMS
-from laboratory.explored import Explored
+from laboratory.explored import Explored, LeftOn
 from laboratory.judge import Verdict, seen
 from laboratory.map import Best, Row
 from laboratory.worth import Gain
@@ -83,6 +83,19 @@ def explored(each: list[Explored]) -> pd.DataFrame:
             "readings": str(one.readings),
             "test loss": f"{one.loss:.3f}",
             "less that without dropout, nats a token": told(one.effect) if one.effect else "",
+        }
+        for one in each
+    )
+
+
+def left_on(each: list[LeftOn]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "run": one.setting,
+            "readings": str(one.readings),
+            "passes": str(one.passes),
+            "test loss": f"{one.loss:.3f}",
+            "less that with dropout off, nats a token": told(one.effect),
         }
         for one in each
     )

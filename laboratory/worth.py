@@ -59,6 +59,6 @@ def _gain(given: str, each: list[Losses], seeds: list[int], results: Results) ->
     development = [float(one.development.loc[seeds].mean()) for one in each]
     tests = [one.test.loc[seeds] for one in each]
     best = development.index(min(development))
-    losses = [float(one.sum(axis=1).mean() / results.sizes.sum()) for one in tests]
+    losses = [results.mean(one) for one in tests]
     apart = difference(tests[best] - tests[0], results) if best else None
     return Gain(given, list(RATES.values())[best], seeds, (losses[0], losses[best]), apart)

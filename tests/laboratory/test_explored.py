@@ -1,11 +1,14 @@
 """What else was run, beside the run that differs in having no dropout."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from conftest import ROOT
-from laboratory.explored import explored
+from laboratory.explored import explored, left_on
 from laboratory.plan import Size
-from laboratory.results import Results
+from laboratory.results import Results, of_length
 from made_up import results
 
 
@@ -33,3 +36,29 @@ def test_each_setting_stands_beside_its_own_without_dropout(
     assert told["anywhere-p10"].effect.mean == pytest.approx(apart)
     assert told["anywhere-p0"].effect is None
     assert told["half-p20"].effect is None
+
+
+def test_dropout_left_on_stands_beside_dropout_off() -> None:
+    """One pass is the mean over the most that were made."""
+
+    def run(loss: float) -> dict[str, Any]:
+        def nats(more: float) -> list[float]:
+            return [2 * (loss + more), 3 * (loss + more), 5 * (loss + more)]
+
+        passes = {
+            "4": {"test": nats(0.2), "on": nats(0.9)},
+            "16": {"test": nats(0.1), "on": nats(0.5)},
+        }
+        return {"development": loss, "test": nats(0), "monte_carlo": passes}
+
+    losses = of_length({1: run(4.0), 2: run(4.1)})
+    found = left_on(
+        Results({"p20": {8: losses}, "p0": {8: results().at("p0", 4)}}, np.array([2, 3, 5]))
+    )
+    assert [(one.setting, one.readings, one.passes) for one in found] == [
+        ("p20", 8, 1),
+        ("p20", 8, 4),
+        ("p20", 8, 16),
+    ]
+    assert [one.loss for one in found] == pytest.approx([4.55, 4.25, 4.15])
+    assert [one.effect.mean for one in found] == pytest.approx([0.5, 0.2, 0.1])
