@@ -40,6 +40,7 @@ measure`, or of another program.
 
 REQUIRE = """With --require the exit status is 0 where it holds of every group beside the baseline,
 1 where the opposite is shown of one of them, 3 where the runs cannot tell, 2 after a mistake.
+Where groups are made by parameters, --baseline must say which of them that is.
 """
 
 TRY = """Try a change: train with it and without, seed by seed, until the verdict is in or the seeds

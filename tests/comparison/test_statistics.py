@@ -301,8 +301,10 @@ def test_mistakes_are_told_in_a_line(
     ("arguments", "status"),
     [
         (["rate-0", "rate-2"], 3),  # one seed is never a verdict
-        (["--by", "model.dropout"], 1),
-        (["--by", "model.dropout", "--baseline", "0.4"], 0),
+        ([], 2),  # beside which group? the lowest value is not what was there before
+        (["--by", "model.dropout"], 2),
+        (["--by", "model.dropout", "--baseline", "0.0"], 1),
+        (["--baseline", "0.4"], 0),
         (["--by", "model.dropout", "--baseline", "0.1"], 1),  # one is better, one worse
         (["--by", "model.dropuot"], 2),
         (["rate-0", "no-such"], 2),  # whatever goes wrong
@@ -322,16 +324,18 @@ def test_a_program_can_act_on_the_exit_status(
 def test_no_worse_is_by_a_margin(
     command: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command("--require", "no-worse", "--margin", "0.41")
+    no_worse = "--baseline", "0.0", "--require", "no-worse"
+    command(*no_worse, "--margin", "0.41")
     with pytest.raises(SystemExit, match="1"):
-        command("--require", "no-worse", "--margin", "0.05")
+        command(*no_worse, "--margin", "0.05")
     with pytest.raises(SystemExit, match="2"):
-        command("--require", "no-worse")
+        command(*no_worse)
     assert "no-worse takes a --margin" in capsys.readouterr().err
 
 
 def test_programs_are_told_all_that_the_verdict_rests_on(command: Callable[..., str]) -> None:
-    found = json.loads(command("--json", "--require", "worse", "--margin", "0.2", "--tries", "2"))
+    worse = "--baseline", "0.0", "--require", "worse", "--margin", "0.2", "--tries", "2"
+    found = json.loads(command("--json", *worse))
     assert found["comparisons"] == 4  # two groups beside the baseline, and two tries before
     assert found["confidence_of_each"] == pytest.approx(1 - 0.05 / 4)
     assert found["require"] == {"claim": "worse", "margin": 0.2, "answer": "holds"}

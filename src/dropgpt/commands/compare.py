@@ -53,6 +53,11 @@ def run(
         notes += lines
         keys = by or statistics.varied(runs)
         title, groups = ", ".join(keys), statistics.groups(runs, keys)
+        if require and baseline is None:  # the first is but the lowest value, not what was there
+            raise UserError(
+                f"compare: --require {require} beside which of these? --baseline takes one of "
+                f"{', '.join(groups)}"
+            )
     if baseline is not None and baseline not in groups:
         raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
     baseline = baseline or next(iter(groups))
