@@ -18,6 +18,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
 from laboratory.pipeline import Pipeline
+from laboratory.plan import serves
 
 AGAIN = 3  # runs
 
@@ -48,7 +49,9 @@ def check(pipeline: Pipeline, planned: list[Planned], params: Params, take_over:
         pipeline.repro("prepare")
         # The others will be made anew, since the plan has changed.
         made = [
-            one for one in planned if one.file.exists() and values(one.file)["params"] == one.params
+            one
+            for one in planned
+            if one.file.exists() and serves(values(one.file)["params"], one.params)
         ]
         _make_some(made, params)
         if take_over:
@@ -72,7 +75,7 @@ def _make_some(made: list[Planned], params: Params) -> None:
         )
     here.sort(key=lambda one: hashlib.sha256(f"{commit}{one.file.stem}".encode()).digest())
     for one in here[:AGAIN]:
-        before = values(one.file)
+        before = of_lengths(values(one.file), one.params["readings"])
         with TemporaryDirectory() as folder:
             anew = Path(folder) / "run.json"
             one.make(anew)
@@ -81,6 +84,14 @@ def _make_some(made: list[Planned], params: Params) -> None:
         if differing:
             raise UserError(f"{one.file}: made again, it differs in {', '.join(differing)}")
         print(f"check: {one.file}: the same")
+
+
+def of_lengths(found: dict[str, Any], readings: list[int]) -> dict[str, Any]:
+    """What a run would say, had it these lengths alone."""
+    return found | {
+        "params": found["params"] | {"readings": readings},
+        "lengths": {str(n): found["lengths"][str(n)] for n in readings},
+    }
 
 
 def of_here(found: dict[str, Any], params: Params) -> bool:

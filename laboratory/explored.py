@@ -30,16 +30,20 @@ WITHOUT = {
 class Explored:
     """A setting at one length.
 
-    changes  in the base, by dotted keys
-    loss     on the test documents, in nats a token
-    effect   beside no dropout, all else alike; None of no dropout itself, and where that was not
-             run
+    changes        in the base, by dotted keys
+    learning_rate  the highest
+    loss           on the test documents, in nats a token
+    rate_of_none   the learning rate of no dropout, all else alike; None of no dropout itself, and
+                   where that was not run
+    effect         beside that
     """
 
     setting: str
     readings: int
     changes: dict[str, Any]
+    learning_rate: float
     loss: float
+    rate_of_none: float | None
     effect: Difference | None
 
 
@@ -52,11 +56,23 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
             changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
             for readings in plan.params(variant, of.seeds[0]).readings:
                 with suppress(NotRunError):
-                    one = setting(variant)
+                    one, none = setting(variant), without[variant]
                     loss = results.loss(one, readings)
-                    effect = _effect(results, one, without[variant], readings)
-                    found.append(Explored(one, readings, changes, loss, effect))
+                    effect = _effect(results, one, none, readings)
+                    own = _rate(plan, one, readings)
+                    theirs = _rate(plan, none, readings) if none and effect else None
+                    found.append(Explored(one, readings, changes, own, loss, theirs, effect))
     return found
+
+
+def _rate(plan: Plan, of: str, readings: int) -> float:
+    """The learning rate of a setting at one length."""
+    return next(
+        params.train.learning_rate
+        for variant in plan.seeds
+        if setting(variant) == of
+        and readings in (params := plan.params(variant, plan.seeds[variant][0])).readings
+    )
 
 
 @dataclass(frozen=True)

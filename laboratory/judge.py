@@ -87,11 +87,16 @@ def holm(p: Sequence[float]) -> npt.NDArray[np.bool_]:
 
 def _measured(claim: Claim, results: Results) -> Difference | None:
     try:
-        return difference(claim.sums(results), results)
+        sums = claim.sums(results).dropna()
     except NotRunError:
         return None
+    # Of one seed that both sides have, nobody knows what chance does.
+    return difference(sums, results) if len(sums) > 1 else None
 
 
-def difference(sums: pd.DataFrame, results: Results) -> Difference:
-    """The mean over seeds and documents, in nats a token, of what runs of one seed differ by."""
-    return mean_difference(sums.dropna().to_numpy(), results.sizes)
+def difference(sums: pd.DataFrame, results: Results, among: int = 1) -> Difference:
+    """The mean over seeds and documents, in nats a token, of what runs of one seed differ by.
+
+    Its interval is one of so many that hold together at 95%.
+    """
+    return mean_difference(sums.dropna().to_numpy(), results.sizes, of_each(among))

@@ -20,7 +20,7 @@ class Row:
 
     best  the setting with the lowest development loss
     ties  those that are not surely worse than it, all of a row together
-    gain  of the best over no dropout; None where it is no dropout
+    gain  of the best over no dropout, its interval one of all rates'; None where it is no dropout
     """
 
     readings: int
@@ -37,7 +37,8 @@ class Best:
 
     chosen       how often each length would be, were the seeds drawn again
     development  the loss by which it is chosen
-    effect       beside no dropout at its best length; None of no dropout itself
+    effect       beside no dropout at its best length, its interval one of all rates'; None of no
+                 dropout itself
     """
 
     setting: str
@@ -58,9 +59,9 @@ def rows(results: Results, settings: list[str]) -> list[Row]:
 def _row(results: Results, settings: list[str], none: str, readings: int) -> Row:
     best = results.chosen(*settings, readings=readings)
 
-    def less(ours: str, theirs: str) -> Difference:
+    def less(ours: str, theirs: str, among: int = 1) -> Difference:
         tests = results.test(ours, readings), results.test(theirs, readings)
-        return difference(tests[0] - tests[1], results)
+        return difference(tests[0] - tests[1], results, among)
 
     beside = {one: less(one, best) for one in settings if one != best}
     apart = holm([found.chance.p_value(found.mean) for found in beside.values()])
@@ -69,7 +70,7 @@ def _row(results: Results, settings: list[str], none: str, readings: int) -> Row
         best,
         [one for one, sure in zip(beside, apart, strict=True) if not sure or beside[one].mean < 0],
         results.loss(best, readings),
-        less(best, none) if best != none else None,
+        less(best, none, len(settings) - 1) if best != none else None,
         {one: less(one, none) for one in settings if one != none},
     )
 
@@ -87,7 +88,9 @@ def bests(results: Results, settings: list[str]) -> list[Best]:
             None
             if one == none
             else difference(
-                results.test(one, at_best[one]) - results.test(none, at_best[none]), results
+                results.test(one, at_best[one]) - results.test(none, at_best[none]),
+                results,
+                len(settings) - 1,
             ),
         )
         for one in settings

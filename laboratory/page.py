@@ -83,7 +83,8 @@ def waiting(missing: list[int]) -> str:
         return ""
     *first, last = map(str, missing)
     lengths = f"{', '.join(first)} and {last}" if first else last
-    return f" Trainings of {lengths} readings are still being made: nothing is said of them yet."
+    many = "readings" if missing != [1] else "reading"
+    return f" Trainings of {lengths} {many} are still being made: nothing is said of them yet."
 
 
 def settings(plan: Plan) -> dict[str, str]:
@@ -138,32 +139,41 @@ def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
     p = {one: name.removeprefix("p ") for one, name in named.items()}
     said = []
     for stretch in stretches(rows):
-        tied = [p[one] for one in named if all(one in row.ties for row in stretch)]
-        as_good = f", and {' and '.join(tied)} as good" if tied else ""
-        best = f"**{p[stretch[0].best]}**{as_good}"
+        tied = [
+            f"{p[one]}{where(one, stretch)}" for one in named if where(one, stretch) is not None
+        ]
+        not_worse = f"; not surely worse: {', '.join(tied)}" if tied else ""
+        best = f"**{p[stretch[0].best]}**{not_worse}"
         said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
-    if not bests:
-        return " ".join(said)
-    best_of_all = min(bests, key=lambda one: one.development)
-    none = bests[0]
-    if best_of_all.effect is None:
-        return " ".join([*said, "If you may choose how often, no dropout is best."])
-    ours = f"{p[best_of_all.setting]} with {best_of_all.readings} readings"
-    theirs = f"no dropout with {none.readings}"
-    return " ".join([*said, f"If you may choose how often: {beside(best_of_all, ours, theirs)}."])
+    if bests:
+        said.append(f"If you may choose how often: {at_best(bests, p)}.")
+    return " ".join(said)
 
 
-def beside(best: Best, ours: str, theirs: str) -> str:
-    """The best of all and no dropout at its best, in words."""
-    assert best.effect
-    if best.effect.high >= 0:
-        return (
-            f"{ours} is not surely better than {theirs} ({tables.told(best.effect)} nats a token)"
-        )
-    low, high = -best.effect.high, -best.effect.low
-    return (
-        f"{ours} ends {-best.effect.mean:.3f} nats a token ({low:.3f} to {high:.3f}) below {theirs}"
+def where(setting: str, stretch: list[Row]) -> str | None:
+    """At which lengths of a stretch it is not surely worse than the best; "": all, None: none."""
+    at = [str(row.readings) for row in stretch if setting in row.ties]
+    if not at:
+        return None
+    return "" if len(at) == len(stretch) else f" at {' and '.join(at)}"
+
+
+def at_best(bests: list[Best], p: dict[str, str]) -> str:
+    """The best of all beside no dropout, each with the length that suits it, in words."""
+    best, none = min(bests, key=lambda one: one.development), bests[0]
+    ours, theirs = (
+        f"{name} with {one.readings} reading{'s' * (one.readings > 1)}"
+        for name, one in ((p[best.setting], best), ("no dropout", none))
     )
+    if best.effect is None:
+        tied = [p[one.setting] for one in bests if one.effect and one.effect.low <= 0]
+        return f"{theirs} is best" + (f"; not surely worse: {', '.join(tied)}" if tied else "")
+    gain = f"{tables.gain(best.effect)} nats a token"
+    if best.effect.low > 0:
+        return f"{ours} was chosen, and on the test documents {theirs} is better: a gain of {gain}"
+    if best.effect.high >= 0:
+        return f"{ours} is not surely better than {theirs}: a gain of {gain}"
+    return f"{ours} gains {gain} over {theirs}"
 
 
 def stretches(rows: list[Row]) -> list[list[Row]]:

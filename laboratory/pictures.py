@@ -89,7 +89,8 @@ def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
                     else (0.0, 0.0, 0.0)
                 )
                 axes.plot([low, high], [place, place], color="black", linewidth=1)
-                axes.plot([mean], [place], "o", color="black", markersize=4)
+                filled = "black" if one.found else "none"  # hollow: nothing to gain, no interval
+                axes.plot([mean], [place], "o", color="black", markersize=4, mfc=filled)
                 axes.annotate(
                     f"p {one.p}", (high, place), (6, 0), textcoords="offset points", va="center"
                 )
@@ -100,7 +101,8 @@ def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
         for axes in each:
             axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends) * 1.1)
         each[-1].set_xlabel(
-            "gain of the best rate over no dropout\n(nats a token; above 0: better; 95% interval)"
+            "gain of the best rate over no dropout\n"
+            "(nats a token; above 0: better; 95% interval; hollow: no dropout is best)"
         )
 
 

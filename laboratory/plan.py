@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -17,6 +17,7 @@ from dropgpt.training.schedules import stable_steps
 FOLDER = Path("laboratory")
 # The group that chooses learning rates; it and those whose names begin so stand in no result.
 TUNING = "rates"
+APART = 1000  # seeds of models that read one text
 # What variants of one setting may differ in, beside the lengths.
 OF_LENGTH = ("readings", "train.learning_rate", "train.dropout_switch_step")
 
@@ -26,7 +27,7 @@ class RunParams(Section):
 
     train.seed   by it the text is drawn, too
     train.steps  those of one reading
-    members      seeds of models that all read this text; null: one model, of the run's own seed
+    members      how many models read this text, for ensembles; null: one
     readings     the lengths, how often the text is read
     monte_carlo  with how many passes with dropout left on each is measured besides
     """
@@ -35,7 +36,7 @@ class RunParams(Section):
     model: Model
     train: Train
     evaluate: Evaluate
-    members: Annotated[list[NonNegativeInt], Field(min_length=1)] | None
+    members: PositiveInt | None
     readings: Annotated[list[PositiveInt], Field(min_length=1)]
     monte_carlo: list[PositiveInt]
 
@@ -46,10 +47,14 @@ class RunParams(Section):
         return self
 
     def models(self) -> list["RunParams"]:
-        """The same with the seed of each model that reads this run's text."""
+        """The same with the seed of each model that reads this run's text.
+
+        The first has the run's own; no model has the seed of one that reads another text.
+        """
+        seeds = [self.train.seed + APART * number for number in range(self.members or 1)]
         return [
             self.model_copy(update={"train": self.train.model_copy(update={"seed": seed})})
-            for seed in self.members or [self.train.seed]
+            for seed in seeds
         ]
 
     def training(self, readings: int) -> Train:
@@ -72,6 +77,15 @@ class RunParams(Section):
         switches = self.train.dropout_schedule in ("early", "late")
         changes = {"steps": steps, "dropout_switch_step": steps // 2 if switches else 0} | changes
         return Train.model_validate(self.train.model_dump() | changes)
+
+
+def serves(made: dict[str, Any], planned: dict[str, Any]) -> bool:
+    """Whether a run of the parameters `made` has what one of `planned` would have.
+
+    It may have more lengths: each is a training of its own.
+    """
+    same = made | {"readings": []} == planned | {"readings": []}
+    return same and set(planned["readings"]) <= set(made["readings"])
 
 
 def setting(variant: str) -> str:
@@ -162,6 +176,12 @@ class Size:
                     f"{self.plan}: {name} stands in {named.count(name)} groups, not in one"
                 )
             plan.params(name, plan.seeds[name][0])
+        for name, group in plan.groups.items():
+            if len(group.seeds) < 2 and not name.startswith(TUNING):
+                raise UserError(
+                    f"{self.plan}: groups.{name}.seeds: one seed says nothing of chance: give two "
+                    "or more"
+                )
         self._check_settings(plan)
         return plan
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
-from laboratory.plan import TUNING, Plan, Size, setting
+from laboratory.plan import TUNING, Plan, Size, serves, setting
 
 
 class NotRunError(LookupError):
@@ -124,7 +124,7 @@ def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
 
 def _checked(size: Size, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
     found = load(file := size.run(variant, seed))
-    if found["made_by"]["params"] != chosen.params(variant, seed).model_dump():
+    if not serves(found["made_by"]["params"], chosen.params(variant, seed).model_dump()):
         raise UserError(
             f"laboratory: {file} was made with other parameters than {size.plan} has: remove it, "
             f"and `python -m laboratory {size.name}` makes it anew"

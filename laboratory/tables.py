@@ -7,7 +7,7 @@ import pandas as pd
 from dropgpt.comparison.interval import Difference
 from laboratory.claims import CLAIMS
 from laboratory.explored import Explored, LeftOn
-from laboratory.judge import Verdict, seen
+from laboratory.judge import Claim, Verdict, seen
 from laboratory.map import Best, Row
 from laboratory.worth import Gain
 
@@ -22,7 +22,8 @@ def use(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
         {
             "readings": str(row.readings),
             "best p": f"**{named[row.best].removeprefix('p ')}**",
-            "as good": ", ".join(named[one].removeprefix("p ") for one in row.ties) or "none",
+            "not surely worse": ", ".join(named[one].removeprefix("p ") for one in row.ties)
+            or "none",
             "gain over p 0, nats a token": gain(row.gain) if row.gain else "0",
             "perplexity": f"{math.expm1(row.gain.mean):+.1%}" if row.gain else "0",
             "test loss": f"{row.loss:.3f}",
@@ -81,8 +82,10 @@ def explored(each: list[Explored]) -> pd.DataFrame:
             "run": one.setting,
             "changes": ", ".join(f"`{key}={value}`" for key, value in one.changes.items()),
             "readings": str(one.readings),
+            "learning rate": f"{one.learning_rate:g}",
             "test loss": f"{one.loss:.3f}",
-            "less that without dropout, nats a token": told(one.effect) if one.effect else "",
+            "without dropout, at": "" if one.rate_of_none is None else f"{one.rate_of_none:g}",
+            "less that, nats a token": told(one.effect) if one.effect else "",
         }
         for one in each
     )
@@ -101,6 +104,13 @@ def left_on(each: list[LeftOn]) -> pd.DataFrame:
     )
 
 
+def power(claim: Claim, said: Verdict) -> str:
+    """How far inside its region a number had to lie to be found, and whether it goes in there."""
+    assert said.found
+    far, (low, high) = seen(said.found, len(CLAIMS)), claim.region
+    return f"{far:.3f}" + (", more than there is room for" if far > (high - low) / 2 else "")
+
+
 def verdicts(said: list[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -111,7 +121,7 @@ def verdicts(said: list[Verdict]) -> pd.DataFrame:
             if one.found
             else claim.number,
             "p value": "" if not one.found else "< 0.0001" if one.p < 1e-4 else f"{one.p:.4f}",
-            "seen with 80% power": f"{seen(one.found, len(CLAIMS)):.3f}" if one.found else "",
+            "seen with 80% power": power(claim, one) if one.found else "",
         }
         for claim, one in zip(CLAIMS, said, strict=True)
     )

@@ -22,7 +22,8 @@ class Gain:
     p       that rate
     seeds   whose runs these are
     losses  test losses without dropout and with it, in nats a token
-    found   the best rate less no dropout; None where no dropout is best
+    found   the best rate less no dropout, its interval one of all rates'; None where no dropout is
+            best
     """
 
     given: str
@@ -60,5 +61,5 @@ def _gain(given: str, each: list[Losses], seeds: list[int], results: Results) ->
     tests = [one.test.loc[seeds] for one in each]
     best = development.index(min(development))
     losses = [results.mean(one) for one in tests]
-    apart = difference(tests[best] - tests[0], results) if best else None
+    apart = difference(tests[best] - tests[0], results, len(RATES) - 1) if best else None
     return Gain(given, list(RATES.values())[best], seeds, (losses[0], losses[best]), apart)

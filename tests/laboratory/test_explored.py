@@ -36,6 +36,8 @@ def test_each_setting_stands_beside_its_own_without_dropout(
     assert told["anywhere-p10"].effect.mean == pytest.approx(apart)
     assert told["anywhere-p0"].effect is None
     assert told["half-p20"].effect is None
+    assert (told["keys"].learning_rate, told["keys"].rate_of_none) == (2e-3, 2e-3)
+    assert (told["half-p20"].learning_rate, told["half-p20"].rate_of_none) == (2e-3, None)
 
 
 def test_dropout_left_on_stands_beside_dropout_off() -> None:

@@ -76,7 +76,7 @@ def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatc
         for variant in group.variants if not name.startswith(TUNING) else []:
             params = plan.params(variant, 1)
             found = {n: losses(group.seeds) for n in params.readings}
-            for members in range(1, len(params.members or []) + 1):
+            for members in range(1, (params.members or 0) + 1):
                 settings.setdefault(ensemble(setting(variant), members), {}).update(found)
             settings.setdefault(setting(variant), {}).update(found)
     verdicts = judge(CLAIMS, Results(settings, sizes))
@@ -86,6 +86,16 @@ def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatc
         if one.said == "not yet run"
     ]
     assert waiting == ["best, Muon, p 0.2 less p 0", "best of p 0.2, 16 passes less off"]
+
+
+def test_one_seed_is_never_a_verdict() -> None:
+    """Nor one that both sides have, whatever else each has."""
+    found = results()
+    ours, theirs = found.at("p30", 16), found.at("p0", 16)
+    found.settings["first"] = {16: Losses(ours.development[:2], ours.test[:2])}
+    found.settings["last"] = {16: Losses(theirs.development[1:], theirs.test[1:])}
+    (verdict,) = judge([Claim("", "", "", BELOW, at(16, "first", "last"))], found)
+    assert verdict.said == "not yet run"
 
 
 def test_two_sides_that_are_one_thing_differ_in_nothing() -> None:

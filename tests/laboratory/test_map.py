@@ -46,17 +46,39 @@ def test_the_answer_is_in_words() -> None:
     found = results()
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
     said = page.answer(rows, bests, NAMED)
-    assert said.startswith("Read 1 to 4 times, the best rate of dropout is **0**. Read 16 times, ")
-    assert "is **0.3**. If you may choose how often: 0.3 with 16 readings ends 0.1" in said
-    assert said.endswith("below no dropout with 16.")
+    assert said.startswith(
+        "Read 1 to 4 times, the best rate of dropout is **0**; "
+        "not surely worse: 0.1 at 4, 0.3 at 4. Read 16 times, the best rate of dropout is **0.3**. "
+        "If you may choose how often: 0.3 with 16 readings gains 0.1"
+    )
+    assert said.endswith(" nats a token over no dropout with 16 readings.")
 
 
 def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:
     found = results(effect=0)
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
     said = page.answer(rows, bests, NAMED)
-    assert re.search(r"is \*\*0(\.\d)?\*\*, and 0(\.\d)? and 0(\.\d)? as good", said)
-    assert re.search("is not surely better than no dropout with|no dropout is best", said)
+    assert re.search(r"is \*\*0(\.\d)?\*\*; not surely worse: 0(\.\d)?, 0(\.\d)?\.", said)
+    assert re.search("is not surely better than no dropout with|is best; not surely worse: 0", said)
+
+
+def test_what_development_documents_chose_may_be_worse_on_test_documents() -> None:
+    found = results()
+    found.at("p10", 1).development[:] = 0.0
+    said = page.answer([], by_length.bests(found, SETTINGS), NAMED)
+    assert "0.1 with 1 reading was chosen, and on the test documents no dropout with 16" in said
+    assert "is better: a gain of -0." in said
+
+
+def test_the_interval_of_a_gain_allows_for_the_choice_among_rates() -> None:
+    """Of two rates: each at 97.5%."""
+    found = results()
+    row = by_length.rows(found, SETTINGS)[-1]
+    alone = row.effects[row.best]
+    assert row.gain is not None
+    assert (row.gain.mean, row.gain.confidence) == (alone.mean, pytest.approx(0.975))
+    assert row.gain.low < alone.low
+    assert by_length.bests(found, SETTINGS)[-1].effect == row.gain
 
 
 def test_a_row_has_the_lengths_that_all_rates_have() -> None:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT, message
 from dropgpt.errors import UserError
 from laboratory import run
-from laboratory.plan import Size
+from laboratory.plan import Size, serves
 
 Change = Callable[[Any], Any]
 
@@ -34,6 +34,7 @@ def renamed(values: Any, name: str, other: str) -> None:
         (lambda p: p["groups"]["rates"]["variants"].append("p0-short"), "stands in 2 groups"),
         (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
         (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
+        (lambda p: p["groups"]["map"].update(seeds=[1]), "one seed says nothing of chance"),
         (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),
         (
             lambda p: renamed(p, "wd3-p20-middle", "p20-wd3"),
@@ -75,6 +76,15 @@ def test_a_run_is_the_base_with_its_variants_changes(monkeypatch: pytest.MonkeyP
     assert own.train.seed == 3
     assert (own.model.dropout, own.train.learning_rate, own.readings) == (0.2, 2e-3, [6, 8, 12])
     assert own.training(8).steps == 8 * own.train.steps
+
+
+def test_a_run_serves_where_it_has_lengths_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    one = Size("small").load().params("p20-middle", 3).model_dump()
+    assert serves(one, one)
+    assert serves(one, one | {"readings": [8, 6]})
+    assert not serves(one, one | {"readings": [8, 16]})
+    assert not serves(one, one | {"readings": [8], "monte_carlo": [4]})
 
 
 @pytest.mark.parametrize(

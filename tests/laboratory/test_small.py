@@ -297,6 +297,17 @@ def test_a_run_of_another_plan_is_not_taken_over(clone: Clone) -> None:
     assert "map@p20-short-1" in clone.dvc("status", ROOM + "dvc.yaml")
 
 
+@pytest.mark.slow
+def test_a_run_with_more_lengths_than_the_plan_has_is_taken_over(clone: Clone) -> None:
+    before = made(clone)
+    edit(clone.folder / PLAN, lambda p: p["variants"]["p20-short"].update(readings=[2]))
+    assert "map@p20-short-1" in clone.dvc("status", ROOM + "dvc.yaml")
+    assert "5 runs taken over" in laboratory(clone, "--take-over")
+    assert "map@p20-short-1" not in clone.dvc("status", ROOM + "dvc.yaml")
+    after = made(clone)
+    assert all(after[name] == content for name, content in before.items() if "runs/" in name)
+
+
 def commands(pid: int) -> list[list[str]]:
     found = []
     for child in psutil.Process(pid).children(recursive=True):
