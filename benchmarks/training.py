@@ -58,16 +58,22 @@ GPT2_SMALL_1024 = GPT2_SMALL_ADAMW._replace(n_ctx=1024)
 
 
 class Clock(Checkpoint):
-    """Saves nothing, and notes when it is asked to: once a step."""
+    """Saves nothing, and notes when it is asked to: once a step.
 
-    def __init__(self) -> None:
+    The loop runs ahead of a GPU: the first time and that after `steps` steps wait for it.
+    """
+
+    def __init__(self, steps: int) -> None:
         super().__init__(Path("none"), math.inf, {})
+        self.steps = steps
         self.times: list[float] = []
 
     def load(self) -> State | None:
         return None
 
     def due(self) -> bool:
+        if len(self.times) in (0, self.steps) and torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.times.append(time.perf_counter())
         return False
 
@@ -92,7 +98,7 @@ def train(what: Training) -> float:
     }
     ids = stream(what.n_vocab)
     documents = pd.DataFrame({"tokens": [len(ids)] * 2, "held_out": [False, True]})
-    clock = Clock()
+    clock = Clock(what.steps)
     loop.train(
         setting.PARAMS.train.model_copy(update=changes),
         model_params(what),
@@ -212,4 +218,4 @@ def matrix_rate() -> float:
 
 def flop_of(what: Training) -> float:
     """Of a token's forward and backward pass."""
-    return GPT.empty(model_params(what), what.n_vocab).flop_of_token
+    return GPT.empty(model_params(what), what.n_vocab).flop_of_token()

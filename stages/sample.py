@@ -10,7 +10,7 @@ from dropgpt import generation
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import replacing, write_json
-from dropgpt.machine.hardware import environment, prepare
+from dropgpt.machine.hardware import enough_memory, environment, prepare
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
@@ -35,7 +35,9 @@ def sample(params: Params) -> list[str]:
 
     pairs = list(product(prompts, params.sample.temperatures))
     generations: list[dict[str, Any]] = []
+    advice = "fewer sample.prompts or sample.temperatures, or runtime.device cpu, take less"
     with (
+        enough_memory(f"sample, on {device}", advice),
         slot(device),
         progress("sample", "generations", params.runtime.log_interval, len(pairs)) as bar,
     ):

@@ -7,7 +7,7 @@ import torch
 
 from conftest import params_with
 from dropgpt.generation import draw, generate, page, probabilities, together, variety
-from dropgpt.model.gpt import GPT
+from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
 from dropgpt.tokens.vocabulary import N_VOCAB
@@ -38,8 +38,6 @@ def test_the_cache_does_not_change_the_tokens(model: GPT, temperature: float, to
 
 
 def test_the_cache_gives_the_logits_of_the_whole_text(model: GPT) -> None:
-    from dropgpt.model.gpt import Cache
-
     text = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
     cache = Cache(model)
     parts = [model.features(text[:, :4], cache)]
@@ -57,6 +55,22 @@ def test_all_together_are_what_each_is_alone(
     prompts = [[10, 20, 30], [7], list(range(100, 130)), [1, 2, 3, 4, 5, 6]]
     pairs = [(prompt, temperature) for prompt in prompts for temperature in (0.0, 0.5, 1.0)]
     assert together(model, pairs, params) == [generate(model, *pair, params) for pair in pairs]
+
+
+def test_together_they_take_no_more_memory_than_they_fill(
+    model: GPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int | None] = []
+
+    class Noted(Cache):
+        def __init__(self, model: GPT, padding: torch.Tensor, columns: int | None = None) -> None:
+            made.append(columns)
+            super().__init__(model, padding, columns)
+
+    monkeypatch.setattr("dropgpt.generation.Cache", Noted)
+    together(model, [([10, 20, 30], 0.0), ([7], 1.0)], sample(tokens=5))
+    together(model, [([10, 20, 30], 0.0)], sample(tokens=31))
+    assert made == [8, 32, 32]  # the last slides along its context
 
 
 def test_one_that_ends_does_not_end_the_others(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Several processes, started by torchrun: the numbers of one, and what may befall them."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from clone import Clone, environment, wait_for
+from conftest import ROOT
 
 TRAIN = ("repro", "--force", "--single-item", "train")
 slow = pytest.mark.slow
@@ -240,6 +242,29 @@ def test_weights_sharded_over_a_single_gpu(clone: Clone, tmp_path: Path) -> None
     clone.set(runtime={"shard_weights": True})
     clone.dvc(*TRAIN)
     curves_agree(clone, whole)
+
+
+UNTIED = """
+import torch, torch.distributed as dist
+from conftest import tiny_model
+from dropgpt.evaluation import losses, plan
+from dropgpt.model.gpt import GPT, Variant
+from dropgpt.model.sharding import shard
+import numpy as np
+dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+model = GPT(tiny_model(), 300, Variant(tied_head=False)).eval()
+ids = np.arange(100, dtype=np.uint16)
+measured = plan(np.array([100]), 16, 8)
+whole = losses(model, ids, measured, 4)
+shard(model, torch.device("cpu"))
+assert (losses(model, ids, measured, 4) == whole).all()
+"""
+
+
+def test_a_head_of_its_own_is_measured_with_sharded_weights_too() -> None:
+    """As a GPT-2 from elsewhere may have one."""
+    command = [sys.executable, "-c", UNTIED]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": "tests"}, cwd=ROOT)
 
 
 @slow

@@ -49,7 +49,8 @@ def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
             longest = max(map(len, unread))
             padding = [longest - len(text) for text in unread]
             unread = [[filler] * pad + text for pad, text in zip(padding, unread, strict=True)]
-            cache = Cache(model, torch.tensor(padding, device=device))
+            columns = min(n_ctx, longest + params.tokens)
+            cache = Cache(model, torch.tensor(padding, device=device), columns)
         features = model.features(torch.tensor(unread, device=device), cache)
         logits = (features[:, -1] @ model.head.T).cpu()
         for row, (_, temperature) in enumerate(pairs):

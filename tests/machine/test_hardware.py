@@ -51,6 +51,7 @@ def test_what_the_user_of_a_gpu_meets_first(
         ("NVIDIA L4", 121e12),
         ("NVIDIA L40", 181e12),
         ("Tesla T4", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
     ],
 )
 def test_the_peak_of_a_gpu_is_known_by_its_name(

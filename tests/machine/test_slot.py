@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dropgpt.machine.interruption import Interrupted, listen
-from dropgpt.machine.slot import slot
+from dropgpt.machine.slot import name, slot
 
 HOLD = """
 import sys, time, torch
@@ -37,6 +37,21 @@ def test_a_job_waits_for_its_turn_and_takes_it(
         assert "cuda is taken by other jobs" in capsys.readouterr().err
     with slot(torch.device("cuda"), tmp_path), slot(torch.device("cuda:1"), tmp_path):
         assert capsys.readouterr().err == ""  # given back, and another GPU is another slot
+
+
+def test_a_gpu_is_the_same_one_whatever_a_job_may_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Number 1 of all is the first of a job that sees it alone."""
+    with slot(torch.device("cuda:0"), tmp_path):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        with slot(torch.device("cuda"), tmp_path):
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+            assert name(torch.device("cuda:1")) == "cuda-1"
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, MIG-GPU-5a/1/0")
+            assert name(torch.device("cuda:1")) == "cuda-MIG-GPU-5a-1-0"
+            with slot(torch.device("cuda:1"), tmp_path):
+                pass
 
 
 def test_a_killed_job_gives_its_slot_back(tmp_path: Path) -> None:

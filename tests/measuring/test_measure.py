@@ -31,6 +31,7 @@ from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import threads
+from dropgpt.measuring import hub
 from dropgpt.params import load
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
@@ -441,3 +442,18 @@ def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hub, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'transformers>=5\.23,<6'"):
         run("theirs", "texts.json")
+
+
+def test_a_model_is_opened_where_any_kernel_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU some models have no deterministic one, and their first pass is before the texts'."""
+    modes: list[int] = []
+
+    def opened(name: str) -> Any:
+        modes.append(torch.get_deterministic_debug_mode())
+        raise UserError("far enough")
+
+    monkeypatch.setattr("dropgpt.measuring.hub._opened", opened)
+    torch.set_deterministic_debug_mode("error")
+    with pytest.raises(UserError, match="far enough"):
+        hub.read("any", torch.device("cpu"))
+    assert modes == [0]

@@ -184,3 +184,14 @@ def test_the_initial_weights_have_the_scales_of_their_kinds() -> None:
     weights = dict(model.named_parameters())
     assert weights["h.0.mlp.c_fc.weight"].std().item() == pytest.approx(0.02, rel=0.1)
     assert not weights["h.0.mlp.c_fc.bias"].any()
+
+
+def test_the_arithmetic_of_a_token_is_six_for_each_weight_that_it_meets(
+    make_gpt: Callable[..., GPT],
+) -> None:
+    gpt = make_gpt()
+    c = gpt.config
+    matrices = 12 * c.n_layer * c.n_embd**2
+    attention = 12 * c.n_layer * c.n_embd * c.n_ctx
+    assert gpt.flop_of_token() == 6 * (matrices + gpt.head.numel()) + attention
+    assert gpt.flop_of_token(0.5) == 6 * (matrices + gpt.head.numel() / 2) + attention

@@ -294,6 +294,20 @@ def test_the_share_of_the_hardware_s_arithmetic_is_told(
     assert not capsys.readouterr().err
 
 
+def test_a_machine_that_cannot_compile_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it where it finds no compiler."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def failing(*_: Any) -> torch.Tensor:
+        raise BackendCompilerFailed(
+            str, RuntimeError("No working C++ compiler found\nin PATH"), None
+        )
+
+    monkeypatch.setattr("dropgpt.training.step_on_cpu.compiled", lambda model: failing)
+    with pytest.raises(UserError, match=r"cannot work here \(.*C\+\+.*set train\.compile to false"):
+        run(compile=True)
+
+
 def test_held_out_losses_are_told_from_the_first_that_training_has_changed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

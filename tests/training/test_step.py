@@ -13,6 +13,7 @@ import torch.nn.functional as F
 import cuda
 from conftest import params_with
 from dropgpt.errors import UserError
+from dropgpt.machine.hardware import enough_memory
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout
@@ -197,6 +198,24 @@ def test_a_gpu_that_refuses_a_graph_says_so(
     with pytest.raises(
         UserError, match=r"does not take a step as a CUDA graph .*set train\.compile"
     ):
+        work.gradients(0)
+
+
+def test_a_gpu_without_memory_for_a_graph_says_that(
+    make_gpt: Callable[..., GPT], threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads(1)
+    cuda.stand_in_for_graphs(monkeypatch)
+    work = begun(StepOnGPU, make_gpt(dropout=0.0).train())
+    work.has_graphs = True  # type: ignore[attr-defined]
+
+    def full(step: int | None) -> None:
+        if step is None:  # while a graph is made
+            raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(work, "_set_gradients", full)
+    monkeypatch.setattr(work.optimizers, "step", lambda *_: None)
+    with pytest.raises(UserError, match="full: out of memory; less"), enough_memory("full", "less"):
         work.gradients(0)
 
 

@@ -31,7 +31,13 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "ALLOC_FAILED",  # cuBLAS, on a GPU that others have filled
+)
 
 
 def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
@@ -127,6 +133,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     if device.type != "cuda" or dtype != torch.bfloat16:
         return None
     name = torch.cuda.get_device_name(device)
+    if "MIG" in name:  # a slice, and who knows of which size
+        return None
     found = (peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name))
     return next(found, None)
 

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import torch
 
 from dropgpt.errors import UserError
-from dropgpt.machine import threads
+from dropgpt.machine import slot, threads
 from dropgpt.machine.hardware import prepare
-from dropgpt.machine.slot import slot
 from dropgpt.params import Runtime
 
 STARTS_AGAIN = 3  # times at most, where a process has failed
@@ -47,7 +46,8 @@ def launch(module: str, runtime: Runtime) -> None:
                 f"params.yaml: runtime.processes is {number}, and torch finds "
                 f"{torch.cuda.device_count()} GPUs"
             )
-        devices = [torch.device("cuda", index) for index in range(number)]
+        if number > 1:
+            devices = [torch.device("cuda", index) for index in range(number)]
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say it better
     if os.environ.get("TORCH_CPP_LOG_LEVEL") == "FATAL":  # set by stages, for this process alone
         del os.environ["TORCH_CPP_LOG_LEVEL"]
@@ -58,8 +58,8 @@ def launch(module: str, runtime: Runtime) -> None:
     place = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
     options = ["--nproc-per-node", str(number), "--max-restarts", str(STARTS_AGAIN)]
     with ExitStack() as turns:
-        for one in devices:  # in this order, so that no two jobs wait for each other
-            turns.enter_context(slot(one))
+        for one in sorted(devices, key=slot.name):  # so that no two jobs wait for each other
+            turns.enter_context(slot.slot(one))
         try:
             run.run(run.parse_args([*place, *options, "-m", module]))
         except (ChildFailedError, SignalException):

@@ -34,14 +34,21 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
         return
     slots = max(1, threads.CORES // threads.number()) if device.type == "cpu" else 1
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{device.type}-{device.index or 0}"
-    locks = [FileLock(folder / f"{name}-{number}.lock") for number in range(slots)]
+    locks = [FileLock(folder / f"{name(device)}-{number}.lock") for number in range(slots)]
     if (taken := _free(locks)) is None:
         print(f"{device} is taken by other jobs of this project: waiting", file=sys.stderr)
         while (taken := _free(locks)) is None:
             time.sleep(PAUSE)
     with taken:
         yield
+
+
+def name(device: torch.device) -> str:
+    """The same in each job, whichever GPUs it may see and whatever number one has there."""
+    number = str(device.index or 0)
+    if device.type == "cuda" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")):
+        number = visible.split(",")[int(number)].strip().replace("/", "-")
+    return f"{device.type}-{number}"
 
 
 def _free(locks: list[FileLock]) -> AbstractContextManager[FileLock] | None:

@@ -31,6 +31,7 @@ def read(name: str, device: torch.device) -> Reader:
     """
     if not find_spec("transformers"):
         raise UserError(f"{name}: transformers opens such a model, and is not installed: {INSTALL}")
+    _one_at_a_time()
     model, tokenizer = _opened(name)
     config = model.config.get_text_config()
     _check_causal(name, model.to(device), config.vocab_size)
@@ -40,7 +41,6 @@ def read(name: str, device: torch.device) -> Reader:
         raise UserError(
             f"{name}: its tokenizer has no token that ends a document (eos_token): none can begin"
         )
-    _one_at_a_time()
 
     def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
         logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]

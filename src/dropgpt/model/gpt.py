@@ -39,14 +39,16 @@ class Cache:
     """Keys and values of the tokens that generation has already read, one pair a block.
 
     Of several texts at once `padding` (batch,) says how many columns on the left of each are none
-    of its tokens, so that all end in the same one.
+    of its tokens, so that all end in the same one. There is room for `columns`, or n_ctx.
     """
 
-    def __init__(self, model: "GPT", padding: Tensor | None = None) -> None:
+    def __init__(
+        self, model: "GPT", padding: Tensor | None = None, columns: int | None = None
+    ) -> None:
         c = model.config
         self.padding = padding
         batch_size = 1 if padding is None else len(padding)
-        size = (c.n_layer, batch_size, c.n_head, c.n_ctx, c.n_embd // c.n_head)
+        size = (c.n_layer, batch_size, c.n_head, columns or c.n_ctx, c.n_embd // c.n_head)
         device = model.wte.weight.device
         self.keys = torch.zeros(size, device=device)
         self.values = torch.zeros(size, device=device)
@@ -192,11 +194,14 @@ class GPT(nn.Module):
     def n_vocab(self) -> int:
         return self.wte.num_embeddings
 
-    @property
-    def flop_of_token(self) -> float:
-        """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B)."""
+    def flop_of_token(self, measured: float = 1) -> float:
+        """Of a token's forward and backward pass (Chowdhery et al. 2022, appendix B).
+
+        `measured` is the share of the tokens whose loss is computed: the head is for those alone.
+        """
         c = self.config
-        multiplied = sum(p.numel() for p in self.h.parameters() if p.ndim == 2) + self.head.numel()
+        multiplied = sum(p.numel() for p in self.h.parameters() if p.ndim == 2)
+        multiplied += measured * self.head.numel()
         return 6 * multiplied + 12 * c.n_layer * c.n_embd * c.n_ctx
 
     @property

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def shard(model: GPT, device: torch.device) -> None:
-    """Leave this process its part of the weights, on `device`, but the embeddings whole.
+    """Leave this process its part of the weights, on `device`, but embeddings and head whole.
 
-    Those are also the head, which is no module that torch could watch.
+    What multiplies by the head is no module that torch could watch.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -30,8 +30,8 @@ def shard(model: GPT, device: torch.device) -> None:
     }
     for block in model.h:
         fully_shard(block, **shared)
-    embeddings = {p for name, p in model.named_parameters() if name in EMBEDDINGS}
-    fully_shard(model, **shared, ignored_params=embeddings)
+    whole = {p for name, p in model.named_parameters() if name in EMBEDDINGS or p is model.head}
+    fully_shard(model, **shared, ignored_params=whole)
     register_fsdp_forward_method(model, "transformed")
     for module in (*model.h, model):
         held = cast(FSDPModule, module)

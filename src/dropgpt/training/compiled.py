@@ -1,12 +1,15 @@
 """The blocks by torch.compile: fewer and larger kernels."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from dropgpt.errors import UserError
 from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
@@ -34,3 +37,20 @@ def compiled(model: GPT) -> Transformed:
     leave_masks_uncompiled()
     blocks = [torch.compile(block, dynamic=False) for block in model.h]
     return partial(model.transformed, blocks=blocks)
+
+
+@contextmanager
+def able_to_compile() -> Iterator[None]:
+    """Where the block fails since torch cannot compile here, raise UserError with what it lacks."""
+    try:
+        yield
+    except RuntimeError as error:
+        compiler = sys.modules.get("torch._dynamo.exc")  # not imported where nothing is compiled
+        if compiler is None or not isinstance(error, compiler.TorchDynamoException):
+            raise
+        why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise UserError(
+            f"train: torch.compile cannot work here ({why}): it needs a C and C++ compiler and "
+            "Python's headers, on a GPU one that Triton knows; install them (gcc, g++, "
+            "python3-dev), or set train.compile to false"
+        ) from error

@@ -24,6 +24,7 @@ from dropgpt.tokens.batches import Batches, spread_starts, windows
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.training.begin import begin, windows_at_once
 from dropgpt.training.checkpoint import Checkpoint
+from dropgpt.training.compiled import able_to_compile
 from dropgpt.training.curves import Curves
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.schedules import learning_rate
@@ -78,8 +79,14 @@ def train(
         f"train.micro_batch_size below {at_once}, or "
         "lower model.n_ctx, model.n_layer or model.n_embd"
     )
-    with enough_memory(f"train, on {device}", advice), postponed() as asked_to_leave:
+    with (
+        enough_memory(f"train, on {device}", advice),
+        able_to_compile(),
+        postponed() as asked_to_leave,
+    ):
         model = initialised(model_params, params.seed, tokens.n_vocab).train()
+        if not shard_weights:  # the first word to the others takes memory of a GPU: not the last
+            model.to(device)
         for parameter in model.parameters():
             processes.tensor_from_first(parameter.detach())
         if shard_weights:
@@ -107,7 +114,7 @@ def train(
             tell=tell,
             checkpoint=checkpoint,
             asked_to_leave=asked_to_leave,
-            peak=peak_flops(device, dtype),
+            peak=(peak_flops(device, dtype) or 0) * processes.number(),
         ).run(log_interval)
     return Result((unsharded(model) if shard_weights else model).eval(), *curves.tables())
 
@@ -124,7 +131,7 @@ class _Loop:
     tell: Tell
     checkpoint: Checkpoint
     asked_to_leave: Callable[[], str | None]  # by which signal
-    peak: float | None  # FLOP/s of the device, where they are known
+    peak: float  # FLOP/s of the devices, 0 where they are not known
 
     def run(self, log_interval: float) -> None:
         params, curves = self.params, self.curves
@@ -179,7 +186,8 @@ class _Loop:
         # Of several processes only the first has a bar that tells.
         if not self.peak or bar.disable or not (rate := bar.format_dict["rate"]):
             return self.curves.told()
-        share = rate * self.model.flop_of_token / self.peak
+        measured = 1 if self.params.loss == "all_tokens" else 1 / self.model.config.n_ctx
+        share = rate * self.model.flop_of_token(measured) / self.peak
         return f"{self.curves.told()}, {share:.0%} of {self.peak / 1e12:.0f} TFLOP/s"
 
 

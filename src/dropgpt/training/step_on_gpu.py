@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dropgpt.errors import UserError
 from dropgpt.machine import processes
+from dropgpt.machine.hardware import OUT_OF_MEMORY
 from dropgpt.model.gpt import scale_dropout
 from dropgpt.model.loss_on_gpu import (
     Softmax,
@@ -115,9 +116,9 @@ class StepOnGPU(Step):
                 self._set_gradients(None)
             with torch.cuda.graph(made.update, pool=made.gradients.pool()):
                 self.optimizers.step(self.steps, self.rate)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if any(said in str(error) for said in OUT_OF_MEMORY):
+                raise
             why = " ".join(str(error).split())[:200]
             raise UserError(
                 f"train: {self.device} does not take a step as a CUDA graph ({why}): set "
