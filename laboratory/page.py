@@ -10,19 +10,19 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import map as by_length
-from laboratory import rates, tables
+from laboratory import tables
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.map import Best, Row
 from laboratory.pictures import draw_map, draw_worth
-from laboratory.plan import TUNING, Plan, Size, arguments, setting
-from laboratory.results import Results, files, load, read, table
+from laboratory.plan import Plan, Size, arguments, setting
+from laboratory.results import Results, files, load, read
 from laboratory.worth import gains
 from stages import run
 
 GROUP = "map"
-WORTH_AT = (8, 12, 16)  # readings
+WORTH_AT = (8, 12, 16, 32)  # readings
 TEMPLATE = Path("laboratory/template.md")
 PAGE = Path("RESULTS.md")
 NOT_YET = "Not run yet."
@@ -117,9 +117,9 @@ def of_runs(params: Params, size: Size, plan: Plan) -> dict[str, Any]:
     planned = [file for name in plan.groups for file in files(size, plan, name)]
     runs = [load(file) for file in planned if file.exists()]
     first = load(files(size, plan, GROUP)[0])
-    tuned = rates.tuned(table(size, plan, plan.groups[TUNING].variants))
+    own = [plan.params(variant, 0).train for variant in plan.groups[GROUP].variants]
     return {
-        "rates": ", ".join(f"{rate:g}" for rate in sorted(set(tuned.learning_rate))),
+        "rates": ", ".join(f"{rate:g}" for rate in sorted({one.learning_rate for one in own})),
         "parameters": f"{first['parameters']:,}",
         "tokens": f"{first['made_by']['params']['train']['tokens'] - 1:,}",
         "base": plan.base,

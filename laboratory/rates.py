@@ -1,43 +1,58 @@
-"""Which learning rate suits which rate of dropout and length: `python -m laboratory.rates SIZE`"""
+"""Which learning rate suits which setting and length: `python -m laboratory.rates SIZE`"""
+
+from typing import Any
 
 import pandas as pd
 
 from dropgpt.errors import UserError
-from dropgpt.params import Params
-from laboratory.plan import TUNING, Size, arguments
+from dropgpt.params import Params, dotted
+from laboratory.plan import OF_LENGTH, TUNING, Plan, Size, arguments
 from laboratory.results import table
 from stages import run
 
+# What runs with a rate to be tuned, and those that then have it, differ in.
+ELSE = (*OF_LENGTH, "train.seed", "members", "monte_carlo")
+
+
+def changes(plan: Plan, variant: str) -> str:
+    """What a variant changes in the base, but for its lengths and its learning rate."""
+    base, own = (dotted(one) for one in (plan.base, plan.params(variant, 0).model_dump()))
+    differing = {key: own[key] for key in own if key not in ELSE and own[key] != base[key]}
+    return ", ".join(f"{key}={value}" for key, value in differing.items()) or "the base"
+
 
 def tuned(tried: pd.DataFrame) -> pd.DataFrame:
-    """Of each length and rate of dropout the learning rate with the lowest development loss.
+    """Of each setting and length the learning rate with the lowest development loss.
 
-    `tried` is as `results.table` gives it. Columns: readings, p, learning_rate, development, and
-    edge: whether it is the lowest or the highest that was tried, so that one beyond it may be
-    better.
+    `tried` has the columns changes, readings, learning_rate, development, a row a run. So has
+    what is returned, and edge: whether it is the lowest or the highest that was tried, so that
+    one beyond it may be better.
     """
-    means = tried.groupby(["readings", "p", "learning_rate"]).development.mean().reset_index()
-    groups = means.groupby(["readings", "p"])
+    of_one = ["readings", "changes"]
+    means = tried.groupby([*of_one, "learning_rate"]).development.mean().reset_index()
+    groups = means.groupby(of_one)
     best = means.loc[groups.development.idxmin()].reset_index(drop=True)
     ends = groups.learning_rate.agg(["min", "max"]).reset_index()
     at_an_end = (best.learning_rate == ends["min"]) | (best.learning_rate == ends["max"])
     return best.assign(edge=at_an_end)
 
 
+def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
+    """`tuned` of all runs of the groups for it that have been made."""
+    variants = [one for one in plan.seeds if plan.group(one).startswith(TUNING)]
+    found = table(size, plan, variants)
+    if found.empty:
+        raise UserError(
+            f"laboratory: no run of the group {TUNING} has been made: `{size.command}` makes them"
+        )
+    names: dict[Any, str] = {one: changes(plan, one) for one in set(found.variant)}
+    return tuned(found.assign(changes=found.variant.map(names)))
+
+
 def main(name: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        plan = size.load()
-        groups = [group for group in plan.groups if group.startswith(TUNING)]
-        tried = {group: table(size, plan, plan.groups[group].variants) for group in groups}
-        if all(each.empty for each in tried.values()):
-            raise UserError(
-                f"laboratory: no run of the group {TUNING} has been made: "
-                f"`python -m laboratory {name}` makes them"
-            )
-        for group, each in tried.items():
-            if not each.empty:
-                print(f"{group}:\n{tuned(each).to_string(index=False)}")
+        print(of_plan(size, size.load()).to_string(index=False))
 
     run(laboratory)
 

@@ -37,21 +37,21 @@ def renamed(values: Any, name: str, other: str) -> None:
         (lambda p: p["groups"]["map"].update(seeds=[1]), "one seed says nothing of chance"),
         (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),
         (
-            lambda p: renamed(p, "wd3-p20-middle", "p20-wd3"),
-            "p20-wd3 and p20-short are of one setting, p20, by what stands before their last",
+            lambda p: renamed(p, "ensembles-p20-12", "p20-together"),
+            "p20-together and p20-short are of one setting, p20, by what stands before their last",
         ),
         (
-            lambda p: p["variants"]["last-p0-long"].update(readings=[8, 16]),
-            "last-p0-long and last-p0-middle are of one setting, last-p0, by what stands before "
-            'their last "-", and both have 8 readings',
+            lambda p: p["variants"]["ensembles-p0-32"].update(readings=[12, 16]),
+            "ensembles-p0-32 and ensembles-p0-12 are of one setting, ensembles-p0, by what stands "
+            'before their last "-", and both have 12 readings',
         ),
         (
-            lambda p: renamed(p, "half-p10-short", "half-p0-more"),
+            lambda p: renamed(p, "ensembles-p10-12", "ensembles-p0-more"),
             "and differ in model.dropout: name one",
         ),
-        (lambda p: renamed(p, "keys-long", "keys"), "keys: a name ends in"),
+        (lambda p: renamed(p, "p50-long", "p50"), "p50: a name ends in"),
         (
-            lambda p: p["variants"]["ensembles-p0-long"].update(monte_carlo=[4]),
+            lambda p: p["variants"]["ensembles-p0-32"].update(monte_carlo=[4]),
             "members are measured together, monte_carlo one model",
         ),
     ],

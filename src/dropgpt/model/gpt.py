@@ -200,7 +200,7 @@ class GPT(nn.Module):
         `measured` is the share of the tokens whose loss is computed: the head is for those alone.
         """
         c = self.config
-        multiplied = sum(p.numel() for p in self.h.parameters() if p.ndim == 2)
+        multiplied: float = sum(p.numel() for p in self.h.parameters() if p.ndim == 2)
         multiplied += measured * self.head.numel()
         return 6 * multiplied + 12 * c.n_layer * c.n_embd * c.n_ctx
 
