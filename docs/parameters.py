@@ -45,8 +45,8 @@ SECTIONS = {
     "[measures.md](measures.md).",
     "sample": "What the model is asked to write.",
     "runtime": "How the stages compute, which is no part of a result. Of these, only the device "
-    "and the number of threads and processes change its last digits, by rounding. More processes "
-    "and machines are in [scale.md](scale.md).",
+    "and the number of threads and processes change one: by rounding, and on a GPU by other "
+    "dropout masks. More processes and machines are in [scale.md](scale.md).",
 }
 
 

@@ -1,7 +1,7 @@
 """What dropout does to one activation and to attention weights.
 
-`python examples/dropout.py` in the project's root, or cell by cell in VS Code or Jupyter. The
-pictures go into reports/.
+`python examples/dropout.py` in the project's root, or cell by cell in VS Code, or in Jupyter with
+jupytext. The pictures go into reports/.
 """
 
 # %% Dropout draws from streams that are begun by (seed, purpose, step), one for each window.

@@ -1,8 +1,8 @@
 """Experiments in pandas, and how to plot them.
 
 Run some first, as the README does: `dvc exp run --queue -S 'model.dropout=0.0,0.1' ...`. Then
-`python examples/experiments.py` in the project's root, or cell by cell in VS Code or Jupyter.
-Nothing is checked out. The pictures go into reports/.
+`python examples/experiments.py` in the project's root, or cell by cell in VS Code, or in Jupyter
+with jupytext. Nothing is checked out. The pictures go into reports/.
 """
 
 # %%

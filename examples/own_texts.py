@@ -1,7 +1,7 @@
 """From your own texts to a model, what it writes, and a report.
 
-Put your texts into corpora/, then `python examples/own_texts.py` in the project's root, or cell
-by cell in VS Code or Jupyter. docs/your-texts.md lists the formats.
+Put your texts into corpora/, then `python examples/own_texts.py` in the project's root, or cell by
+cell in VS Code, or in Jupyter with jupytext. docs/your-texts.md lists the formats.
 """
 
 # %%
@@ -43,8 +43,8 @@ print(f"{tokens:,} tokens to train on")
 
 # %% [markdown]
 # ## How long to train, and how much to drop
-# A step reads batch_size windows of n_ctx tokens. The more often a text is read, the more dropout
-# helps: the rates are those of RESULTS.md, which has found them for a small model and little text.
+# A step reads batch_size windows of n_ctx tokens. Dropout helps where a text is read often enough:
+# the rates are those of RESULTS.md, which has found them for a small model and little text.
 
 # %%
 a_step = params.train.batch_size * params.model.n_ctx

@@ -1,8 +1,8 @@
 """Optuna looks for better parameters: each trial is an experiment of DVC's.
 
-`python examples/search.py` in the project's root, or cell by cell in VS Code or Jupyter; it takes
-the extra `search`. Stopped or killed, the same command goes on: runs/search.db has the trials.
-Remove that file to begin anew.
+`python examples/search.py` in the project's root, or cell by cell in VS Code, or in Jupyter with
+jupytext; it takes the extra `search`. Stopped or killed, the same command goes on: runs/search.db
+has the trials. Remove that file to begin anew.
 """
 
 # %%

@@ -1,8 +1,8 @@
 """A model that tells stories, in ten minutes of a laptop.
 
-TinyStories (Eldan and Li 2023) are stories in the words of a small child, so that a small model
-can learn to tell some. `python examples/stories.py` in the project's root, or cell by cell in
-VS Code or Jupyter. The stories come from the Hugging Face hub.
+TinyStories (Eldan and Li 2023) are stories in the words of a small child, so that a small model can
+learn to tell some. `python examples/stories.py` in the project's root, or cell by cell in VS Code,
+or in Jupyter with jupytext. The stories come from the Hugging Face hub.
 """
 
 # %%

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from ruamel.yaml import YAML
+
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
 from dropgpt.machine.repository import read_lock, write_lock
@@ -36,7 +38,16 @@ class Pipeline:
             raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
 
     def missing(self, groups: Mapping[str, Group]) -> list[str]:
-        """The stages of the runs that DVC would make, in the order of the plan of these groups."""
+        """The stages of the runs that DVC would make, in the order of the plan of these groups.
+
+        Raises UserError where a group has no stage.
+        """
+        stages = YAML(typ="safe").load(self.file)["stages"]
+        if lacking := next((name for name in groups if name not in stages), None):
+            raise UserError(
+                f"{self.file}: the plan's group {lacking} has no stage here: add one of its name, "
+                "as map has it"
+            )
         status = json.loads(dvc("status", "--json", self.file.as_posix()))
         changed = {name.rpartition(":")[2] for name in status}
         return [

@@ -33,9 +33,9 @@ the rest are as params.yaml has them, where there is one.
 
 COMPARE = """Compare runs on the held-out tokens. Without a REVISION: all experiments since HEAD,
 grouped by what differs in them but the seed. With some: these experiments, branches, tags or
-commits, the first of which is the baseline; with two, document by document. "workspace" is what
-lies in this folder, which is not touched. A file that ends in .json is a result of `dropgpt
-measure`, or of another program.
+commits, the first of which is the baseline, or with --by the lowest value; with two, document by
+document. "workspace" is what lies in this folder, which is not touched. A file that ends in .json
+is a result of `dropgpt measure`, or of another program.
 """
 
 REQUIRE = """With --require the exit status is 0 where it holds of every group beside the baseline,
@@ -183,7 +183,9 @@ def add_compare(commands: Commands) -> None:
         help="experiment, branch, tag, commit, workspace, result.json",
     )
     command.add_argument("--by", action="append", metavar="KEY", help="group by this parameter")
-    command.add_argument("--baseline", metavar="VALUE", help="the group to compare with: the first")
+    command.add_argument(
+        "--baseline", metavar="VALUE", help="the group to compare with (the first row)"
+    )
     command.add_argument(
         "--group",
         action="append",

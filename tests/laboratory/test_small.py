@@ -210,6 +210,16 @@ def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
     assert found["model"]["dropout"] == 0.5
 
 
+def test_a_group_without_a_stage_is_named(clone: Clone) -> None:
+    def add(plan: Any) -> None:
+        plan["variants"]["p30-short"] = {"model.dropout": 0.3}
+        plan["groups"]["mine"] = {"seeds": [1, 2], "variants": ["p30-short"]}
+
+    edit(clone.folder / PLAN, add)
+    said = laboratory(clone, ok=False).splitlines()[-1]
+    assert said.startswith(f"error: {ROOM}dvc.yaml: the plan's group mine has no stage here")
+
+
 @pytest.mark.slow
 def test_a_variant_more_is_its_runs_more(clone: Clone) -> None:
     before = made(clone)
