@@ -36,7 +36,7 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
     `named` are the settings with what they are called, in the order of their rates from 0 on.
     """
     none, *others = named
-    colour = _colours([*named])
+    colour = colours([*named])
     lengths = [row.readings for row in rows]
     with panels(file, 2) as (whole, beside):
         for one in named:
@@ -47,12 +47,12 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
         last: dict[str, Point] = {
             one: (lengths[-1], results.loss(one, lengths[-1])) for one in named
         }
-        _name(whole, last, (6, 0), named, colour)
+        name(whole, last, (6, 0), named, colour)
         whole.set_ylabel("test loss\n(nats a token)")
         whole.set_title("band: from the lowest to the highest seed", fontsize=9, loc="left")
 
         beside.axhline(0, color=colour[none])
-        _name(beside, {none: (lengths[-1], 0)}, (6, 6), named, colour)
+        name(beside, {none: (lengths[-1], 0)}, (6, 6), named, colour)
         beside.set_ylim(-ZOOM, ZOOM)
         enters: dict[str, Point] = {}
         for one in others:
@@ -66,7 +66,7 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
                 if abs(d.mean) < 0.85 * ZOOM
             ]
             enters |= {one: readable[0]} if readable else {}
-        _name(beside, enters, (4, 7), named, colour)
+        name(beside, enters, (4, 7), named, colour)
         beside.set_ylabel(f"less that at {named[none]}\n(nats a token; below 0: better)")
         beside.set_xlabel("readings: how often the text is read")
         beside.set_title("the same, enlarged; band: 95% interval", fontsize=9, loc="left")
@@ -106,14 +106,14 @@ def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
         )
 
 
-def _colours(settings: list[str]) -> dict[str, Colour]:
+def colours(settings: list[str]) -> dict[str, Colour]:
     """From dark to light in their order, so that those who see no colours can tell them, too."""
     shades = matplotlib.colormaps["viridis"]
     last = max(1, len(settings) - 1)
     return {one: shades(0.9 * number / last) for number, one in enumerate(settings)}
 
 
-def _name(
+def name(
     axes: Axes,
     places: dict[str, Point],
     offset: Point,
