@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zc.lockfile
 
-from clone import Clone, wait_for
+from clone import Clone, stages_run, wait_for
 from dropgpt.reproduce import outputs
 
 TRAIN = ("repro", "--force", "--single-item", "train")
@@ -145,6 +146,25 @@ def test_a_signal(clone: Clone, whole: Clone, number: int, target: Target) -> No
         if number != signal.SIGKILL or target is to_dvc:
             assert clone.bytes().keys() == whole.bytes().keys()  # the earlier results are back
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
+
+
+def test_what_a_stage_made_while_another_command_held_dvc_s_lock_is_not_lost(
+    clone: Clone, whole: Clone
+) -> None:
+    """DVC waits three seconds for its lock, and fails; docs/recovery.md says how to go on."""
+    dvc = clone.start(*TRAIN)
+    wait_for_a_save(clone)
+    lock = zc.lockfile.LockFile(str(clone.folder / ".dvc/tmp/lock"))  # as `dvc push` would hold it
+    try:
+        said = ended(dvc)
+    finally:
+        lock.close()
+    assert dvc.returncode != 0
+    assert "Unable to acquire lock" in said
+    clone.dvc("commit", "--force", "train")
+    assert stages_run(clone.dvc("repro", "train")) == []
+    assert clone.outputs() == whole.outputs()
+    assert clone.bytes() == whole.bytes()
 
 
 @slow
