@@ -54,12 +54,13 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
     for group, of in plan.groups.items():
         for variant in of.variants if group not in ELSEWHERE else ():
             changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
-            for readings in plan.params(variant, of.seeds[0]).readings:
+            params = plan.params(variant, of.seeds[0])
+            own = params.train.learning_rate
+            for readings in params.readings:
                 with suppress(NotRunError):
                     one, none = setting(variant), without[variant]
                     loss = results.loss(one, readings)
                     effect = _effect(results, one, none, readings)
-                    own = _rate(plan, one, readings)
                     theirs = _rate(plan, none, readings) if none and effect else None
                     found.append(Explored(one, readings, changes, own, loss, theirs, effect))
     return found

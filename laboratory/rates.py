@@ -6,12 +6,13 @@ import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.params import Params, dotted
-from laboratory.plan import OF_LENGTH, TUNING, Plan, Size, arguments
+from laboratory.explored import LEFT_OUT
+from laboratory.plan import TUNING, Plan, Size, arguments
 from laboratory.results import table
 from stages import run
 
 # What runs with a rate to be tuned, and those that then have it, differ in.
-ELSE = (*OF_LENGTH, "train.seed", "members", "monte_carlo")
+ELSE = (*LEFT_OUT, "members")
 
 
 def changes(plan: Plan, variant: str) -> str:
