@@ -5,8 +5,8 @@ import re
 import pytest
 
 from laboratory import map as by_length
-from laboratory import page
 from laboratory.results import Results
+from laboratory.sentences import answer
 from made_up import NAMED, results
 
 SETTINGS = [*NAMED]
@@ -45,7 +45,7 @@ def test_each_rate_with_the_length_that_suits_it() -> None:
 def test_the_answer_is_in_words() -> None:
     found = results()
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
-    said = page.answer(rows, bests, NAMED)
+    said = answer(rows, bests, NAMED)
     assert said.startswith(
         "Read 1 to 4 times, the best rate of dropout is **0**; "
         "not surely worse: 0.1 at 4, 0.3 at 4. Read 16 times, the best rate of dropout is **0.3**. "
@@ -57,7 +57,7 @@ def test_the_answer_is_in_words() -> None:
 def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:
     found = results(effect=0)
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
-    said = page.answer(rows, bests, NAMED)
+    said = answer(rows, bests, NAMED)
     assert re.search(r"is \*\*0(\.\d)?\*\*; not surely worse: 0(\.\d)?, 0(\.\d)?\.", said)
     assert re.search("is not surely better than no dropout with|is best; not surely worse: 0", said)
 
@@ -65,7 +65,7 @@ def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:
 def test_what_development_documents_chose_may_be_worse_on_test_documents() -> None:
     found = results()
     found.at("p10", 1).development[:] = 0.0
-    said = page.answer([], by_length.bests(found, SETTINGS), NAMED)
+    said = answer([], by_length.bests(found, SETTINGS), NAMED)
     assert "0.1 with 1 reading was chosen, and on the test documents no dropout with 16" in said
     assert "is better: a gain of -0." in said
 

@@ -1,0 +1,74 @@
+"""The result in sentences, at the head of the page."""
+
+from laboratory import tables
+from laboratory.map import Best, Row
+
+
+def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
+    """The result in a few sentences."""
+    p = {one: name.removeprefix("p ") for one, name in named.items()}
+    said = []
+    for stretch in stretches(rows):
+        tied = [
+            f"{p[one]}{where(one, stretch)}" for one in named if where(one, stretch) is not None
+        ]
+        not_worse = f"; not surely worse: {', '.join(tied)}" if tied else ""
+        best = f"**{p[stretch[0].best]}**{not_worse}"
+        said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
+    if bests:
+        said.append(f"If you may choose how often: {at_best(bests, p)}.")
+    return " ".join(said)
+
+
+def where(setting: str, stretch: list[Row]) -> str | None:
+    """At which lengths of a stretch it is not surely worse than the best; "": all, None: none."""
+    at = [str(row.readings) for row in stretch if setting in row.ties]
+    if not at:
+        return None
+    return "" if len(at) == len(stretch) else f" at {' and '.join(at)}"
+
+
+def at_best(bests: list[Best], p: dict[str, str]) -> str:
+    """The best of all beside no dropout, each with the length that suits it, in words."""
+    best, none = min(bests, key=lambda one: one.development), bests[0]
+    ours, theirs = (
+        f"{name} with {one.readings} reading{'s' * (one.readings > 1)}"
+        for name, one in ((p[best.setting], best), ("no dropout", none))
+    )
+    if best.effect is None:
+        tied = [p[one.setting] for one in bests if one.effect and one.effect.low <= 0]
+        return f"{theirs} is best" + (f"; not surely worse: {', '.join(tied)}" if tied else "")
+    gain = f"{tables.gain(best.effect)} nats a token"
+    if best.effect.low > 0:
+        return f"{ours} was chosen, and on the test documents {theirs} is better: a gain of {gain}"
+    if best.effect.high >= 0:
+        return f"{ours} is not surely better than {theirs}: a gain of {gain}"
+    return f"{ours} gains {gain} over {theirs}"
+
+
+def stretches(rows: list[Row]) -> list[list[Row]]:
+    """Neighbours with the same best rate together."""
+    found: list[list[Row]] = []
+    for row in rows:
+        if found and found[-1][0].best == row.best:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+def often(stretch: list[Row]) -> str:
+    low, high = stretch[0].readings, stretch[-1].readings
+    if low == high:
+        return "once" if low == 1 else f"{low} times"
+    return f"{low} to {high} times"
+
+
+def waiting(missing: list[int]) -> str:
+    """Which lengths are not there yet, in a sentence."""
+    if not missing:
+        return ""
+    *first, last = map(str, missing)
+    lengths = f"{', '.join(first)} and {last}" if first else last
+    many = "readings" if missing != [1] else "reading"
+    return f" Trainings of {lengths} {many} are still being made: nothing is said of them yet."
