@@ -78,7 +78,7 @@ class Pipeline:
             write(self.kept, kept)
 
         yield keep
-        self.kept.unlink()
+        self.kept.unlink(missing_ok=True)  # another laboratory may have ended
 
     def mend_lock(self) -> dict[str, Any]:
         """Put back into the lock what a kill tore off, as its copy has it; give all of it."""

@@ -1,5 +1,6 @@
 """A plan.yaml as typed, checked values: laboratory/small/plan.yaml is that of the small model."""
 
+import re
 import sys
 from copy import deepcopy
 from functools import cached_property
@@ -101,7 +102,7 @@ class Group(Section):
 class Plan(Section):
     """base: parameters of every run; variants: what each changes in it, by dotted keys."""
 
-    documents: str | None
+    documents: re.Pattern[str] | None
     base: dict[str, Any]
     groups: dict[str, Group]
     variants: dict[str, dict[str, Any]]

@@ -9,7 +9,6 @@ each clone and at each `dvc checkout`, that it is there. A run makes the tokens 
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,10 +151,15 @@ def read(size: Size) -> dict[str, Any]:
 
 def texts(size: Size) -> Texts:
     """Those that the setting speaks of. Raises UserError where it was made of something else."""
-    named = json.loads(size.setting.read_text(encoding="utf-8"))
     chosen = size.load()
+    try:
+        named = json.loads(size.setting.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"laboratory: {size.setting} is not there or torn: `{size.command}` makes it"
+        ) from None
     with _lock():
-        if not size.tokens.is_dir() or sha256(size.tokens / SUMS) != named["tokens"]:
+        if not _whole(size, named["tokens"]):
             _make_tokens(size, chosen)
     if setting(size, chosen) != named:
         raise UserError(
@@ -163,6 +167,15 @@ def texts(size: Size) -> Texts:
             f"of: `{size.command}` makes that anew"
         )
     return Texts(tensor.read(size.tokens))
+
+
+def _whole(size: Size, sums: str) -> bool:
+    """Whether the tokens are those whose checksums have this one, to the last bit."""
+    try:
+        tensor.read(size.tokens)
+        return sha256(size.tokens / SUMS) == sums
+    except (OSError, UserError):
+        return False
 
 
 def setting(size: Size, chosen: Plan) -> dict[str, Any]:
@@ -180,8 +193,15 @@ def setting(size: Size, chosen: Plan) -> dict[str, Any]:
 def _make_tokens(size: Size, chosen: Plan) -> None:
     settings = Tokenize.model_validate(chosen.base["tokenize"])
     encoding = gpt2_encoding(settings.vocabulary_size)
-    pattern = re.compile(chosen.documents or "")
-    documents = _shuffled([one for one in document.read(DOCUMENTS) if pattern.search(one.id)])
+    found = [*document.read(DOCUMENTS)]
+    if pattern := chosen.documents:
+        found = [one for one in found if pattern.search(one.id)]
+        if not found:
+            raise UserError(
+                f"{size.plan}: documents: no document of {DOCUMENTS} has an id that matches "
+                f"{pattern.pattern}; null takes all"
+            )
+    documents = _shuffled(found)
     encoded = encode_documents(documents, encoding, settings.end_of_text)
     fraction = settings.validation_fraction
     parted = part_long(encoded, encoding, fraction)

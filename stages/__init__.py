@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn
 
 # The code beside this file, also in the copies of the project in which DVC runs experiments and
@@ -69,13 +70,32 @@ for _needed in ("torch", "pydantic", "tiktoken", "datasets"):
     if find_spec(_needed) is None:
         _begin_again(_needed)
 
+from dropgpt.machine import interruption
+
+
+def _end_before_it_began(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """A signal while a stage imports what it needs, or a mistake in its code."""
+    interruption.listen_no_more()
+    _restore_outputs()
+    if isinstance(error, interruption.Interrupted):
+        print(f"error: stopped by {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if "DVC_STAGE" in os.environ:
+    sys.excepthook = _end_before_it_began
+    interruption.hear()
+
 if "PET_NNODES" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
     # What torchrun does not succeed in comes as an error, too, without pages of C++.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 from dropgpt.errors import UserError
-from dropgpt.machine import interruption
 from dropgpt.machine.inputs import Inputs
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params, load
 
@@ -103,6 +123,7 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
     What the stage returns is told on standard error: what came out, in a line or two. With
     `in_processes` it may be run in several processes at once; see `machine.processes`.
     """
+    sys.excepthook = sys.__excepthook__  # what ends it now is seen to here
     make_unbreakable()
     try:
         try:
@@ -121,6 +142,11 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
             sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
         if isinstance(error, OSError) and error.errno in REFUSED:
             sys.exit(f"error: {REFUSED[error.errno].format(error)}")
+        if out_of_memory(error):
+            sys.exit(
+                f"error: {stage.__name__}: out of memory ({str(error) or 'no more is to be had'}); "
+                "end what else runs, or take fewer or shorter documents, and run this again"
+            )
         raise
 
 

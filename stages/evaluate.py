@@ -12,7 +12,8 @@ from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, seal, write_json
-from dropgpt.machine.hardware import enough_memory, environment, prepare
+from dropgpt.machine.hardware import environment, prepare
+from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.machine.provenance import Chain
 from dropgpt.machine.slot import slot

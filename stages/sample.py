@@ -10,7 +10,8 @@ from dropgpt import generation
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import replacing, write_json
-from dropgpt.machine.hardware import enough_memory, environment, prepare
+from dropgpt.machine.hardware import environment, prepare
+from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact

@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +23,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS, sha256
 from dropgpt.machine.inputs import Inputs
 from dropgpt.params import load
+from dropgpt.tokens import tensor
 
 pytestmark = needs_fork
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
@@ -164,6 +165,47 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
         for line in (folder / SUMS).read_text().splitlines():
             assert sha256(folder / line[66:]) == line[:64]
     assert status(start_stage(stage, copied.folder, nothing)) == 0  # nothing stands in its way
+    assert copied.bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "error: stopped by SIGTERM\n"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", "error: stopped by SIGINT\n"),
+        ("1 +", "SyntaxError: invalid syntax"),
+    ],
+    ids=["SIGTERM", "SIGINT", "a mistake in its code"],
+)
+def test_what_ends_a_stage_before_it_began_leaves_its_last_outputs(
+    copied: Clone, line: str, said: str
+) -> None:
+    """While it imports the library, at the end of a module."""
+    before = copied.bytes()
+    with (copied.folder / "src/dropgpt/generation.py").open("a") as module:
+        module.write(f"{line}\n")
+    output = copied.dvc("repro", "--single-item", "sample", ok=False)
+    assert said in output
+    assert ("Traceback" in output) == said.startswith("Syntax")
+    assert copied.bytes() == before
+
+
+def without_memory(told: Path) -> None:
+    def write(*arguments: object) -> NoReturn:
+        raise MemoryError
+
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    tensor.write = write  # type: ignore[assignment]
+
+
+def test_a_stage_without_memory_says_so_in_a_line(copied: Clone) -> None:
+    before = copied.bytes()
+    told = copied.folder / "told"
+    assert status(start_stage("tokenize", copied.folder, without_memory, told)) == 1
+    assert (
+        "error: tokenize: out of memory (no more is to be had); end what else runs, or take fewer "
+        "or shorter documents, and run this again\n"
+    ) in told.read_text()
     assert copied.bytes() == before
 
 

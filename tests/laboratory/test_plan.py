@@ -33,6 +33,10 @@ def renamed(values: Any, name: str, other: str) -> None:
         (lambda p: p["groups"]["map"]["variants"].append("p15"), "p15: no such variant"),
         (lambda p: p["groups"]["rates"]["variants"].append("p0-short"), "stands in 2 groups"),
         (lambda p: p["base"]["train"].pop("steps"), "train.steps: this key is missing"),
+        (
+            lambda p: p.update(documents="["),
+            "documents is '[': input should be a valid regular expression",
+        ),
         (lambda p: p["groups"]["map"].update(seeds=[]), "groups.map.seeds"),
         (lambda p: p["groups"]["map"].update(seeds=[1]), "one seed says nothing of chance"),
         (lambda p: p["variants"]["p10-short"].update(readings=[]), "readings"),

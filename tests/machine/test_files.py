@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -69,6 +70,27 @@ def test_what_a_kill_has_left_goes_when_it_is_written_again(tmp_path: Path) -> N
             assert any(fnmatch(left.name, line) for line in lines)
     write_folder(path)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails when the old one has been moved away."""
+    path = tmp_path / "gpt"
+    write_folder(path)
+    before = sorted(path.iterdir())
+    replace = Path.replace
+
+    def fail(one: Path, other: Path) -> Path:
+        if one.name.endswith("partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        return replace(one, other)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_folder(path)
+    assert [*tmp_path.iterdir()] == [path]
+    assert sorted(path.iterdir()) == before
 
 
 def test_neither_a_file_nor_a_folder_takes_the_place_of_the_other(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import cuda
 from conftest import params_with
 from dropgpt.errors import UserError
-from dropgpt.machine.hardware import enough_memory
+from dropgpt.machine.memory import enough_memory
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
 from dropgpt.randomness import seed_dropout

@@ -21,7 +21,8 @@ from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.machine.hardware import enough_memory, prepare
+from dropgpt.machine.hardware import prepare
+from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.measuring.opening import opened
 from dropgpt.measuring.reader import Encoded, Reader

@@ -27,8 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Names that no user chooses. What a kill leaves there goes when `path` is written again.
     partial, old = (path.with_name(f".{path.name}.dropgpt-{word}") for word in ("partial", "old"))
-    _remove(partial)
-    _remove(old)
+    _tidy(path, partial, old)
     try:
         yield partial
         # The bytes must be on the disk before their name is, or a name may outlive its bytes.
@@ -42,8 +41,15 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
         _flush(path.parent)
     finally:
-        _remove(partial)
-        _remove(old)
+        _tidy(path, partial, old)
+
+
+def _tidy(path: Path, partial: Path, old: Path) -> None:
+    """Leave `path` alone, which is what stood there if nothing has taken its place."""
+    if old.exists() and not path.exists():
+        old.replace(path)
+    _remove(partial)
+    _remove(old)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,8 +5,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -31,13 +30,6 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "out of memory",
-    "bad_alloc",
-    "Cannot allocate memory",
-    "ALLOC_FAILED",  # cuBLAS, on a GPU that others have filled
-)
 
 
 def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
@@ -155,16 +147,3 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {"torch": torch.__version__} | {name: version(name) for name in packages},
     } | ({"processes": processes.number()} if processes.number() > 1 else {})
-
-
-@contextmanager
-def enough_memory(task: str, advice: str) -> Iterator[None]:
-    """Where the block runs out of memory, raise UserError with `task` and `advice`."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        # torch has a class of its own for this on a GPU, and none on a CPU.
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not any(said in str(error) for said in OUT_OF_MEMORY):
-            raise
-        raise UserError(f"{task}: out of memory; {advice}") from None

@@ -21,13 +21,17 @@ class Interrupted(BaseException):
     """Like KeyboardInterrupt, for every way to ask a stage to leave; says which it was."""
 
 
-def listen() -> None:
-    """From now on, being asked to leave raises Interrupted in the main thread.
-
-    DVC and torchrun, when they are killed, leave behind what they run. So their end counts as
-    SIGTERM.
-    """
+def hear() -> None:
+    """From now on, being asked to leave raises Interrupted in the main thread."""
     _set_handlers(_interrupt)
+
+
+def listen() -> None:
+    """The same, and DVC's and torchrun's end counts as SIGTERM.
+
+    When they are killed, they leave behind what they run.
+    """
+    hear()
     if {"DVC_STAGE", "TORCHELASTIC_RUN_ID"} & os.environ.keys():
         Thread(target=_end_with, args=(_starter(),), daemon=True).start()
 

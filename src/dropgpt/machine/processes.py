@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dropgpt.machine.interruption import Interrupted
+from dropgpt.machine.memory import out_of_memory
 
 BUCKET = 1 << 24  # elements that are sent at once: fewer cost waits, more cost memory
 # Without a word from another process, before it counts as lost. The end of a process is seen at
@@ -102,7 +103,7 @@ def _others_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "out of memory" in str(error):  # NCCL's has no class of its own
+        if out_of_memory(error):  # NCCL, too
             raise
         why = " ".join(str(error).split())[-200:]
         raise Interrupted(f"the end of another process ({why})") from error

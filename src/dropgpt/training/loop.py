@@ -12,8 +12,9 @@ from tqdm import tqdm
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.machine import processes
-from dropgpt.machine.hardware import enough_memory, peak_flops
+from dropgpt.machine.hardware import peak_flops
 from dropgpt.machine.interruption import Interrupted, postponed
+from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.machine.threads import number
 from dropgpt.model.gpt import GPT, initialised

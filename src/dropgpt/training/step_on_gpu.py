@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dropgpt.errors import UserError
 from dropgpt.machine import processes
-from dropgpt.machine.hardware import OUT_OF_MEMORY
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.gpt import scale_dropout
 from dropgpt.model.loss_on_gpu import (
     Softmax,
@@ -117,7 +117,7 @@ class StepOnGPU(Step):
             with torch.cuda.graph(made.update, pool=made.gradients.pool()):
                 self.optimizers.step(self.steps, self.rate)
         except RuntimeError as error:
-            if any(said in str(error) for said in OUT_OF_MEMORY):
+            if out_of_memory(error):
                 raise
             why = " ".join(str(error).split())[:200]
             raise UserError(
