@@ -3,6 +3,8 @@ import gzip
 import json
 import lzma
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -433,6 +435,44 @@ def test_only_what_dvc_watches_is_read(
     )
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+@pytest.mark.parametrize("pattern", ["**/*.txt", "*/b.txt", "sub/*.txt", "{}/corpora/**"])
+def test_a_folder_that_may_not_be_read_is_not_left_out(
+    here: Path, tmp_path: Path, pattern: str, mode: int
+) -> None:
+    (here / "sub").mkdir()
+    for name in "a.txt", "sub/b.txt":
+        (here / name).write_text("text")
+    pattern = pattern.format(tmp_path) if "{" in pattern else f"corpora/{pattern}"
+    root = os.geteuid() == 0  # who may read all
+    tmp_path.chmod(0o755)
+    (here / "sub").chmod(mode)
+    try:
+        if root:
+            os.seteuid(65534)
+        with pytest.raises(UserError) as error:
+            ids(pattern)
+    finally:
+        if root:
+            os.seteuid(0)
+        (here / "sub").chmod(0o755)
+    assert f"data.files is {pattern!r}, and corpora/sub" in message(error)
+    assert "may not be read; allow it, or narrow the glob" in message(error)
+
+
+def test_a_folder_that_is_named_like_a_file_is_not_left_out(here: Path) -> None:
+    table(here / "a.parquet", text=["one"])
+    (here / "b.parquet").mkdir()
+    table(here / "b.parquet/part-0.parquet", text=["two"])
+    (here / "b.parquet/_SUCCESS").touch()
+    for pattern in "corpora/*.parquet", "corpora/b.parquet":
+        with pytest.raises(UserError) as error:
+            ids(pattern)
+        assert "corpora/b.parquet is a folder, though named like a file" in message(error)
+    assert ids(message(error).rsplit(" ", 1)[1]) == ["corpora/b.parquet/part-0.parquet:1"]
+    assert len(ids("corpora/**/*.parquet")) == 2
+
+
 @pytest.mark.parametrize("name", [".git/a.txt", "__pycache__/a.txt", "private.txt"])
 def test_what_dvc_ignores_is_refused(here: Path, tmp_path: Path, name: str) -> None:
     from dvc.repo import Repo
@@ -532,6 +572,30 @@ def test_files_that_are_not_in_this_copy_are_told(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     ids("corpora/*.txt")
     assert capsys.readouterr().err == ""
+
+
+def test_a_name_from_the_root_means_the_file_of_the_copy(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "a.txt").write_text("text")
+    copy = tmp_path / ".dvc/tmp/exps/copy"
+    shutil.copytree(here, copy / "corpora")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(copy)
+    assert ids(f"{here}/a.txt") == ids(f"{copy}/corpora/*.txt") == ["corpora/a.txt:1"]
+    for name in "nowhere/*.txt", ".dvc":
+        with pytest.raises(UserError, match=r"data\.files is '/.*', which matches no file"):
+            ids(f"{tmp_path}/{name}")
+    with pytest.raises(UserError, match=r"data\.files is '/nowhere/a', which matches no file"):
+        ids("/nowhere/a")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="whose disks know no such name")
+def test_a_name_that_is_not_utf8_is_not_taken_for_a_text_that_is_not(here: Path) -> None:
+    Path(os.fsdecode(b"corpora/caf\xe9.txt")).write_text("text")
+    with pytest.raises(UserError) as error:
+        ids("corpora/*.txt")
+    assert message(error) == r"'corpora/caf\udce9.txt': the file's name is not UTF-8; rename it"
 
 
 def test_half_a_surrogate_pair_is_named(here: Path) -> None:
