@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clone import Clone
-from conftest import needs_fork
-from dropgpt.errors import UserError
+from conftest import ROOT, needs_fork
+from dropgpt.errors import OF_DISK, UserError
 from dropgpt.machine.files import SUMS, sha256
 from dropgpt.machine.inputs import Inputs
 from dropgpt.params import load
+from stages import REFUSED
 
 pytestmark = needs_fork
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
@@ -165,6 +166,29 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
             assert sha256(folder / line[66:]) == line[:64]
     assert status(start_stage(stage, copied.folder, nothing)) == 0  # nothing stands in its way
     assert copied.bytes() == before
+
+
+def refuse_read(told: Path) -> None:
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]) == "params.yaml":
+            raise PermissionError(errno.EACCES, "Permission denied", "params.yaml")
+
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    sys.addaudithook(refuse)
+
+
+def test_a_read_that_is_refused_is_not_told_as_a_write(tmp_path: Path) -> None:
+    for name in "dvc.yaml", "params.yaml":
+        shutil.copy(ROOT / name, tmp_path)
+    told = tmp_path / "told"
+    assert status(start_stage("sample", tmp_path, refuse_read, told)) == 1
+    (line,) = told.read_text().splitlines()
+    assert line.startswith("error: it may not be read or written: ")
+    assert "'params.yaml'" in line
+
+
+def test_what_is_told_as_the_machines_has_a_line_for_it() -> None:
+    assert {*REFUSED} >= OF_DISK
 
 
 def link_to_nothing(told: Path) -> None:
