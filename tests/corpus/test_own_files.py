@@ -3,8 +3,11 @@ import gzip
 import json
 import lzma
 import os
+import resource
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +216,49 @@ def test_a_compressed_file_that_is_not_whole_is_named(here: Path, format: str, p
             list(own_files.documents("corpora/a.*", "text", "|"))
         why = f"corpora/a{format}{packed}: cannot be decompressed; is it whole?"
         assert why in message(error)
+
+
+def test_a_copy_that_cannot_be_written_is_not_told_as_the_corpus(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(here / "plain.parquet", text=[os.urandom(1 << 19).hex()])
+    (here / "a.parquet.gz").write_bytes(gzip.compress((here / "plain.parquet").read_bytes()))
+    assert len(ids("corpora/a.parquet.gz")) == 1
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limit[1]))
+    try:
+        with pytest.raises(UserError) as error:
+            ids("corpora/a.parquet.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    where = f"corpora/a.parquet.gz: cannot be unpacked in {tempfile.gettempdir()}"
+    assert f"{where}: File too large; set TMPDIR" in message(error)
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    with pytest.raises(UserError, match=r"unpacked in /no/such/folder: No such file.*TMPDIR"):
+        ids("corpora/a.parquet.gz")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet.zst", "a.txt.bz2"])
+def test_a_lack_of_memory_is_no_damage(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    (here / name).write_text("text")
+    monkeypatch.setattr(pq, "ParquetFile", failing)
+    monkeypatch.setattr(pa, "input_stream", failing)
+    with pytest.raises(MemoryError):
+        ids(f"corpora/{name}")
+
+
+def test_a_number_of_any_length_beside_the_text_is_json(here: Path) -> None:
+    line = f'{{"n": {"1" * 5000}, "text": "one"}}'
+    (here / "a.jsonl").write_text(line)
+    (here / "b.json").write_text(f"[{line}]")
+    assert ids("corpora/*") == ["corpora/a.jsonl:1", "corpora/b.json:1"]
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
