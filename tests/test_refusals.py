@@ -266,6 +266,18 @@ def test_what_a_stage_does_not_read_may_come_meanwhile(
     inputs.check()
 
 
+@pytest.mark.parametrize("line", ["a: 2024-13-45", f"a: {'1' * 5000}", f"a: {'[' * 500}", "a: ["])
+def test_parameters_that_cannot_be_read_are_left_to_what_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    Path("params.yaml").write_text(line)
+    Inputs("sample")
+    with pytest.raises(UserError, match=r"params\.yaml: not YAML: "):
+        load(Path("params.yaml"))
+
+
 def test_elsewhere_than_at_the_root_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

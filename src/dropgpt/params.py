@@ -24,6 +24,8 @@ from dropgpt.errors import UserError
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+# What the parser raises: of bytes that are no text, and of 2024-13-45 or 5,000 digits, ValueError.
+NOT_YAML = (YAMLError, ValueError, RecursionError)
 
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
@@ -209,7 +211,7 @@ class Sample(Section):
 
 
 class Runtime(Section):
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")]
     threads: PositiveInt | None
     processes: PositiveInt
     shard_weights: bool
@@ -255,7 +257,7 @@ def load(path: Path) -> Params:
         raise UserError(f"{path}: no such file; run from the project's root") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}") from None
-    except YAMLError as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(values)
