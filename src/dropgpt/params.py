@@ -50,6 +50,13 @@ NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
 READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
 READ |= {"hub": {*NAMELESS} - {"files"}}
 
+# What else of section data only some sources read, as params.yaml has it. It names no texts, so it
+# may stay there under another source, to which a single `-S data.source` leads.
+USUAL: dict[str, Any] = {"documents": 1000, "text_column": "text", "separator": "<|endoftext|>"}
+USUAL |= {"deduplicate": True}
+USED = {"wikipedia": set(), "fineweb": {"documents"}, "hub": {"documents", "text_column"}}
+USED |= {"files": {"text_column", "separator", "deduplicate"}}
+
 
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
@@ -233,6 +240,12 @@ class Params(Section):
     evaluate: Evaluate
     sample: Sample
     runtime: Runtime
+
+    @property
+    def unread(self) -> list[str]:
+        """The keys of section data that are set to something and that nothing reads."""
+        read = USED[self.data.source] | (USED["files"] if self.evaluate.extra_corpora else set())
+        return [k for k in USUAL if k not in read and getattr(self.data, k) not in (USUAL[k], None)]
 
     @model_validator(mode="after")
     def _windows_overlap_or_touch(self) -> "Params":
