@@ -109,7 +109,7 @@ REFUSED = {
     errno.EDQUOT: "the disk is full: {}; make room and run this again",
     errno.EFBIG: "no file may be so large here: {}; raise `ulimit -f` and run this again",
     errno.EROFS: "nothing can be written here: {}; run this where it can",
-    errno.EACCES: "it may not be written: {}; allow it and run this again",
+    errno.EACCES: "it may not be read or written: {}; allow it and run this again",
     errno.EPERM: "it may not be written: {}; allow it and run this again",
     errno.EEXIST: "a file, or a link to nothing, stands where a folder is to be: {}; move it away",
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",

@@ -166,6 +166,15 @@ def broken() -> Repository:
     return Repository("me/broken", files, COMMIT)
 
 
+def latin() -> Repository:
+    """The text of its row 2 is not UTF-8; its card has a date."""
+    texts = pa.array([b"one", b"two", b"caf\xe9", b"four"]).view(pa.string())
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), sink)
+    card = b"---\nlicense: other\nlicense_name: 2024-01-01\n---\n"
+    return Repository("me/latin", {"README.md": card, "train.parquet": sink.getvalue()}, COMMIT)
+
+
 @contextmanager
 def serving(
     *tables: list[dict[str, Any]] | mmap.mmap,

@@ -6,9 +6,10 @@ from dvc.utils.flatten import flatten
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
-from conftest import ROOT
+from conftest import ROOT, params_with
 from dropgpt.errors import UserError
 from dropgpt.params import load
+from stages.download_fineweb import download_fineweb
 
 TEXT = (ROOT / "params.yaml").read_text()
 
@@ -48,6 +49,12 @@ def written(folder: Path, key: str, line: str) -> Path:
         ("temperatures", "temperatures:\n  - -1.0", "sample.temperatures.0 is -1.0"),
         ("prompts", "prompts: ['']\n  unread:", "sample.prompts.0 is ''"),
         ("device", "device: gpu", "runtime.device is 'gpu'"),
+        ("device", "device: cuda:01", "runtime.device is 'cuda:01'"),
+        ("device", "device: cuda:\u0663", "runtime.device is 'cuda:\u0663'"),
+        ("device", "device: cuda:128", "runtime.device is 'cuda:128'"),
+        ("revision", "revision: 2024-13-45", "not YAML: month must be in 1..12"),
+        ("vocabulary_size", f"vocabulary_size: {'1' * 5000}", "not YAML: Exceeds the limit"),
+        ("prompts", f"prompts: {'[' * 500}", "not YAML: maximum recursion depth"),
         ("tokenize", "tokenise:", "tokenise: unknown key; did you mean tokenize?"),
         ("tokenize", "tokenize: [", "not YAML"),
     ],
@@ -115,6 +122,39 @@ def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
         load(path)
     apply_overrides(path, re.findall("-S '(.*?)'", str(error.value)))  # as it says
     load(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "unread"),
+    [
+        ("wikipedia", ["documents", "text_column", "separator", "deduplicate"]),
+        ("fineweb", ["text_column", "separator", "deduplicate"]),
+        ("hub", ["separator", "deduplicate"]),
+        ("files", ["documents"]),
+    ],
+)
+def test_what_is_set_and_not_read_is_known(source: str, unread: list[str]) -> None:
+    usual = {"source": source, "dataset": "me/texts" if source == "hub" else None}
+    values = {"documents": 200, "text_column": "a", "separator": "b", "deduplicate": False}
+    assert params_with(data=usual).unread == []
+    assert params_with(data=usual | {"documents": None}).unread == []
+    assert params_with(data=usual | values).unread == unread
+    extra = {"extra_corpora": ["corpora/a.txt"]}
+    of_source = ["documents"] if source in ("wikipedia", "files") else []
+    assert params_with(data=usual | values, evaluate=extra).unread == of_source
+
+
+def test_what_is_set_and_not_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    Path("corpora").mkdir()
+    Path("corpora/a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
+    (line,) = download_fineweb(params_with(data={"source": "files", "documents": 2}))
+    assert line.startswith("3 documents ")
+    warning = "warning: data.documents is 2, which data.source files does not read: no effect"
+    assert warning in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize(

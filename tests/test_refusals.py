@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clone import Clone
-from conftest import needs_fork
-from dropgpt.errors import UserError
+from conftest import ROOT, needs_fork
+from dropgpt.errors import OF_DISK, UserError
 from dropgpt.machine.files import SUMS, sha256
 from dropgpt.machine.inputs import Inputs
 from dropgpt.params import load
 from dropgpt.tokens import tensor
+from stages import REFUSED
 
 pytestmark = needs_fork
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
@@ -209,6 +210,29 @@ def test_a_stage_without_memory_says_so_in_a_line(copied: Clone) -> None:
     assert copied.bytes() == before
 
 
+def refuse_read(told: Path) -> None:
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]) == "params.yaml":
+            raise PermissionError(errno.EACCES, "Permission denied", "params.yaml")
+
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    sys.addaudithook(refuse)
+
+
+def test_a_read_that_is_refused_is_not_told_as_a_write(tmp_path: Path) -> None:
+    for name in "dvc.yaml", "params.yaml":
+        shutil.copy(ROOT / name, tmp_path)
+    told = tmp_path / "told"
+    assert status(start_stage("sample", tmp_path, refuse_read, told)) == 1
+    (line,) = told.read_text().splitlines()
+    assert line.startswith("error: it may not be read or written: ")
+    assert "'params.yaml'" in line
+
+
+def test_what_is_told_as_the_machines_has_a_line_for_it() -> None:
+    assert {*REFUSED} >= OF_DISK
+
+
 def link_to_nothing(told: Path) -> None:
     os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
     shutil.rmtree("checkpoints")
@@ -282,6 +306,18 @@ def test_what_a_stage_does_not_read_may_come_meanwhile(
     inputs = Inputs(stage)
     append(copied.folder / name)
     inputs.check()
+
+
+@pytest.mark.parametrize("line", ["a: 2024-13-45", f"a: {'1' * 5000}", f"a: {'[' * 500}", "a: ["])
+def test_parameters_that_cannot_be_read_are_left_to_what_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    Path("params.yaml").write_text(line)
+    Inputs("sample")
+    with pytest.raises(UserError, match=r"params\.yaml: not YAML: "):
+        load(Path("params.yaml"))
 
 
 def test_elsewhere_than_at_the_root_it_is_said(

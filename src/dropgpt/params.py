@@ -24,6 +24,8 @@ from dropgpt.errors import UserError
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+# What the parser raises: of bytes that are no text, and of 2024-13-45 or 5,000 digits, ValueError.
+NOT_YAML = (YAMLError, ValueError, RecursionError)
 
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
@@ -47,6 +49,13 @@ NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}
 NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
 READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
 READ |= {"hub": {*NAMELESS} - {"files"}}
+
+# What else of section data only some sources read, as params.yaml has it. It names no texts, so it
+# may stay there under another source, to which a single `-S data.source` leads.
+USUAL: dict[str, Any] = {"documents": 1000, "text_column": "text", "separator": "<|endoftext|>"}
+USUAL |= {"deduplicate": True}
+USED = {"wikipedia": set(), "fineweb": {"documents"}, "hub": {"documents", "text_column"}}
+USED |= {"files": {"text_column", "separator", "deduplicate"}}
 
 
 class Section(BaseModel):
@@ -209,7 +218,7 @@ class Sample(Section):
 
 
 class Runtime(Section):
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")]
     threads: PositiveInt | None
     processes: PositiveInt
     shard_weights: bool
@@ -231,6 +240,12 @@ class Params(Section):
     evaluate: Evaluate
     sample: Sample
     runtime: Runtime
+
+    @property
+    def unread(self) -> list[str]:
+        """The keys of section data that are set to something and that nothing reads."""
+        read = USED[self.data.source] | (USED["files"] if self.evaluate.extra_corpora else set())
+        return [k for k in USUAL if k not in read and getattr(self.data, k) not in (USUAL[k], None)]
 
     @model_validator(mode="after")
     def _windows_overlap_or_touch(self) -> "Params":
@@ -255,7 +270,7 @@ def load(path: Path) -> Params:
         raise UserError(f"{path}: no such file; run from the project's root") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}") from None
-    except YAMLError as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(values)

@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,22 @@ def test_a_parquet_file_that_is_no_corpus_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "corpus.parquet")
     with pytest.raises(UserError, match=r"corpus\.parquet: no column 'id'.*download_fineweb"):
         list(document.read(tmp_path / "corpus.parquet"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "may not"), OSError(errno.EIO, "fails"), pa.ArrowMemoryError()]
+)
+def test_what_befalls_this_machine_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / "corpus.parquet"
+    document.write(some(3), path)
+    monkeypatch.setattr(pq, "ParquetFile", failing)
+    monkeypatch.setattr(pq, "read_metadata", failing)
+    with pytest.raises(type(error)):
+        next(document.read(path))
+    with pytest.raises(type(error)):
+        document.about(path)

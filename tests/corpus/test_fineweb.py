@@ -1,4 +1,6 @@
+import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -83,6 +85,33 @@ def test_a_hub_that_stalls_is_given_up(online: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=r"nothing came for 4 seconds.*data\.source=wikipedia"):
             next(documents(1))
     assert time.monotonic() - start < 30
+
+
+def three(cache: str) -> Iterator[int]:
+    yield from range(3)
+
+
+def failing(error: Exception, cache: str) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+def test_the_patience_with_the_hub_begins_when_it_is_asked(online: pytest.MonkeyPatch) -> None:
+    """And not while a process starts and imports what it needs, which takes longer than this."""
+    online.setattr(hub_process, "PATIENCE", 0.5)
+    assert list(hub_process.from_process("me/texts", three)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left", "/tmp/a"), MemoryError("malloc failed")]
+)
+def test_what_befalls_this_machine_is_not_told_as_the_hubs(
+    online: pytest.MonkeyPatch, error: Exception
+) -> None:
+    found = hub_process.from_process("me/texts", failing, error)
+    assert next(found) == 1
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        next(found)
 
 
 def test_without_a_hub_the_user_learns_what_runs_offline(online: pytest.MonkeyPatch) -> None:

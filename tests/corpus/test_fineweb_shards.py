@@ -1,13 +1,17 @@
+import errno
 import json
 import os
 import subprocess
 import sys
 
+import huggingface_hub
+import pyarrow as pa
 import pytest
 
 import hub
 from conftest import data_params as data
 from dropgpt import corpus
+from dropgpt.corpus import fineweb, hub_shards
 from dropgpt.corpus.document import Document
 
 READ_IN_SHARDS = """
@@ -58,3 +62,18 @@ def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
     with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
         _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
     assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "no room"), MemoryError(), pa.ArrowMemoryError("malloc failed")]
+)
+def test_what_befalls_this_machine_is_not_waited_out(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(**_: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", failing)
+    shard = hub_shards.Shard("data/a.parquet", "f0", 0, 1, 0, 10)
+    with pytest.raises(type(error)):
+        next(hub_shards.documents(shard, fineweb.dataset(None, None)))

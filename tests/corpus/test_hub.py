@@ -33,8 +33,6 @@ def here(name, work, *arguments):
     with tempfile.TemporaryDirectory() as cache:
         try:
             yield from work(*arguments, cache)
-        except UserError:
-            raise
         except Exception as error:
             raise hub_process.told(name, error)
 
@@ -105,6 +103,9 @@ ASKED: dict[str, dict[str, Any]] = {
     "another key": asked(**LINES, text_column="story"),
     "a number": asked(**LINES, text_column="id"),
     "a broken card": asked(dataset="me/broken"),
+    "a date": asked(dataset="me/latin", documents=1),
+    "not UTF-8": asked(dataset="me/latin", documents=4),
+    "not UTF-8, all": asked(dataset="me/latin", documents=None),
     "messages": asked(dataset="me/chat", text_column="messages"),
     "messages, all": asked(dataset="me/chat", text_column="messages", documents=None),
     "too many": asked(**STORIES, documents=301),
@@ -119,6 +120,7 @@ ASKED: dict[str, dict[str, Any]] = {
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What came of each of ASKED, and all that was printed."""
     others = [hub.stories(), hub.wikitext(), hub.json_lines(), hub.chat(), hub.broken()]
+    others += [hub.latin()]
     others += [hub.shut("me/gated", gated=True), hub.shut("me/private", token="hf_mine")]
     with hub.serving(hub.rows(*range(4)), others=others) as endpoint:
         done = subprocess.run(
@@ -199,6 +201,11 @@ def test_a_private_data_set_is_read_with_its_token(answers: dict[str, Any]) -> N
     assert about == {"card": {}}
 
 
+def test_a_date_in_the_card_is_text(answers: dict[str, Any]) -> None:
+    about, _ = answers["a date"]
+    assert about == {"card": {"license": "other", "license_name": "2024-01-01"}}
+
+
 @pytest.mark.parametrize(
     ("case", "line"),
     [
@@ -228,6 +235,8 @@ def test_a_private_data_set_is_read_with_its_token(answers: dict[str, Any]) -> N
         ("another column, all", "data.text_column is 'story', which .*Stories .*; it has text$"),
         ("another key", "data.text_column is 'story', which me/lines .*; it has text, id, url$"),
         ("a number", "me/lines, row 0: 'id' is int, and a document is one text, a string; name"),
+        ("not UTF-8", "me/latin: a row is not UTF-8 at byte 3; name a data.revision without it$"),
+        ("not UTF-8, all", "me/latin: row 2, in train.parquet, is not UTF-8 at byte 3; name a "),
         ("messages", "me/chat, row 0: 'messages' is list, and a document is one text, a string"),
         ("messages, all", "me/chat: 'messages' is list<.*content.*>, and a document is one text"),
         ("messages, all", "(its messages, say) as one text into a file in corpora/, for data.sou"),

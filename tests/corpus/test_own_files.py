@@ -3,6 +3,11 @@ import gzip
 import json
 import lzma
 import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +216,49 @@ def test_a_compressed_file_that_is_not_whole_is_named(here: Path, format: str, p
             list(own_files.documents("corpora/a.*", "text", "|"))
         why = f"corpora/a{format}{packed}: cannot be decompressed; is it whole?"
         assert why in message(error)
+
+
+def test_a_copy_that_cannot_be_written_is_not_told_as_the_corpus(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(here / "plain.parquet", text=[os.urandom(1 << 19).hex()])
+    (here / "a.parquet.gz").write_bytes(gzip.compress((here / "plain.parquet").read_bytes()))
+    assert len(ids("corpora/a.parquet.gz")) == 1
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limit[1]))
+    try:
+        with pytest.raises(UserError) as error:
+            ids("corpora/a.parquet.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    where = f"corpora/a.parquet.gz: cannot be unpacked in {tempfile.gettempdir()}"
+    assert f"{where}: File too large; set TMPDIR" in message(error)
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    with pytest.raises(UserError, match=r"unpacked in /no/such/folder: No such file.*TMPDIR"):
+        ids("corpora/a.parquet.gz")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet.zst", "a.txt.bz2"])
+def test_a_lack_of_memory_is_no_damage(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    (here / name).write_text("text")
+    monkeypatch.setattr(pq, "ParquetFile", failing)
+    monkeypatch.setattr(pa, "input_stream", failing)
+    with pytest.raises(MemoryError):
+        ids(f"corpora/{name}")
+
+
+def test_a_number_of_any_length_beside_the_text_is_json(here: Path) -> None:
+    line = f'{{"n": {"1" * 5000}, "text": "one"}}'
+    (here / "a.jsonl").write_text(line)
+    (here / "b.json").write_text(f"[{line}]")
+    assert ids("corpora/*") == ["corpora/a.jsonl:1", "corpora/b.json:1"]
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
@@ -433,6 +481,44 @@ def test_only_what_dvc_watches_is_read(
     )
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+@pytest.mark.parametrize("pattern", ["**/*.txt", "*/b.txt", "sub/*.txt", "{}/corpora/**"])
+def test_a_folder_that_may_not_be_read_is_not_left_out(
+    here: Path, tmp_path: Path, pattern: str, mode: int
+) -> None:
+    (here / "sub").mkdir()
+    for name in "a.txt", "sub/b.txt":
+        (here / name).write_text("text")
+    pattern = pattern.format(tmp_path) if "{" in pattern else f"corpora/{pattern}"
+    root = os.geteuid() == 0  # who may read all
+    tmp_path.chmod(0o755)
+    (here / "sub").chmod(mode)
+    try:
+        if root:
+            os.seteuid(65534)
+        with pytest.raises(UserError) as error:
+            ids(pattern)
+    finally:
+        if root:
+            os.seteuid(0)
+        (here / "sub").chmod(0o755)
+    assert f"data.files is {pattern!r}, and corpora/sub" in message(error)
+    assert "may not be read; allow it, or narrow the glob" in message(error)
+
+
+def test_a_folder_that_is_named_like_a_file_is_not_left_out(here: Path) -> None:
+    table(here / "a.parquet", text=["one"])
+    (here / "b.parquet").mkdir()
+    table(here / "b.parquet/part-0.parquet", text=["two"])
+    (here / "b.parquet/_SUCCESS").touch()
+    for pattern in "corpora/*.parquet", "corpora/b.parquet":
+        with pytest.raises(UserError) as error:
+            ids(pattern)
+        assert "corpora/b.parquet is a folder, though named like a file" in message(error)
+    assert ids(message(error).rsplit(" ", 1)[1]) == ["corpora/b.parquet/part-0.parquet:1"]
+    assert len(ids("corpora/**/*.parquet")) == 2
+
+
 @pytest.mark.parametrize("name", [".git/a.txt", "__pycache__/a.txt", "private.txt"])
 def test_what_dvc_ignores_is_refused(here: Path, tmp_path: Path, name: str) -> None:
     from dvc.repo import Repo
@@ -532,6 +618,30 @@ def test_files_that_are_not_in_this_copy_are_told(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     ids("corpora/*.txt")
     assert capsys.readouterr().err == ""
+
+
+def test_a_name_from_the_root_means_the_file_of_the_copy(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "a.txt").write_text("text")
+    copy = tmp_path / ".dvc/tmp/exps/copy"
+    shutil.copytree(here, copy / "corpora")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(copy)
+    assert ids(f"{here}/a.txt") == ids(f"{copy}/corpora/*.txt") == ["corpora/a.txt:1"]
+    for name in "nowhere/*.txt", ".dvc":
+        with pytest.raises(UserError, match=r"data\.files is '/.*', which matches no file"):
+            ids(f"{tmp_path}/{name}")
+    with pytest.raises(UserError, match=r"data\.files is '/nowhere/a', which matches no file"):
+        ids("/nowhere/a")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="whose disks know no such name")
+def test_a_name_that_is_not_utf8_is_not_taken_for_a_text_that_is_not(here: Path) -> None:
+    Path(os.fsdecode(b"corpora/caf\xe9.txt")).write_text("text")
+    with pytest.raises(UserError) as error:
+        ids("corpora/*.txt")
+    assert message(error) == r"'corpora/caf\udce9.txt': the file's name is not UTF-8; rename it"
 
 
 def test_half_a_surrogate_pair_is_named(here: Path) -> None:

@@ -217,5 +217,17 @@ def test_a_seal_that_was_cut_anywhere_is_noticed(sealed: Path) -> None:
             check_seal(sealed, "train", ["a", "b"])
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_may_not_be_read_or_a_disk_that_fails_is_no_damage(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(_: Path) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        check_seal(sealed, "train", ["a", "b"])
+
+
 def test_the_files_of_a_seal_can_be_checked_by_sha256sum(sealed: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", SUMS], cwd=sealed, check=True)

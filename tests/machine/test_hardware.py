@@ -14,9 +14,10 @@ from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, peak_flops, prepare
 
 
-def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match=r"runtime\.device is cuda:77, and torch finds no such"):
-        prepare("cuda:77")
+@pytest.mark.parametrize("name", ["cuda:77", "cuda:128"])  # torch has 128 for -128
+def test_a_device_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=rf"runtime\.device is {name}, and torch finds no such"):
+        prepare(name)
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps"])

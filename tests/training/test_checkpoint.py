@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 import threading
@@ -99,6 +100,19 @@ def test_a_damaged_state_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"{tmp_path / 'state'} is damaged (its content is not what was saved)" in (
         capsys.readouterr().err
     )
+
+
+def test_a_state_that_may_not_be_read_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    saved = Checkpoint(tmp_path / "state", 60, INPUTS)
+    saved.save(STATE, 4)
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(PermissionError):
+        saved.load()
 
 
 @pytest.mark.parametrize("changed", ["tokenize", "train"])

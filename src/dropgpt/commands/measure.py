@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
@@ -26,7 +25,7 @@ from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.measuring.opening import opened
 from dropgpt.measuring.reader import Encoded, Reader
-from dropgpt.params import Evaluate, Params
+from dropgpt.params import NOT_YAML, Evaluate, Params
 from dropgpt.perplexity import perplexity
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
@@ -190,7 +189,7 @@ def _ours() -> Params | None:
     """What this folder's params.yaml says, where it is one of this project."""
     if not PARAMS.is_file():
         return None
-    with suppress(YAMLError, UnicodeDecodeError):
+    with suppress(*NOT_YAML):
         values = YAML(typ="safe").load(PARAMS)
         # One of ours in which a section is missing is a mistake, and is told as such.
         if not isinstance(values, dict) or len({*Params.model_fields} - {*values}) > 1:
@@ -237,7 +236,7 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     try:
         found = YAML(typ="safe").load(value)
-    except (YAMLError, ValueError):  # 2024-13-01 would be a date
+    except NOT_YAML:  # 2024-13-01 would be a date
         found = value
     if not key or not equals:
         raise UserError(f"measure: --made-by {text}: write it as KEY=VALUE")

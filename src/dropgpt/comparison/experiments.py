@@ -11,12 +11,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.machine.provenance import FILE, MODEL, Chain
 from dropgpt.machine.repository import Revision, check_made, opened
-from dropgpt.params import dotted
+from dropgpt.params import NOT_YAML, dotted
 
 RESULT = "data/evaluation"
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
@@ -122,7 +121,7 @@ def made_by(chain: Chain) -> dict[str, Any]:
 def _yaml(files: Revision, revision: str, name: str) -> dict[str, Any]:
     try:
         values = YAML(typ="safe").load(files.read(name).decode())
-    except (YAMLError, UnicodeDecodeError):
+    except NOT_YAML:
         values = None
     if not isinstance(values, dict):
         raise UserError(f"compare: {name} of {revision} is not YAML with sections in it")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, of_machine
 from dropgpt.machine.files import replacing
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -74,8 +74,10 @@ def about(path: Path) -> dict[str, Any]:
     try:
         known = (pq.read_metadata(path).metadata or {}).get(ABOUT.encode(), b"{}")
         found = json.loads(known)
-    except (pa.ArrowException, OSError, ValueError):  # damage, of which `read` tells
-        return {}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if of_machine(error):
+            raise
+        return {}  # damage, of which `read` tells
     return found if isinstance(found, dict) else {}
 
 
@@ -156,6 +158,8 @@ def string_columns(
             for batch in table.iter_batches(1000, columns=columns):
                 yield [batch.column(column) for column in columns]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if of_machine(error):
+            raise
         why = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read as parquet; is it whole? {why}") from None
 

@@ -5,12 +5,12 @@ import gzip
 import json
 import lzma
 import re
-import shutil
 import sys
+import tempfile
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from io import BufferedReader, RawIOBase
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -146,7 +146,8 @@ def plain(path: Path, separator: str | None) -> Iterator[tuple[str, bool]]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        # Of a number only the type is told, and Python makes none of more than 4,300 digits.
+        return json.loads(text, parse_int=lambda digits: int(digits[:99]))
     except (ValueError, RecursionError) as error:
         why = str(error).replace("line 1 ", "")
         raise UserError(f"{where}: not JSON: {why}") from None
@@ -192,6 +193,8 @@ def _opened(path: Path) -> Iterator[Any]:
         with COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path) as file:
             yield file
     except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+        if isinstance(error, MemoryError):
+            raise
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
         why = " ".join(str(error).split())
@@ -203,13 +206,26 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: cannot be decompressed; is it whole? {why}") from None
 
 
-@contextmanager
-def _seekable(path: Path) -> Iterator[Any]:
+def _blocks(path: Path) -> Iterator[bytes]:
+    with _opened(path) as file:
+        while block := file.read(BLOCK):
+            yield block
+
+
+def _seekable(path: Path) -> AbstractContextManager[Any]:
     """The same as a file in which one can go back; None where the file at `path` is one."""
     if path.suffix.lower() not in COMPRESSIONS:
-        yield None
-        return
-    with TemporaryFile() as copy:
-        with _opened(path) as file:
-            shutil.copyfileobj(file, copy, BLOCK)
-        yield copy
+        return nullcontext()
+    try:
+        with ExitStack() as failing:
+            copy = failing.enter_context(TemporaryFile())
+            copy.writelines(_blocks(path))
+            copy.flush()
+            failing.pop_all()
+            return copy
+    except OSError as error:  # of the copy: `_opened` tells of the file's own
+        folder = tempfile.tempdir or "a temporary folder"
+        raise UserError(
+            f"{path}: cannot be unpacked in {folder}: {error.strerror}; set TMPDIR to a folder on "
+            "a disk with room"
+        ) from None

@@ -1,5 +1,6 @@
 """A data set on the Hugging Face hub: its rows as documents, streamed, and its licence."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -120,7 +121,8 @@ def _card(splits: list[Dataset], cache: str) -> Iterator[dict[str, Any]]:
     said = _read_card(dataset, cache) if _has_card(dataset) else {}
     for split in later:  # which would be found missing when the first one has been read
         builder(split, cache)
-    yield {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
+    found = {key: said[key] for key in ("license", "license_name", "license_link") if said.get(key)}
+    yield json.loads(json.dumps(found, default=str))  # YAML has dates, JSON has none
 
 
 def _read_card(dataset: Dataset, cache: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, of_machine
 
 PATIENCE = 50  # seconds without a row after which the hub counts as gone
 
@@ -17,7 +17,8 @@ PATIENCE = 50  # seconds without a row after which the hub counts as gone
 def from_process(name: str, work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
     """What `work(*arguments, cache)` gives, in a process of its own; `cache` is an empty folder.
 
-    `name` is the data set's. Raises UserError where that ends in an error or nothing comes.
+    `name` is the data set's. Raises UserError where that ends in an error or nothing comes, and
+    what tells of this machine's memory or disk as it is.
     """
     # Some waits inside `datasets` have no limit, and Arrow's threads may abort the process that
     # leaves a stream before its end (apache/arrow#45214).
@@ -30,32 +31,37 @@ def from_process(name: str, work: Callable[..., Iterator[Any]], *arguments: Any)
         process.start()
         sender.close()
         try:
-            while True:
-                if not receiver.poll(PATIENCE):
-                    raise no_hub(name, f"nothing came for {PATIENCE} seconds")
-                message = receiver.recv()
-                if isinstance(message, UserError):
+            _received(receiver, name)  # that it has imported what it needs, on however slow a disk
+            while (message := _received(receiver, name, PATIENCE)) is not None:
+                if isinstance(message, Exception):
                     raise message
-                if message is None:
-                    break
                 yield message
-        except (EOFError, OSError):
-            raise no_hub(name, "the process that reads it was killed") from None
         finally:
             process.kill()
             process.join()
 
 
+def _received(receiver: Connection, name: str, patience: float | None = None) -> Any:
+    """What comes next, within `patience` seconds; None: whenever."""
+    try:
+        if receiver.poll(patience):
+            return receiver.recv()
+    except (EOFError, OSError):
+        raise no_hub(name, "the process that reads it was killed") from None
+    raise no_hub(name, f"nothing came for {patience} seconds")
+
+
 def _send(
     sender: Connection, name: str, work: Callable[..., Iterator[Any]], *arguments: Any
 ) -> None:
-    """Send all that `work` gives, then None; or the UserError that ended it."""
+    """Send that it begins, all that `work` gives, and None; or what `told` makes of its error."""
     try:
+        import datasets  # noqa: F401, slow to import, and nothing is asked of the hub meanwhile
+
+        sender.send("begins")
         for one in work(*arguments):
             sender.send(one)
         sender.send(None)
-    except UserError as error:
-        sender.send(error)
     except Exception as error:
         sender.send(told(name, error))
     finally:
@@ -79,9 +85,20 @@ def no_hub(name: str, why: str) -> UserError:
     )
 
 
-def told(name: str, error: Exception) -> UserError:
+def told(name: str, error: Exception) -> Exception:
     """What the user reads of whatever befell the reading."""
+    if isinstance(error, UserError) or of_machine(error):
+        return error
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf8(name, "a row", error)
     return refused(name, error) or no_hub(name, cause(error))
+
+
+def not_utf8(name: str, row: str, error: UnicodeDecodeError) -> UserError:
+    """That a text of the data set is none; to ask the hub again would change nothing."""
+    return UserError(
+        f"{name}: {row} is not UTF-8 at byte {error.start}; name a data.revision without it"
+    )
 
 
 def refused(name: str, error: BaseException | None) -> UserError | None:

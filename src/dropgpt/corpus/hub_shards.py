@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from dropgpt.corpus.document import ABOUT, Document, is_string
 from dropgpt.corpus.hub import Dataset, builder, files, hint_of_parquet
-from dropgpt.corpus.hub_process import cause, from_process, no_hub, quiet, refused
-from dropgpt.errors import UserError, warn
+from dropgpt.corpus.hub_process import cause, from_process, no_hub, not_utf8, quiet, refused
+from dropgpt.errors import UserError, of_machine, warn
 from dropgpt.machine.files import replacing
 
 SHARD = 100_000  # documents of a shard, in whole row groups
@@ -126,15 +126,28 @@ def _rows(shard: Shard, dataset: Dataset) -> Iterator[Document | None]:
             for batch in table.iter_batches(
                 BATCH, row_groups=list(groups), columns=columns, use_threads=False
             ):
-                for row in batch.to_pylist():
+                for row in _each(batch):
                     yield dataset.document(row, n)
                     n += 1
     except UserError:
         raise
+    except UnicodeDecodeError as error:
+        raise not_utf8(dataset.name, f"row {n}, in {shard.path},", error) from None
     except Exception as error:
+        if of_machine(error):
+            raise
         raise refused(dataset.name, error) or _HubError(cause(error)) from None
     if n != shard.first_document + shard.documents:
         raise _other_bytes(shard, dataset)
+
+
+def _each(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Its rows, up to one that holds bytes that are not UTF-8: there it raises."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for n in range(batch.num_rows):  # slower
+            yield from batch.slice(n, 1).to_pylist()
 
 
 def _other_bytes(shard: Shard, dataset: Dataset) -> UserError:

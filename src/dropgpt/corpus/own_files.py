@@ -53,6 +53,10 @@ def read(
     `said` is how the files were named, for what is told.
     """
     for path in paths:
+        try:
+            str(path).encode()  # or no document can be called by it
+        except UnicodeEncodeError:
+            raise UserError(f"{str(path)!r}: the file's name is not UTF-8; rename it") from None
         if formats.ending(path) not in [*READERS, *PLAIN]:
             raise UserError(
                 f"{said}, which matches {path}: narrow it to files that end in "
@@ -110,13 +114,19 @@ def _texts(
 
 def _files(pattern: str, key: str) -> list[Path]:
     """The files to read. Raises UserError if there is none, or one that DVC does not watch."""
+    here = _in_project(pattern)
     try:
-        _warn_of_missing(pattern, key)
-        paths = _matches(Path(), pattern)
+        _warn_of_missing(here, key)
+        paths = _matches(Path(), here)
+    except PermissionError as error:
+        raise UserError(
+            f"{key} is {pattern!r}, and {error.filename} may not be read; allow it, or narrow the "
+            "glob"
+        ) from None
     except (ValueError, OSError) as error:
         raise UserError(f"{key} is {pattern!r}, which is no file name or glob: {error}") from None
-    linked = _linked_folders(pattern)
-    _check_checked_out(pattern, key)
+    linked = _linked_folders(here)
+    _check_checked_out(here, key)
     if not paths:
         hint = f"; the linked folder {linked[0]} is not entered: {MEND}" if linked else ""
         raise UserError(f"{key} is {pattern!r}, which matches no file{hint}")
@@ -130,11 +140,21 @@ def _files(pattern: str, key: str) -> list[Path]:
     return list(files.values())
 
 
+def _in_project(pattern: str) -> str:
+    """A name or glob without the folder of the project, or of the one that this is a copy of."""
+    for folder in (Path.cwd(), Path(os.environ.get("DVC_ROOT") or Path.cwd())):
+        if Path(pattern).is_absolute() and Path(pattern).is_relative_to(folder):
+            return str(Path(pattern).relative_to(folder))
+    return pattern
+
+
 def _matches(root: Path, pattern: str) -> list[Path]:
-    """The files below `root` that a name or a glob means, sorted. `*` matches no hidden name."""
+    """The files below `root` that a name or a glob means, sorted. `*` matches no hidden name.
+
+    Raises PermissionError for a folder that may not be read, and UserError for one that is named
+    like a file and for a link to nothing: else they would be left out without a word.
+    """
     wanted = Path(pattern)
-    if wanted.is_absolute() and wanted.is_relative_to(Path.cwd()):
-        wanted = wanted.relative_to(Path.cwd())
     if os.path.lexists(root / wanted):
         found = [root / wanted]
     else:
@@ -142,18 +162,36 @@ def _matches(root: Path, pattern: str) -> list[Path]:
         below = wanted.relative_to(wanted.anchor)
         if below.name == "**":
             below /= "*"
-        hidden = any(part.startswith(".") for part in below.parts)
-        found = [
-            path
-            for path in root.glob(str(below))
-            if hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)
-        ]
+        for folder in [*below.parents][:-1]:  # in one that may not be read a glob finds nothing
+            for path in _shown(root, folder):
+                if path.is_dir():
+                    os.scandir(path).close()
+                    os.stat(f"{path}/.")
+        found = _shown(root, below)
     for path in found:
         if path.is_symlink() and not path.exists():
             annexed = "annex" in path.readlink().parts
             mend = "`git annex get` brings it" if annexed else "mend it or take it out"
             raise UserError(f"{path}: a link to nothing; {mend}")
-    return sorted((path for path in found if path.is_file()), key=str)
+    files = sorted((path for path in found if path.is_file()), key=str)
+    entered = {folder for path in files for folder in path.parents}
+    for path in {*found} - {*files} - entered:
+        if formats.ending(path) in [*READERS, *PLAIN]:
+            raise UserError(
+                f"{path} is a folder, though named like a file; rename it or, to read what is in "
+                f"it, name {path}/*{formats.ending(path)}"
+            )
+    return files
+
+
+def _shown(root: Path, glob: Path) -> list[Path]:
+    """What a glob means below `root`, less what is hidden where the glob names nothing hidden."""
+    hidden = any(part.startswith(".") for part in glob.parts)
+    return [
+        path
+        for path in root.glob(str(glob))
+        if hidden or not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
 
 
 def _check_checked_out(pattern: str, key: str) -> None:
@@ -207,7 +245,7 @@ def _check_watched(paths: list[Path]) -> None:
 def _warn_of_missing(pattern: str, key: str) -> None:
     """Say which files are not in this copy of the project, in which DVC runs an experiment."""
     original = Path(os.environ.get("DVC_ROOT", ""))
-    if original.resolve() == Path().resolve():
+    if original.resolve() == Path().resolve() or Path(pattern).is_absolute():
         return
     here = _matches(Path(), pattern)
     there = [path.relative_to(original) for path in _matches(original, pattern)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, of_machine
 from dropgpt.machine.repository import check_made
 
 SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
@@ -80,6 +80,8 @@ def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "")
         if name := _damaged(folder, names):
             raise ValueError(f"{name} is not what {stage} wrote there")
     except (OSError, ValueError) as error:
+        if of_machine(error):
+            raise
         remedy = remedy or f"remove the folder, and `dvc checkout {stage}` brings it back"
         raise UserError(f"{folder} is damaged: {error}; {remedy}") from None
 

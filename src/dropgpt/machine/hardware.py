@@ -72,7 +72,7 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     there = {
         "cpu": True,
         "mps": torch.backends.mps.is_available(),
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
+        "cuda": 0 <= (device.index or 0) < torch.cuda.device_count(),
     }
     if not there[device.type]:
         raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")

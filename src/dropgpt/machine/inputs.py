@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.machine.repository import ignored
+from dropgpt.params import NOT_YAML
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -38,7 +38,7 @@ class Inputs:
 
     def _now(self) -> dict[str, Any]:
         values: Any = None
-        with suppress(OSError, YAMLError, UnicodeDecodeError):  # in the middle of an edit, say
+        with suppress(OSError, *NOT_YAML):  # in the middle of an edit, say
             values = YAML(typ="safe").load(PARAMS)
         values = values if isinstance(values, dict) else {}
         found: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as deserialised
 from safetensors.torch import save as serialised
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, of_machine
 from dropgpt.machine import processes
 from dropgpt.machine.files import replacing
 from dropgpt.params import Params
@@ -115,6 +115,8 @@ class Checkpoint:
             if digest(state) != metadata.get("sha256"):
                 raise ValueError("its content is not what was saved")
         except (OSError, ValueError, SafetensorError) as error:
+            if of_machine(error):
+                raise
             reason = " ".join(str(error).split())[:200]
             print(f"{path} is damaged ({reason}): starting over", file=sys.stderr)
             return None
