@@ -48,8 +48,7 @@ class Pipeline:
                 f"{self.file}: the plan's group {lacking} has no stage here: add one of its name, "
                 "as map has it"
             )
-        status = json.loads(dvc("status", "--json", self.file.as_posix()))
-        changed = {name.rpartition(":")[2] for name in status}
+        changed = self._changed()
         return [
             one
             for name, group in groups.items()
@@ -58,9 +57,26 @@ class Pipeline:
             if (one := stage(name, variant, seed)) in changed
         ]
 
+    def _changed(self) -> set[str]:
+        """The stages that DVC would run."""
+        status = json.loads(dvc("status", "--json", self.file.as_posix()))
+        return {name.rpartition(":")[2] for name in status}
+
     def commit(self, names: list[str]) -> None:
-        """Have DVC take what is there for what these stages make."""
-        dvc("commit", "--force", *(f"{self.file}:{name}" for name in names))
+        """Have DVC take what is there for what these stages make.
+
+        Most differ in what `prepare` gives alone, which is put into the lock here, in all of them
+        at once: `dvc commit` reads and writes the whole lock, for seconds, for each.
+        """
+        locked = read_lock(self.lock)
+        (given,) = locked["prepare"]["outs"]
+        for name in names:
+            for dependency in locked.get(name, {}).get("deps", ()):
+                if dependency["path"] == given["path"]:
+                    dependency.update(given)
+        write(self.lock, locked)
+        if left := sorted({*names} & self._changed()):
+            dvc("commit", "--force", *(f"{self.file}:{name}" for name in left))
 
     @contextmanager
     def kept_lock(self) -> Iterator[Callable[[], None]]:
