@@ -10,6 +10,7 @@ from pathlib import Path
 from dropgpt import corpus
 from dropgpt.corpus import document, hub_shards
 from dropgpt.corpus.document import Document
+from dropgpt.errors import warn
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
 from stages import run
@@ -19,6 +20,9 @@ DOCUMENTS = Path("data/documents.parquet")
 
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
+    for key in data.unread:
+        value = getattr(data, key)
+        warn(f"data.{key} is {value!r}, which data.source {data.source} does not read")
     about = corpus.about(data)
     if data.in_shards:
         parts = [list(hub_shards.of_split(split)) for split in corpus.splits(data)]

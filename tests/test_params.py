@@ -6,9 +6,10 @@ from dvc.utils.flatten import flatten
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
-from conftest import ROOT
+from conftest import ROOT, params_with
 from dropgpt.errors import UserError
 from dropgpt.params import load
+from stages.download_fineweb import download_fineweb
 
 TEXT = (ROOT / "params.yaml").read_text()
 
@@ -121,6 +122,36 @@ def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
         load(path)
     apply_overrides(path, re.findall("-S '(.*?)'", str(error.value)))  # as it says
     load(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "unread"),
+    [
+        ("wikipedia", ["documents", "text_column", "separator", "deduplicate"]),
+        ("fineweb", ["text_column", "separator", "deduplicate"]),
+        ("hub", ["separator", "deduplicate"]),
+        ("files", ["documents"]),
+    ],
+)
+def test_what_is_set_and_not_read_is_known(source: str, unread: list[str]) -> None:
+    usual = {"source": source, "dataset": "me/texts" if source == "hub" else None}
+    values = {"documents": 200, "text_column": "a", "separator": "b", "deduplicate": False}
+    assert params_with(data=usual).data.unread == []
+    assert params_with(data=usual | {"documents": None}).data.unread == []
+    assert params_with(data=usual | values).data.unread == unread
+
+
+def test_what_is_set_and_not_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    Path("corpora").mkdir()
+    Path("corpora/a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
+    (line,) = download_fineweb(params_with(data={"source": "files", "documents": 2}))
+    assert line.startswith("3 documents ")
+    warning = "warning: data.documents is 2, which data.source files does not read"
+    assert warning in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize(

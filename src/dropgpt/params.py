@@ -50,6 +50,13 @@ NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
 READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
 READ |= {"hub": {*NAMELESS} - {"files"}}
 
+# What else of section data only some sources read, as params.yaml has it. It names no texts, so it
+# may stay there under another source, to which a single `-S data.source` leads.
+USUAL: dict[str, Any] = {"documents": 1000, "text_column": "text", "separator": "<|endoftext|>"}
+USUAL |= {"deduplicate": True}
+USED = {"wikipedia": set(), "fineweb": {"documents"}, "hub": {"documents", "text_column"}}
+USED |= {"files": {"text_column", "separator", "deduplicate"}}
+
 
 class Section(BaseModel):
     """A mapping of params.yaml: nothing unknown, nothing missing, no value bent to fit its type."""
@@ -81,6 +88,12 @@ class Data(Section):
     def in_shards(self) -> bool:
         """Whether it is all of a data set on the hub, which may be too large for one file."""
         return self.source in ("fineweb", "hub") and self.documents is None
+
+    @property
+    def unread(self) -> list[str]:
+        """The keys that are set to something and that the source does not read."""
+        others = [key for key in USUAL if key not in USED[self.source]]
+        return [key for key in others if getattr(self, key) not in (USUAL[key], None)]
 
     @model_validator(mode="after")
     def _the_source_reads_what_is_named(self) -> Self:
