@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
-from dropgpt.params import Evaluate, Model, Section, Tokenize, Train, dotted, explain
+from dropgpt.params import NOT_YAML, Evaluate, Model, Section, Tokenize, Train, dotted, explain
 from dropgpt.training.schedules import stable_steps
 
 FOLDER = Path("laboratory")
@@ -168,7 +167,7 @@ class Size:
             plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
             raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
-        except (UnicodeDecodeError, YAMLError) as error:
+        except NOT_YAML as error:
             raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
         named = [name for group in plan.groups.values() for name in group.variants]
         for name in dict.fromkeys([*named, *plan.variants]):

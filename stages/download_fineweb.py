@@ -20,9 +20,9 @@ DOCUMENTS = Path("data/documents.parquet")
 
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
-    for key in params.unread:
+    for key in data.unread:
         value = getattr(data, key)
-        warn(f"data.{key} is {value!r}, which data.source {data.source} does not read: no effect")
+        warn(f"data.{key} is {value!r}, which data.source {data.source} does not read")
     about = corpus.about(data)
     if data.in_shards:
         parts = [list(hub_shards.of_split(split)) for split in corpus.splits(data)]

@@ -136,12 +136,9 @@ def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
 def test_what_is_set_and_not_read_is_known(source: str, unread: list[str]) -> None:
     usual = {"source": source, "dataset": "me/texts" if source == "hub" else None}
     values = {"documents": 200, "text_column": "a", "separator": "b", "deduplicate": False}
-    assert params_with(data=usual).unread == []
-    assert params_with(data=usual | {"documents": None}).unread == []
-    assert params_with(data=usual | values).unread == unread
-    extra = {"extra_corpora": ["corpora/a.txt"]}
-    of_source = ["documents"] if source in ("wikipedia", "files") else []
-    assert params_with(data=usual | values, evaluate=extra).unread == of_source
+    assert params_with(data=usual).data.unread == []
+    assert params_with(data=usual | {"documents": None}).data.unread == []
+    assert params_with(data=usual | values).data.unread == unread
 
 
 def test_what_is_set_and_not_read_is_told(
@@ -153,7 +150,7 @@ def test_what_is_set_and_not_read_is_told(
     Path("corpora/a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
     (line,) = download_fineweb(params_with(data={"source": "files", "documents": 2}))
     assert line.startswith("3 documents ")
-    warning = "warning: data.documents is 2, which data.source files does not read: no effect"
+    warning = "warning: data.documents is 2, which data.source files does not read"
     assert warning in capsys.readouterr().err.splitlines()
 
 

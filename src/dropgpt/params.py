@@ -89,6 +89,12 @@ class Data(Section):
         """Whether it is all of a data set on the hub, which may be too large for one file."""
         return self.source in ("fineweb", "hub") and self.documents is None
 
+    @property
+    def unread(self) -> list[str]:
+        """The keys that are set to something and that the source does not read."""
+        others = [key for key in USUAL if key not in USED[self.source]]
+        return [key for key in others if getattr(self, key) not in (USUAL[key], None)]
+
     @model_validator(mode="after")
     def _the_source_reads_what_is_named(self) -> Self:
         named = {key for key, nameless in NAMELESS.items() if getattr(self, key) != nameless}

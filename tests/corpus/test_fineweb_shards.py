@@ -58,12 +58,6 @@ def test_a_hub_that_goes_away_in_mid_shard_costs_a_retry(online: pytest.MonkeyPa
     assert [text for text, _, _ in json.loads(out)[1]] == [row["text"] for row in table]
 
 
-def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
-    with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
-        _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
-    assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines
-
-
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "no room"), MemoryError(), pa.ArrowMemoryError("malloc failed")]
 )
@@ -77,3 +71,9 @@ def test_what_befalls_this_machine_is_not_waited_out(
     shard = hub_shards.Shard("data/a.parquet", "f0", 0, 1, 0, 10)
     with pytest.raises(type(error)):
         next(hub_shards.documents(shard, fineweb.dataset(None, None)))
+
+
+def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
+    with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
+        _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
+    assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines

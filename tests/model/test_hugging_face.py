@@ -1,5 +1,6 @@
 """GPT-2s that transformers saved, with random weights: ours computes what theirs does."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -360,6 +361,23 @@ def test_a_damaged_file_is_named(make: Make, file: str, content: bytes | None, s
     else:
         (FOLDER / file).write_bytes(content)
     assert said in refusal()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_to_copy_again_what_may_not_be_read_is_no_advice(
+    make: Make, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    check_here = hugging_face.check_here
+
+    def refusing(path: Path) -> None:
+        if path.name == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        check_here(path)
+
+    make()
+    monkeypatch.setattr(hugging_face, "check_here", refusing)
+    with pytest.raises(PermissionError):
+        load()
 
 
 def test_an_index_that_is_none_is_named(make: Make) -> None:

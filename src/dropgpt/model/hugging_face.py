@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dropgpt.errors import UserError, check_here
+from dropgpt.errors import UserError, check_here, of_machine
 from dropgpt.model.gpt import GPT, Variant
 from dropgpt.params import DropoutSites, Model, Rate, explain
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
@@ -141,6 +141,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             check_here(file)
             found = load_file(file)
         except (OSError, SafetensorError) as error:
+            if of_machine(error):
+                raise
             raise UserError(f"{file}: not to be read: {error}; copy the folder again") from None
         for name, weight in found.items():
             short = name.removeprefix("transformer.")
@@ -253,4 +255,6 @@ def _text(path: Path) -> str:
         check_here(path)
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if of_machine(error):
+            raise
         raise UserError(f"{path}: not to be read: {error}; copy the folder again") from None
