@@ -247,12 +247,6 @@ class Params(Section):
     sample: Sample
     runtime: Runtime
 
-    @property
-    def unread(self) -> list[str]:
-        """The keys of section data that are set to something and that nothing reads."""
-        read = USED[self.data.source] | (USED["files"] if self.evaluate.extra_corpora else set())
-        return [k for k in USUAL if k not in read and getattr(self.data, k) not in (USUAL[k], None)]
-
     @model_validator(mode="after")
     def _windows_overlap_or_touch(self) -> "Params":
         # A model from elsewhere has a context of its own, which the stage compares with.
