@@ -319,6 +319,14 @@ def test_shards_are_mapped_and_none_may_be_missing(tmp_path: Path) -> None:
         tensor.read(tmp_path / "joined")
 
 
+def test_shards_that_another_run_has_used_are_told_in_a_line(tmp_path: Path) -> None:
+    shards = [tmp_path / "0", tmp_path / "1"]
+    tensor.write_shard(encode_documents(DOCUMENTS, ENCODING, end_of_text=True), shards[0])
+    with pytest.raises(UserError, match=r"1/documents.parquet is gone: another run.*command again"):
+        tensor.join(shards, tmp_path / "joined", N_VOCAB, 0.1)
+    assert [*tmp_path.iterdir()] == [shards[0]]
+
+
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])
 def test_a_damaged_tensor_is_named(tmp_path: Path, damage: str) -> None:
     write(tmp_path / "tokens")
