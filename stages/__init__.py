@@ -112,6 +112,9 @@ REFUSED = {
     errno.EACCES: "it may not be read or written: {}; allow it and run this again",
     errno.EPERM: "it may not be written: {}; allow it and run this again",
     errno.EEXIST: "a file, or a link to nothing, stands where a folder is to be: {}; move it away",
+    errno.ENOTDIR: "a file stands where a folder is to be: {}; move it away",
+    errno.EMFILE: "too many files are open: {}; raise `ulimit -n` and run this again",
+    errno.ESTALE: "another machine has replaced a file: {}; run this again",
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
 }
 _inputs: list[Inputs] = []  # of the stage that runs

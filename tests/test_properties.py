@@ -1,7 +1,7 @@
 """Whatever comes in, what goes out is right or is an error in one line."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 
 from conftest import ROOT, data_params, message
 from dropgpt import corpus
-from dropgpt.corpus import document
+from dropgpt.corpus import document, hub_shards
 from dropgpt.corpus.document import Document
+from dropgpt.corpus.hub_shards import Shard
 from dropgpt.errors import UserError
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
@@ -161,17 +162,37 @@ def test_a_damaged_corpus_is_noticed(tmp_path: Path) -> None:
     documents = [Document(f"text {n} " * 9, f"id {n}", f"source {n}") for n in range(20)]
     path = tmp_path / "documents.parquet"
     document.write(documents, path)
+    for _ in damaged_everywhere(path):
+        try:
+            assert list(document.read(path)) == documents
+        except UserError as error:
+            assert str(path) in str(error)
+            assert "`dvc checkout download_fineweb` brings it back" in str(error)
+            assert "\n" not in str(error)
+
+
+def test_a_damaged_list_of_shards_is_noticed(tmp_path: Path) -> None:
+    """Of the shards, and of what is held out of them."""
+    shards = [Shard(f"data/{n}.parquet", f"{n:040x}", 0, 4, 100 * n, 100) for n in range(3)]
+    path, about = tmp_path / "documents.parquet", {"held_out": 1, "card": {"license": "mit"}}
+    hub_shards.write(shards, path, about)
+    for _ in damaged_everywhere(path):
+        try:
+            assert (hub_shards.read(path), document.about(path)) == (shards, about)
+        except UserError as error:
+            assert str(path) in str(error)
+            assert "`dvc repro download_fineweb` makes it again" in str(error)
+            assert "\n" not in str(error)
+
+
+def damaged_everywhere(path: Path) -> Iterator[None]:
+    """The file cut off at each byte, and with another in its place."""
     whole = path.read_bytes()
     for place in range(len(whole)):
         flipped, rest = bytes([whole[place] ^ 1]), whole[place + 1 :]
         for other in (b"", flipped + rest, b"\xff" + rest):  # no text in UTF-8 holds \xff
             path.write_bytes(whole[:place] + other)
-            try:
-                assert list(document.read(path)) == documents
-            except UserError as error:
-                assert str(path) in str(error)
-                assert "`dvc checkout download_fineweb` brings it back" in str(error)
-                assert "\n" not in str(error)
+            yield
 
 
 @pytest.fixture

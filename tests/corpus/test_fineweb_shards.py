@@ -3,16 +3,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import huggingface_hub
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import hub
 from conftest import data_params as data
 from dropgpt import corpus
-from dropgpt.corpus import fineweb, hub_shards
+from dropgpt.corpus import document, fineweb, hub_shards
 from dropgpt.corpus.document import Document
+from dropgpt.corpus.hub_shards import Shard
+from dropgpt.errors import UserError
 
 READ_IN_SHARDS = """
 import json, sys
@@ -77,3 +81,14 @@ def test_a_hub_that_stays_away_ends_it(online: pytest.MonkeyPatch) -> None:
     with hub.serving(hub.rows(*range(30_000)), group=1000, outage=600) as endpoint:
         _, lines = read_in_shards(endpoint, 30_000, patience=1).communicate()
     assert f"UserError: cannot read HuggingFaceFW/fineweb from {endpoint}: " in lines
+
+
+def test_a_list_of_an_earlier_version_and_a_corpus_are_no_list_of_shards(tmp_path: Path) -> None:
+    path = tmp_path / "documents.parquet"
+    hub_shards.write([Shard("data/0.parquet", "1", 0, 1, 0, 10)], path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
+    with pytest.raises(UserError, match="it has no checksum, as one of an earlier version; remove"):
+        hub_shards.read(path)
+    document.write([Document("text", "id", "source")], path)
+    with pytest.raises(UserError, match=r"not a whole list of shards.*path.*fineweb` makes it"):
+        hub_shards.read(path)

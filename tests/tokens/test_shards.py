@@ -1,6 +1,8 @@
 """A whole config of FineWeb, by the real stages, killed and gone on with by more processes."""
 
+import errno
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,9 @@ import pytest
 import hub
 from clone import Clone, environment, wait_for
 from conftest import ROOT, params_with
+from dropgpt.corpus import hub_shards
 from dropgpt.corpus.document import Document
+from dropgpt.corpus.hub_shards import Shard
 from dropgpt.tokens import shards, tensor
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
@@ -158,6 +162,51 @@ def test_what_was_made_is_used_for_the_same_list_parameters_and_revision_alone(
     ]
     assert len({*different}) == 5
     assert fingerprint(validation_fraction=0.5, data={"separator": None}) == different[0]
+
+
+def test_a_shard_that_cannot_be_read_now_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document]
+) -> None:
+    """As on another machine's disk; of one that is damaged see above."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(shards, "DOCUMENTS", tmp_path / "documents.parquet")
+    monkeypatch.setattr(shards, "FOLDER", tmp_path / "shards")
+    monkeypatch.setattr(shards, "_side_by_side", lambda *_: None)  # there is no hub
+    params = params_with(data={"source": "fineweb", "documents": None})
+    hub_shards.write([Shard("data/0.parquet", "1", 0, 1, 0, ROWS)], shards.DOCUMENTS)
+    shard = shards.FOLDER / shards._fingerprint(params.data, params.tokenize) / "00000"
+    tensor.write_shard(encode_documents(documents[:ROWS], gpt2_encoding(), True), shard)
+    before = shard.stat().st_ino
+
+    def refuse(path: Path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dropgpt.machine.files.sha256", refuse)
+        with pytest.raises(OSError, match="Stale"):
+            shards.make(params.data, params.tokenize, params.runtime)
+    assert shards.make(params.data, params.tokenize, params.runtime) == [shard]
+    assert shard.stat().st_ino == before
+
+
+def test_a_machine_that_helps_says_in_a_line_why_it_ends(fineweb: Clone) -> None:
+    def told(process: subprocess.Popen[str]) -> str:
+        lines = process.communicate()[1].splitlines()
+        assert process.returncode == 1
+        assert [line for line in lines if not line.startswith("tokenize: ")] == lines[-1:]
+        return lines[-1]
+
+    process = start(fineweb, "dropgpt.tokens.shards")
+    wait_for(lambda: made(fineweb))
+    process.send_signal(signal.SIGINT)
+    assert told(process) == "error: make_shards: stopped by SIGINT"
+    shutil.rmtree(fineweb.folder / "checkpoints")
+    (fineweb.folder / "checkpoints").touch()
+    line = told(start(fineweb, "dropgpt.tokens.shards"))
+    assert line.startswith("error: a file stands where a folder is to be: ")
+    fineweb.set(data={"documents": 1000})
+    line = told(start(fineweb, "dropgpt.tokens.shards"))
+    assert "only where it is fineweb or hub and data.documents is null" in line
 
 
 def test_parameters_that_were_edited_meanwhile_cost_no_shard(fineweb: Clone) -> None:

@@ -159,6 +159,17 @@ def test_a_text_too_short_to_part_asks_for_more_text(tmp_path: Path) -> None:
     assert "lower it" not in str(error.value)
 
 
+def test_the_least_fraction_holds_out_the_end_and_a_document_may_be_empty(tmp_path: Path) -> None:
+    """1 - 1e-17 is 1 in float64; without <|endoftext|> an empty text has no token."""
+    tokens = split(tmp_path / "least", [Document("To be, or not to be.", "a", "a")], 1e-17)
+    assert tokens.documents.held_out.tolist() == [False, True]
+    assert len(tokens.held_out) > 0
+    empty, *full = (Document(text, text, text) for text in ("", " one" * 90, " two" * 10))
+    tokens = split(tmp_path / "empty", [empty, *full], 0.1, end_of_text=False)
+    assert tokens.documents.tokens.tolist() == [0, 90, 10]
+    assert tokens.documents.held_out.tolist() == [False, False, True]
+
+
 def test_documents_of_one_article_are_parted_between_them(tmp_path: Path) -> None:
     sections = [Document("Some words of a section.", f"a#{n}", "a") for n in range(10)]
     tokens = split(tmp_path / "tokens", sections, 0.2)
@@ -306,6 +317,14 @@ def test_shards_are_mapped_and_none_may_be_missing(tmp_path: Path) -> None:
     sums.write_bytes(b"".join(line for line in lines if b"tokens-00002" not in line))
     with pytest.raises(UserError, match="joined is damaged"):
         tensor.read(tmp_path / "joined")
+
+
+def test_shards_that_another_run_has_used_are_told_in_a_line(tmp_path: Path) -> None:
+    shards = [tmp_path / "0", tmp_path / "1"]
+    tensor.write_shard(encode_documents(DOCUMENTS, ENCODING, end_of_text=True), shards[0])
+    with pytest.raises(UserError, match=r"1/documents.parquet is gone: another run.*command again"):
+        tensor.join(shards, tmp_path / "joined", N_VOCAB, 0.1)
+    assert [*tmp_path.iterdir()] == [shards[0]]
 
 
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])

@@ -1,5 +1,6 @@
 """All of a data set on the hub, in parts that are read by themselves and in constant memory."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dropgpt.corpus.document import ABOUT, Document, is_string
+from dropgpt.corpus.document import ABOUT, SHA256, Document, is_string
 from dropgpt.corpus.hub import Dataset, builder, files, hint_of_parquet
 from dropgpt.corpus.hub_process import cause, from_process, no_hub, not_utf8, quiet, refused
 from dropgpt.errors import UserError, of_machine, warn
@@ -53,24 +54,46 @@ def write(shards: Iterable[Shard], path: Path, about: dict[str, Any] | None = No
     """
     found = list(shards)
     table = pa.Table.from_pandas(pd.DataFrame(found, columns=Shard._fields), preserve_index=False)
-    if about:
-        table = table.replace_schema_metadata(table.schema.metadata | {ABOUT: json.dumps(about)})
+    known = json.dumps(about or {}).encode()
+    table = table.replace_schema_metadata(
+        table.schema.metadata | {ABOUT: known, SHA256: _checksum(found, known)}
+    )
     with replacing(path) as partial:
         pq.write_table(table, partial)
     return found
 
 
 def read(path: Path) -> list[Shard]:
-    """What `write` wrote. Raises UserError where it is missing or something else."""
-    mend = "`dvc repro download_fineweb` makes it"
+    """What `write` wrote. Raises UserError where it is missing, damaged or something else.
+
+    So what `document.about` then says of it is what was written, too.
+    """
     if not path.exists():
-        raise UserError(f"{path}: no such file; {mend}")
+        raise UserError(f"{path}: no such file; `dvc repro download_fineweb` makes it")
     try:
-        table = pd.read_parquet(path, columns=list(Shard._fields))
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata.metadata or {}
+            # `read` alone leaves out a column that is not there.
+            columns = file.read(list(Shard._fields)).select(Shard._fields)
+        found = list(map(Shard, *(column.to_pylist() for column in columns)))
+        if SHA256.encode() not in metadata:
+            raise ValueError("it has no checksum, as one of an earlier version")
+        if metadata[SHA256.encode()] != _checksum(found, metadata[ABOUT.encode()]):
+            raise ValueError("its shards are not those that were written")
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        if of_machine(error):
+            raise
         why = " ".join(str(error).split())
-        raise UserError(f"{path}: not a list of shards on the hub; {mend}: {why}") from None
-    return [Shard(*row) for row in table.itertuples(index=False, name=None)]
+        raise UserError(
+            f"{path}: not a whole list of shards on the hub: {why}; remove the file, and "
+            "`dvc repro download_fineweb` makes it again"
+        ) from None
+    return found
+
+
+def _checksum(shards: list[Shard], about: bytes) -> bytes:
+    """Of all that a list says, in hexadecimal."""
+    return hashlib.sha256(json.dumps(shards).encode() + about).hexdigest().encode()
 
 
 def documents(shard: Shard, dataset: Dataset, patience: float = OUTAGE) -> Iterator[Document]:

@@ -67,7 +67,8 @@ def part_long(
     for document, ids in encoded:
         tail.append((document, ids))
         after += len(ids)
-        while before + len(tail[0][1]) <= (1 - fraction) * (before + after):
+        # The last one stays, also where it has no tokens or rounding makes 1 of 1 - fraction.
+        while len(tail) > 1 and before + len(tail[0][1]) <= (1 - fraction) * (before + after):
             before += len(tail[0][1])
             after -= len(tail[0][1])
             yield tail.popleft()

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -37,7 +36,7 @@ from dropgpt.machine import provenance
 from dropgpt.machine.files import check_seal
 from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.machine.progress import progress
-from dropgpt.params import Data, Params, Runtime, Tokenize, load
+from dropgpt.params import Data, Params, Runtime, Tokenize
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import gpt2_encoding
@@ -65,7 +64,10 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
     for path in filter(Path.exists, paths):
         try:
             check_seal(path, "tokenize", [])
-        except UserError:  # what has happened to it since?
+        except UserError as error:  # what has happened to it since?
+            why = error.__context__
+            if isinstance(why, OSError) and not isinstance(why, FileNotFoundError):
+                raise why from None  # it cannot be read now, and may be whole
             shutil.rmtree(path, ignore_errors=True)
     settings = tokenize.vocabulary_size, tokenize.end_of_text
     arguments = (list(zip(shards, datasets, strict=True)), folder, *settings)
@@ -85,7 +87,8 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
 
 def forget(paths: list[Path]) -> None:
     """Remove what `make` gave."""
-    shutil.rmtree(paths[0].parent)
+    with suppress(FileNotFoundError):  # another run has done it
+        shutil.rmtree(paths[0].parent)
 
 
 def _side_by_side(arguments: tuple[Any, ...], workers: int, look: Callable[[], None]) -> None:
@@ -183,12 +186,20 @@ def _joined(params: Params) -> bool:
     return made == {"data": data, "tokenize": tokenize}
 
 
+def make_shards(params: Params) -> list[str]:
+    """Make what a stage tokenize on another machine will join, or is waiting for."""
+    if not params.data.in_shards:
+        raise UserError(
+            f"params.yaml: data.source {params.data.source} is in shards only where it is fineweb "
+            "or hub and data.documents is null; `dvc repro tokenize` needs no help here"
+        )
+    if _joined(params):
+        return [f"{TOKENS} is there already, made with these parameters"]
+    make(params.data, params.tokenize, params.runtime)
+    return []
+
+
 if __name__ == "__main__":
-    try:
-        params = load(Path("params.yaml"))
-        if _joined(params):
-            print(f"{TOKENS} is there already, made with these parameters", file=sys.stderr)
-        else:
-            make(params.data, params.tokenize, params.runtime)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    from stages import run  # as a stage: what a user has to mend is told in a line
+
+    run(make_shards)

@@ -110,15 +110,19 @@ def join(
 
     The files of shard 0 are then tokens-00000.npy and documents-00000.parquet; documents.parquet
     has the documents that are held out, the same as if all of them stood in one file: those of the
-    `last` shards, where their number is given.
+    `last` shards, where their number is given. Raises UserError where a shard is gone.
     """
     with replacing(folder) as partial:
         partial.mkdir()
         for number, shard in enumerate(shards):
             for name, source in zip(SHARD_FILES, ("documents.parquet", TOKENS), strict=True):
                 _link(shard / source, partial / name.format(number))
-        total = sum(len(np.load(shard / TOKENS, mmap_mode="r")) for shard in shards)
-        tables = (pd.read_parquet(shard / "documents.parquet") for shard in reversed(shards))
+        # From here on of the links: another run may let go of the shards.
+        documents, tokens = (
+            [partial / name.format(number) for number in range(len(shards))] for name in SHARD_FILES
+        )
+        total = sum(len(np.load(file, mmap_mode="r")) for file in tokens)
+        tables = map(pd.read_parquet, reversed(documents))
         if last is None:
             rows = held_out.rows(tables, total, validation_fraction)
         else:
@@ -208,6 +212,10 @@ def _write_the_rest(
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
+    except FileNotFoundError:
+        raise UserError(
+            f"{source} is gone: another run has used these shards; give the command again"
+        ) from None
     except OSError:  # on another disk, or one that has no links
         shutil.copyfile(source, target)
 
