@@ -94,14 +94,15 @@ if "PET_NNODES" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 from dropgpt.errors import UserError
+from dropgpt.machine import torchrun
 from dropgpt.machine.inputs import Inputs
 from dropgpt.machine.memory import out_of_memory
 from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params, load
 
 # As torchrun has it: whether this process is one of several, and whether it speaks for them.
-OF_SEVERAL = "TORCHELASTIC_RUN_ID" in os.environ
-FIRST = not OF_SEVERAL or os.environ["RANK"] == "0"
+OF_SEVERAL = torchrun.started()
+FIRST = torchrun.first()
 
 # What a write is refused by, and what to do.
 REFUSED = {

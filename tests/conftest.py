@@ -143,6 +143,15 @@ def data_params(**values: Any) -> Data:
     return Data.model_validate(defaults | values)
 
 
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchrun tells it to the processes that it starts on one machine."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+
+
 def message(error: pytest.ExceptionInfo[UserError]) -> str:
     """What the user reads: one line."""
     assert "\n" not in str(error.value)

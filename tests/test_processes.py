@@ -286,3 +286,16 @@ def test_sharded_weights_find_what_whole_ones_find(
     assert dvc.returncode == 0, output
     assert "going on after step" in output
     curves_agree(clone, whole)
+
+
+def test_a_part_of_what_torchrun_tells_makes_no_several_processes(tmp_path: Path) -> None:
+    """As of a launcher that has ended: the stage says itself what is wrong."""
+    found = subprocess.run(
+        [sys.executable, "-m", "stages.sample"],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(ROOT), "TORCHELASTIC_RUN_ID": "one"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1
+    assert found.stderr == "error: dvc.yaml: no such file; run from the project's root\n"

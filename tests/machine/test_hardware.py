@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cuda
-from conftest import needs_fork
+from conftest import needs_fork, second_of_two
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, peak_flops, prepare
 
@@ -22,8 +22,7 @@ def test_a_device_that_is_not_there_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps"])
 def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    second_of_two(monkeypatch)
     with pytest.raises(UserError, match=f"is {name}, where several processes cannot work"):
         prepare(name)
 
@@ -66,12 +65,7 @@ def test_each_of_several_processes_has_a_gpu(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
 ) -> None:
     chosen = cuda.stand_in(monkeypatch)
-    for name, value in {
-        "TORCHELASTIC_RUN_ID": "one",
-        "LOCAL_WORLD_SIZE": "2",
-        "LOCAL_RANK": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    second_of_two(monkeypatch)
     assert prepare("auto") == torch.device("cuda:1")
     assert chosen == [1]
 

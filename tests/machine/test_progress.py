@@ -6,6 +6,7 @@ import termios
 
 import pytest
 
+from conftest import second_of_two
 from dropgpt.machine.progress import progress
 
 
@@ -86,6 +87,17 @@ def test_what_is_soon_done_shows_nothing(
         bar.start_t -= 101
         bar.update()
     assert "compare: " in capsys.readouterr().err
+
+
+def test_of_several_processes_the_first_one_tells_and_what_is_left_of_a_launcher_hides_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    list(progress("tokenize", "documents", 10, iterable=iter(range(3))))
+    assert "tokenize: 3 documents, " in capsys.readouterr().err
+    second_of_two(monkeypatch)
+    list(progress("tokenize", "documents", 10, iterable=iter(range(3))))
+    assert not capsys.readouterr().err
 
 
 def test_a_total_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:

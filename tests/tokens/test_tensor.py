@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import second_of_two
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
@@ -325,6 +326,22 @@ def test_shards_that_another_run_has_used_are_told_in_a_line(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"1/documents.parquet is gone: another run.*command again"):
         tensor.join(shards, tmp_path / "joined", N_VOCAB, 0.1)
     assert [*tmp_path.iterdir()] == [shards[0]]
+
+
+@pytest.mark.parametrize("left", ["LOCAL_RANK", "TORCHELASTIC_RUN_ID"])
+def test_what_is_left_of_a_launcher_switches_no_check_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """Of several processes the first one on a machine checks for all."""
+    write(tmp_path / "tokens")
+    with (tmp_path / "tokens/tokens.npy").open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"no")
+    monkeypatch.setenv(left, "1")
+    with pytest.raises(UserError, match="tokens is damaged"):
+        tensor.read(tmp_path / "tokens")
+    second_of_two(monkeypatch)
+    tensor.read(tmp_path / "tokens")
 
 
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])

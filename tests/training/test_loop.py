@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import message, params_with, token_tensor
+from conftest import message, params_with, second_of_two, token_tensor
 from dropgpt.errors import UserError
 from dropgpt.evaluation import window_loss
 from dropgpt.machine.interruption import Interrupted
@@ -289,7 +289,7 @@ def test_the_share_of_the_hardware_s_arithmetic_is_told(
     monkeypatch.setattr("dropgpt.training.loop.peak_flops", lambda *_: 989e12)
     run(log_interval=1e-9)
     assert re.search(r"tokens/s.*held-out \d+\.\d+, 0% of 989 TFLOP/s", capsys.readouterr().err)
-    monkeypatch.setenv("RANK", "1")  # one of several processes, which tells nothing
+    second_of_two(monkeypatch)  # which tells nothing
     run()
     assert not capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from dropgpt.errors import UserError
-from dropgpt.machine import processes, threads
+from dropgpt.machine import processes, threads, torchrun
 
 # FLOP/s of bfloat16 without sparsity, by words in the name of the GPU, as the makers' data sheets
 # have them; more words stand first.
@@ -57,7 +57,7 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
             name = "mps"
         if torch.cuda.is_available():
             name = "cuda"
-    if processes.started():
+    if torchrun.started():
         one_gpu = name.startswith("cuda:") and os.environ["LOCAL_WORLD_SIZE"] != "1"
         if one_gpu or name == "mps":
             raise UserError(

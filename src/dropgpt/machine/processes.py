@@ -4,7 +4,6 @@ torchrun starts them; see `launch`. Each works on a share of the windows, and wh
 added up, so that each goes on as if it had done all.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,11 +20,6 @@ BUCKET = 1 << 24  # elements that are sent at once: fewer cost waits, more cost 
 # Without a word from another process, before it counts as lost. The end of a process is seen at
 # once; that of a machine's power or network tells nobody.
 HANGING = timedelta(minutes=10)
-
-
-def started() -> bool:
-    """Whether torchrun has started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """How far long work is: a bar on a terminal, plain lines elsewhere."""
 
 import math
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from dropgpt.machine import torchrun
 
 UNSEEN = 2  # seconds that nobody needs a bar for: a `delay`
 # From here on a count is shown as 361k, and on a terminal as a percentage alone; below, as it is.
@@ -36,7 +37,7 @@ def progress(
         "delay": delay,
         "unit": unit,
         "unit_scale": many,
-        "disable": os.environ.get("RANK", "0") != "0",  # as torchrun has it
+        "disable": not torchrun.first(),
     }
     if sys.stderr.isatty():  # as tqdm has it by default, but for the speed
         count = "" if many else "{n_fmt}/{total_fmt} "  # or 80 columns would cut the loss off

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dropgpt.machine import processes, threads
+from dropgpt.machine import threads, torchrun
 
 # One folder for all copies of the project in which DVC runs experiments; DVC and git ignore it.
 FOLDER = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", "slots")
@@ -29,7 +29,7 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
     on 8 cores, two jobs with a `runtime.threads` of 4, and one where it is null. The processes
     that torchrun starts have theirs already; see `machine.launch`.
     """
-    if processes.started():
+    if torchrun.started():
         yield
         return
     slots = max(1, threads.CORES // threads.number()) if device.type == "cpu" else 1

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
-from dropgpt.machine import provenance
+from dropgpt.machine import provenance, torchrun
 from dropgpt.machine.files import check_seal, replacing, seal, write_json
 from dropgpt.machine.provenance import Chain
 from dropgpt.tokens import held_out
@@ -149,7 +149,7 @@ def read(folder: Path) -> TokenTensor:
     names = _tokens_files(folder)
     others = [name for name in FILES if name != TOKENS]
     # Of the processes that torchrun has started here one is enough: without it none gets far.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if torchrun.first_here():
         check_seal(folder, "tokenize", [*others, *names])
     arrays = [np.load(folder / name, mmap_mode="r") for name in names]
     return TokenTensor(
