@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conftest import params_with
+from dropgpt.errors import UserError
 from dropgpt.generation import draw, generate, page, probabilities, together, variety
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
@@ -110,6 +111,15 @@ def test_probabilities_are_exp_of_the_logits_over_the_temperature() -> None:
         expected = torch.tensor([w / sum(weights) for w in weights], dtype=torch.float64)
         torch.testing.assert_close(probabilities(z, temperature), expected)
     assert probabilities(z, 0.0).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_logits_that_are_no_numbers_are_an_error(model: GPT, temperature: float) -> None:
+    """As of finite weights that overflow; else it would write one token, again and again."""
+    with torch.no_grad():
+        model.ln_f.weight *= 1e38
+    with pytest.raises(UserError, match="logits are not finite"):
+        generate(model, PROMPT, temperature, sample())
 
 
 def test_draws_follow_the_probabilities() -> None:

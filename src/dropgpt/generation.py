@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dropgpt.errors import UserError
 from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
@@ -126,9 +127,12 @@ def probabilities(
 
     `top_k` keeps the k likeliest tokens. `top_p` keeps the fewest likeliest ones that together
     have that probability (Holtzman et al. 2020), after the temperature and top_k.
+    Raises UserError where the logits are not finite.
     """
     z = logits.detach().cpu().double()  # some devices have no float64
     if temperature == 0:
+        if not z.isfinite().all():  # from above, too, where no temperature makes them finite
+            raise UserError("the model's logits are not finite: its weights are too large")
         return torch.zeros_like(z).index_fill_(0, z.argmax(), 1.0)
     scaled = z / temperature
     if not scaled.isfinite().all():  # so near to 0 that it is the same

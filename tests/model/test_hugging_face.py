@@ -303,6 +303,14 @@ def test_what_is_not_understood_is_refused_by_name(
             lambda w: w | {"transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)},
             "transformer.ln_f.bias is torch.int8: only floats",
         ),
+        (
+            lambda w: w | {"transformer.ln_f.bias": torch.full((32,), torch.nan)},
+            "model.safetensors: transformer.ln_f.bias holds what is no finite number in float32",
+        ),
+        (
+            lambda w: w | {"transformer.ln_f.bias": torch.full((32,), 1e300, dtype=torch.float64)},
+            "transformer.ln_f.bias holds what is no finite number in float32",
+        ),
         (lambda w: w | {"ln_f.bias": torch.ones(32)}, "there are two tensors for ln_f.bias"),
         (lambda w: w | {"lm_head.weight": torch.ones(N_VOCAB, 32)}, "lm_head.weight is not wte."),
     ],

@@ -151,6 +151,11 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             if short in weights:
                 raise UserError(f"{file}: there are two tensors for {short}: remove one")
             weights[short] = (weight.T if short.endswith(TRANSPOSED) else weight).float()
+            if not weights[short].isfinite().all():
+                raise UserError(
+                    f"{file}: {name} holds what is no finite number in float32: its training ran "
+                    "away, or the file is damaged; take another model"
+                )
     return weights
 
 
