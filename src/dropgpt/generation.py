@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,11 +35,11 @@ def generations(model: GPT, pairs: list[Pair], params: Sample) -> Iterator[list[
 def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
     """The same as one batch, a token of each at a time."""
     device, n_ctx, filler = model.head.device, model.config.n_ctx, model.end_of_text
-    uniforms = [_uniform(params, *pair) for pair in pairs]
+    drawn_by = [_uniforms(params, *pair) for pair in pairs]
     texts = [list(prompt) for prompt, _ in pairs]
     going = set(range(len(pairs)))
     cache: Cache | None = None
-    for number in range(params.tokens):
+    for _ in range(params.tokens):
         if not going:
             break
         if cache is not None and cache.length < n_ctx:
@@ -58,7 +57,7 @@ def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
             token = filler
             if row in going:
                 p = probabilities(logits[row], temperature, params.top_k, params.top_p)
-                token = draw(p, float(uniforms[row][number]))
+                token = draw(p, next(drawn_by[row]))
                 if token == model.end_of_text:
                     going.remove(row)
             texts[row].append(token)
@@ -96,28 +95,31 @@ def new_tokens(
     sampled. Once the context is full it slides along by a token at a time; positions are learned
     for absolute places, so the cache is of no use from there on.
     """
-    uniform = _uniform(params, prompt, temperature)
     device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
     cache = Cache(model) if use_cache else None
-    for u in uniform:
+    for u in _uniforms(params, prompt, temperature):
         if cache is not None and cache.length < len(text) <= n_ctx:
             unread = text[cache.length :]
             features = model.features(torch.tensor([unread], device=device), cache)
         else:
             features = model.features(torch.tensor([text[-n_ctx:]], device=device))
         z = model.head @ features[0, -1]
-        token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
+        token = draw(probabilities(z, temperature, params.top_k, params.top_p), u)
         if token == model.end_of_text:
             return
         text.append(token)
         yield token
 
 
-def _uniform(params: Sample, prompt: list[int], temperature: float) -> npt.NDArray[np.float64]:
-    """What each new token is drawn by, (params.tokens,), in [0, 1)."""
-    return generator(params.seed, "sampling", f"{prompt}/{temperature}").random(params.tokens)
+def _uniforms(params: Sample, prompt: list[int], temperature: float) -> Iterator[float]:
+    """What each new token is drawn by, in [0, 1).
+
+    One after the other, since most of very many might never be asked for.
+    """
+    stream = generator(params.seed, "sampling", f"{prompt}/{temperature}")
+    return (stream.random() for _ in range(params.tokens))
 
 
 def probabilities(
