@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from conftest import params_with
-from dropgpt.generation import draw, generate, page, probabilities, together, variety
+from dropgpt.errors import UserError
+from dropgpt.generation import (
+    _uniforms,
+    draw,
+    generate,
+    new_tokens,
+    page,
+    probabilities,
+    together,
+    variety,
+)
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
 from dropgpt.randomness import generator
@@ -110,6 +120,34 @@ def test_probabilities_are_exp_of_the_logits_over_the_temperature() -> None:
         expected = torch.tensor([w / sum(weights) for w in weights], dtype=torch.float64)
         torch.testing.assert_close(probabilities(z, temperature), expected)
     assert probabilities(z, 0.0).tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_logits_that_are_no_numbers_are_an_error(model: GPT, temperature: float) -> None:
+    """As of finite weights that overflow; else it would write one token, again and again."""
+    with torch.no_grad():
+        model.ln_f.weight *= 1e38
+    with pytest.raises(UserError, match="logits are not finite"):
+        generate(model, PROMPT, temperature, sample())
+
+
+def test_the_numbers_drawn_one_by_one_are_those_drawn_at_once() -> None:
+    """Bit for bit, so that samples are as they have always been."""
+    at_once = generator(7, "sampling", f"{PROMPT}/0.8").random(10_000)
+    one_by_one = list(_uniforms(sample(seed=7, tokens=10_000), PROMPT, 0.8))
+    assert one_by_one == at_once.tolist()
+
+
+@pytest.mark.parametrize("tokens", [10**12, 10**30])
+def test_as_many_tokens_may_be_asked_for_as_one_likes(model: GPT, tokens: int) -> None:
+    """None is drawn for before its turn comes."""
+    params = sample(tokens=tokens)
+    written = new_tokens(model, PROMPT, 1.0, params)
+    expected = generate(model, PROMPT, 1.0, sample())
+    assert [next(written) for _ in expected] == expected
+    with torch.no_grad():
+        model.wte.weight[N_VOCAB - 1] = 1000 * model.features(torch.tensor([PROMPT]))[0, -1]
+    assert together(model, [(PROMPT, 0.0)], params) == [[]]
 
 
 def test_draws_follow_the_probabilities() -> None:

@@ -48,6 +48,18 @@ def test_a_perplexity_beyond_floating_point_is_null_and_an_endless_loss_an_error
         perplexity(tokens * math.inf, tokens)
 
 
+@pytest.mark.parametrize("documents", [1, 6])
+@pytest.mark.parametrize("column", ["nats", "nats_of_text", "nats_dropout_on", "nats_monte_carlo"])
+def test_a_loss_that_is_no_number_is_an_error(documents: int, column: str) -> None:
+    """In one document of several as in one alone; a sum of pandas would leave it out."""
+    kinds = ("nats", "nats_of_text", "nats_dropout_on", "nats_monte_carlo")
+    table = DOCUMENTS.assign(**dict.fromkeys(kinds, 2.0 * LENGTHS))
+    summary(table[:documents])
+    table.loc[0, column] = math.nan
+    with pytest.raises(UserError, match="the loss is nan: the model's weights or logits overflow"):
+        summary(table[:documents])
+
+
 @pytest.mark.parametrize("documents", [3, 60])
 @pytest.mark.parametrize("spread", [0.0, 0.7])  # of the logarithms of their lengths
 def test_the_interval_holds_the_mean_as_often_as_it_says(documents: int, spread: float) -> None:

@@ -7,10 +7,10 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dropgpt.errors import UserError
 from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
@@ -35,11 +35,11 @@ def generations(model: GPT, pairs: list[Pair], params: Sample) -> Iterator[list[
 def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
     """The same as one batch, a token of each at a time."""
     device, n_ctx, filler = model.head.device, model.config.n_ctx, model.end_of_text
-    uniforms = [_uniform(params, *pair) for pair in pairs]
+    drawn_by = [_uniforms(params, *pair) for pair in pairs]
     texts = [list(prompt) for prompt, _ in pairs]
     going = set(range(len(pairs)))
     cache: Cache | None = None
-    for number in range(params.tokens):
+    for _ in range(params.tokens):
         if not going:
             break
         if cache is not None and cache.length < n_ctx:
@@ -57,7 +57,7 @@ def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
             token = filler
             if row in going:
                 p = probabilities(logits[row], temperature, params.top_k, params.top_p)
-                token = draw(p, float(uniforms[row][number]))
+                token = draw(p, next(drawn_by[row]))
                 if token == model.end_of_text:
                     going.remove(row)
             texts[row].append(token)
@@ -95,28 +95,31 @@ def new_tokens(
     sampled. Once the context is full it slides along by a token at a time; positions are learned
     for absolute places, so the cache is of no use from there on.
     """
-    uniform = _uniform(params, prompt, temperature)
     device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
     cache = Cache(model) if use_cache else None
-    for u in uniform:
+    for u in _uniforms(params, prompt, temperature):
         if cache is not None and cache.length < len(text) <= n_ctx:
             unread = text[cache.length :]
             features = model.features(torch.tensor([unread], device=device), cache)
         else:
             features = model.features(torch.tensor([text[-n_ctx:]], device=device))
         z = model.head @ features[0, -1]
-        token = draw(probabilities(z, temperature, params.top_k, params.top_p), float(u))
+        token = draw(probabilities(z, temperature, params.top_k, params.top_p), u)
         if token == model.end_of_text:
             return
         text.append(token)
         yield token
 
 
-def _uniform(params: Sample, prompt: list[int], temperature: float) -> npt.NDArray[np.float64]:
-    """What each new token is drawn by, (params.tokens,), in [0, 1)."""
-    return generator(params.seed, "sampling", f"{prompt}/{temperature}").random(params.tokens)
+def _uniforms(params: Sample, prompt: list[int], temperature: float) -> Iterator[float]:
+    """What each new token is drawn by, in [0, 1).
+
+    One after the other, since most of very many might never be asked for.
+    """
+    stream = generator(params.seed, "sampling", f"{prompt}/{temperature}")
+    return (stream.random() for _ in range(params.tokens))
 
 
 def probabilities(
@@ -126,9 +129,12 @@ def probabilities(
 
     `top_k` keeps the k likeliest tokens. `top_p` keeps the fewest likeliest ones that together
     have that probability (Holtzman et al. 2020), after the temperature and top_k.
+    Raises UserError where the logits are not finite.
     """
     z = logits.detach().cpu().double()  # some devices have no float64
     if temperature == 0:
+        if not z.isfinite().all():  # from above, too, where no temperature makes them finite
+            raise UserError("the model's logits are not finite: its weights are too large")
         return torch.zeros_like(z).index_fill_(0, z.argmax(), 1.0)
     scaled = z / temperature
     if not scaled.isfinite().all():  # so near to 0 that it is the same

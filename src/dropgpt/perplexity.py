@@ -19,14 +19,16 @@ def summary(documents: pd.DataFrame) -> dict[str, Any]:
 
     bits_per_byte          of all tokens, the ends of documents too, over the bytes of their texts
     bits_per_byte_of_text  without those ends, as lm-eval has it
+
+    Raises UserError where a loss is not finite.
     """
     nats, tokens = documents.nats, documents.tokens
     bits = math.log(2) * documents.bytes.sum()
     return {
-        "bits_per_byte": float(nats.sum() / bits),
-        "bits_per_byte_of_text": float(documents.nats_of_text.sum() / bits),
+        "bits_per_byte": _loss(nats, bits),
+        "bits_per_byte_of_text": _loss(documents.nats_of_text, bits),
         **perplexity(nats, tokens),
-        "loss_dropout_on": float(documents.nats_dropout_on.sum() / tokens.sum()),
+        "loss_dropout_on": _loss(documents.nats_dropout_on, tokens.sum()),
         "monte_carlo": perplexity(documents.nats_monte_carlo, tokens),
         "tokens": int(tokens.sum()),
         "documents": len(documents),
@@ -42,22 +44,28 @@ def perplexity(nats: pd.Series, tokens: pd.Series) -> dict[str, Any]:
     null, too. Raises UserError where the loss is not finite.
     """
     nats, tokens = nats[tokens > 0], tokens[tokens > 0]  # documents without tokens say nothing
-    loss = nats.sum() / tokens.sum()
-    if not math.isfinite(loss):
-        raise UserError(
-            f"evaluate: the loss is {loss}: the model has run away in training; lower "
-            "train.learning_rate, or set train.max_gradient_norm"
-        )
+    loss = _loss(nats, tokens.sum())
     low = high = None
     if len(nats) > 1:  # beside 0, the loss is a difference as between two models
         found = mean_difference(nats.to_numpy()[np.newaxis], tokens.to_numpy())
         low, high = max(found.low, 0.0), found.high
     return {
-        "loss": float(loss),
+        "loss": loss,
         "perplexity": _exp(loss),
         "perplexity_95_low": _exp(low),
         "perplexity_95_high": _exp(high),
     }
+
+
+def _loss(nats: pd.Series, size: float) -> float:
+    """Of all documents, by their size in all. Raises UserError where it is not finite."""
+    loss = float(nats.to_numpy().sum() / size)  # pandas' sum leaves out what is not a number
+    if not math.isfinite(loss):
+        raise UserError(
+            f"evaluate: the loss is {loss}: the model's weights or logits overflow; one that was "
+            "trained here has run away: lower train.learning_rate, or set train.max_gradient_norm"
+        )
+    return loss
 
 
 def _exp(loss: float | None) -> float | None:

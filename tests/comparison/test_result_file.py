@@ -305,7 +305,8 @@ def test_a_file_of_another_form_is_told_in_a_line(content: Any, why: str) -> Non
     assert message(error).startswith("a.json: ")
 
 
-def test_a_file_that_is_no_json_is_told_in_a_line() -> None:
-    Path("a.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[" * 100_000], ids=["cut off", "nested"])
+def test_a_file_that_is_no_json_is_told_in_a_line(content: str) -> None:
+    Path("a.json").write_text(content)
     with pytest.raises(UserError, match=r"a.json: not a result file: .*; see docs/results.md"):
         result_file.read("a.json")

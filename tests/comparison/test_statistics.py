@@ -18,6 +18,7 @@ from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import (
+    bits_per_byte,
     by_document,
     check_comparable,
     comparable,
@@ -50,6 +51,12 @@ def a_run(bits: Any, name: str = "run", sha256: str = "same", **changes: Any) ->
     )
     made_by = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
     return Run(name, made_by, documents.assign(nats=bits * BYTES * math.log(2), sha256=sha256))
+
+
+def test_a_loss_that_is_no_number_is_not_left_out() -> None:
+    """It would count as no loss at all."""
+    assert bits_per_byte(a_run(1.5)) == pytest.approx(1.5)
+    assert math.isnan(bits_per_byte(a_run(np.where(TOKENS > 50, np.nan, 1.5))))
 
 
 def simulated(

@@ -19,10 +19,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from conftest import ROOT
+from conftest import ROOT, tiny_model
 from dropgpt.arguments import parsed
 from dropgpt.commands import compare, measure
 from dropgpt.comparison import result_file
@@ -30,8 +31,10 @@ from dropgpt.comparison.result_file import Measured, read
 from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
-from dropgpt.machine import threads
+from dropgpt.machine import provenance, threads
 from dropgpt.measuring import hub
+from dropgpt.model import artifact
+from dropgpt.model.gpt import initialised
 from dropgpt.params import load
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
@@ -379,10 +382,54 @@ def not_a_number(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def overflowing(folder: Path) -> None:
-    saved, _ = checkpoint(N_VOCAB, True, "")
-    saved["model"]["transformer.wte.weight"] *= math.nan
-    torch.save(saved, folder)
+def nano(name: str, change: Callable[[Any], torch.Tensor]) -> Callable[[Path], None]:
+    """Makes a ckpt.pt with another tensor of that name."""
+
+    def make(folder: Path) -> None:
+        saved, _ = checkpoint(N_VOCAB, True, "")
+        saved["model"][name] = change(saved["model"].get(name))
+        torch.save(saved, folder)
+
+    return make
+
+
+def nano_of_sizes(**sizes: int) -> Callable[[Path], None]:
+    """Makes a ckpt.pt that says others of its model."""
+
+    def make(folder: Path) -> None:
+        saved, _ = checkpoint(N_VOCAB, True, "")
+        torch.save(saved | {"model_args": saved["model_args"] | sizes}, folder)
+
+    return make
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    """Makes a GPT-2 of transformers whose config.json says something else."""
+
+    def make(folder: Path) -> None:
+        save("GPT2", folder)
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return make
+
+
+def cut(folder: Path) -> None:
+    save("GPT2", folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def nothing_in_it(folder: Path) -> None:
+    save("GPT2", folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").touch()
+
+
+def torn(folder: Path) -> None:
+    """One of ours."""
+    artifact.save(initialised(tiny_model(), 1), folder)
+    (folder / provenance.FILE).write_text('{"train": ')
 
 
 def some_bytes(folder: Path) -> None:
@@ -419,7 +466,63 @@ def pointer(folder: Path) -> None:
         (some_bytes, ["--output", "o.txt"], r"o\.txt: name it \.json"),
         (some_bytes, ["--output", "/proc/o.json"], "cannot be written: "),
         (not_a_number, [], "its logits are not finite"),
-        (overflowing, ["--stride", "32"], "it: its loss is nan: "),
+        (
+            nano("transformer.wte.weight", lambda w: w.mul_(1e38)),
+            ["--stride", "32"],
+            "it: its loss is (nan|inf): ",
+        ),
+        (
+            nano("transformer.ln_f.bias", lambda w: w * math.nan),
+            [],
+            r"it: ln_f\.bias holds what is no finite number",
+        ),
+        (
+            nano("lm_head.weight", lambda w: w + 1),
+            [],
+            r"it: lm_head\.weight is not wte\.weight, as it is in nanoGPT",
+        ),
+        (
+            nano("transformer.ln_f.bias", lambda w: w.to(torch.int8)),
+            [],
+            r"it: ln_f\.bias is torch\.int8: only dense floats",
+        ),
+        (
+            nano("transformer.wpe.weight", lambda w: w.to_sparse()),
+            [],
+            r"it: wpe\.weight is torch\.sparse_coo, on cpu: only dense floats",
+        ),
+        (
+            nano("transformer.wpe.weight", lambda w: w.to("meta")),
+            [],
+            r"it: wpe\.weight is torch\.strided, on meta: only dense floats",
+        ),
+        (
+            nano("_orig_mod.transformer.ln_f.bias", lambda w: torch.ones(32)),
+            [],
+            r"it: there are two tensors for ln_f\.bias",
+        ),
+        (
+            nano_of_sizes(n_layer=10**12),
+            [],
+            r"h\.10\.attn\.c_attn\.bias is not there, by",
+        ),
+        (
+            nano_of_sizes(block_size=1 << 24),
+            [],
+            r"wpe\.weight is \[64, 32\], by model_args",
+        ),
+        (nano_of_sizes(bias=False), [], r"c_attn\.bias is \[96\], by model_args it should be not"),
+        (
+            config(n_layer=1),
+            [],
+            r"h\.1\.\S+ is no part of a GPT2LMHeadModel as config",
+        ),
+        (cut, [], "it: transformers cannot open it: "),
+        (nothing_in_it, [], "it: transformers cannot open it: "),
+        (config(n_layer="many"), [], "it: transformers cannot open it: "),
+        (config(n_embd=None), [], "it: transformers cannot open it: "),
+        (config(n_head=0), [], "it: transformers cannot (open|run) it: "),
+        (torn, [], r"it is damaged: provenance\.json is not what train wrote there"),
         (lambda folder: None, [], "neither a folder nor a file nor a name on the hub"),
     ],
 )
@@ -429,6 +532,30 @@ def test_an_error_is_a_line(make: Callable[[Path], Any], arguments: list[str], w
     with pytest.raises(UserError, match=why) as error:
         run(name, "texts.json", *arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("GPT2", ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"]),
+        ("GPTNeoX", ["gpt_neox.layers.0.attention.bias"]),
+        ("Llama", ["model.layers.0.self_attn.rotary_emb.inv_freq"]),
+    ],
+)
+def test_what_old_files_have_among_the_weights_does_no_harm(kind: str, names: list[str]) -> None:
+    save(kind, Path("it"))
+    run("it", "texts.json", "--stride", "24", "--output", "new.json")
+    weights = load_file("it/model.safetensors") | {name: torch.zeros(4) for name in names}
+    save_file(weights, "it/model.safetensors", metadata={"format": "pt"})
+    run("it", "texts.json", "--stride", "24", "--output", "o.json")
+    assert nats() == nats("new.json")
+
+
+@pytest.mark.parametrize("n_positions", [1, 2, 7])
+def test_a_context_may_be_a_few_tokens(n_positions: int) -> None:
+    save("GPT2", Path("theirs"), n_positions=n_positions)
+    run("theirs", "texts.json", "--stride", "1", "--output", "o.json")
+    assert measured()["context"] == n_positions
 
 
 def test_without_texts_or_tokens_it_says_what_to_name() -> None:

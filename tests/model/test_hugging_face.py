@@ -271,6 +271,11 @@ def test_a_smaller_vocabulary_must_say_that_it_is_gpt2s_first_entries(
         ),
         ({"n_head": 5}, "n_embd 32 is not divisible by n_head 5"),
         ({"n_layer": "2"}, "n_layer is '2'"),
+        (
+            {"n_positions": 10**12},
+            "n_positions is 1000000000000: input should be",
+        ),
+        ({"n_embd": 10**30}, "n_embd is 1000000000000000000000000000000: input"),
         ({"attn_pdrop": 1.0}, "attn_pdrop is 1.0: input should be less than 1"),
     ],
 )
@@ -302,7 +307,15 @@ def test_what_is_not_understood_is_refused_by_name(
         ),
         (
             lambda w: w | {"transformer.ln_f.bias": torch.ones(32, dtype=torch.int8)},
-            "transformer.ln_f.bias is torch.int8: only floats",
+            "transformer.ln_f.bias is torch.int8: only dense floats",
+        ),
+        (
+            lambda w: w | {"transformer.ln_f.bias": torch.full((32,), torch.nan)},
+            "model.safetensors: transformer.ln_f.bias holds what is no finite number in float32",
+        ),
+        (
+            lambda w: w | {"transformer.ln_f.bias": torch.full((32,), 1e300, dtype=torch.float64)},
+            "transformer.ln_f.bias holds what is no finite number in float32",
         ),
         (lambda w: w | {"ln_f.bias": torch.ones(32)}, "there are two tensors for ln_f.bias"),
         (lambda w: w | {"lm_head.weight": torch.ones(N_VOCAB, 32)}, "lm_head.weight is not wte."),
@@ -314,6 +327,30 @@ def test_other_tensors_than_config_json_says_are_named(make: Make, change: Any, 
     line = refusal()
     assert line.startswith("pretrained/theirs")
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_layer": 10**12}, "no tensor h.2.ln_1.weight"),
+        ({"n_positions": 1 << 24, "n_embd": 1 << 24}, "the tensor wte.weight is [50257, 32], but"),
+        ({"n_inner": 1 << 24}, "h.0.mlp.c_fc.weight is [32, 128], but [32, 16777216] by config"),
+    ],
+)
+def test_sizes_that_no_memory_holds_are_told_before_any_is_taken(
+    make: Make, changes: dict[str, int], said: str
+) -> None:
+    make()
+    change_config(**changes)
+    assert said in refusal()
+
+
+def test_too_little_memory_is_a_line(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    make()
+    monkeypatch.setattr(hugging_face, "load_file", lambda file: bytes(1 << 62))
+    assert refusal() == (
+        "pretrained/theirs: out of memory; its weights in float32 take more than there is"
+    )
 
 
 def test_an_untied_model_without_its_head_is_refused(make: Make) -> None:
@@ -339,6 +376,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
     [
         ("config.json", None, "config.json: not to be read"),
         ("config.json", b"{", "config.json: not JSON"),
+        ("config.json", b"[" * 100_000, "config.json: not JSON"),
         ("config.json", b"[]", "config.json: not a JSON object"),
         ("config.json", b"\xff", "config.json: not to be read"),
         ("model.safetensors", None, "no model.safetensors; copy there what `save_pretrained`"),

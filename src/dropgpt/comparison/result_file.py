@@ -95,7 +95,7 @@ def read(name: str) -> Run:
         lines = [_explain(path, one) for one in found[:SHOWN]]
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
     documents = pd.DataFrame([one.model_dump() for one in result.documents])
     if not documents.id.is_unique:

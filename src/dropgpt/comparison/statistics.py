@@ -246,9 +246,9 @@ def _by_seed(pairs: list[tuple[Run, Run]]) -> tuple[npt.NDArray[np.float64], ...
     return ours, theirs
 
 
-def _bits(run: Run) -> pd.Series:
-    """What each document of a run takes."""
-    return run.documents.nats / math.log(2)
+def _bits(run: Run) -> npt.NDArray[np.float64]:
+    """What each document of a run takes; no series, whose sum leaves out what is not a number."""
+    return run.documents.nats.to_numpy() / math.log(2)
 
 
 def _perplexity(loss: float) -> float:

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from dropgpt.measuring.reader import Encoded, Reader
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LONGEST = 1024  # tokens of a window where nobody says how many: some models read a book at once
 INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)"
-# What transformers raises where it finds none, where one is damaged, and where one needs more.
-ERRORS = (OSError, ValueError, ImportError, LookupError, AttributeError, TypeError, RuntimeError)
+# What a token may see, which old files have among the weights.
+MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
 
 def read(name: str, device: torch.device) -> Reader:
@@ -34,7 +35,8 @@ def read(name: str, device: torch.device) -> Reader:
     _one_at_a_time()
     model, tokenizer = _opened(name)
     config = model.config.get_text_config()
-    _check_causal(name, model.to(device), config.vocab_size)
+    n_ctx = _n_ctx(model, config)
+    _check_causal(name, model.to(device), config.vocab_size, n_ctx)
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     begin = end if begin is None else begin
     if begin is None or end is None:
@@ -58,7 +60,6 @@ def read(name: str, device: torch.device) -> Reader:
             yield document, np.array(ids, dtype=np.int64)
 
     n_vocab = model.get_input_embeddings().num_embeddings
-    n_ctx = _n_ctx(model, config)
     known = {"model": name, "weights": _checksum(model)[:8]}
     if commit := getattr(model.config, "_commit_hash", None):
         known["revision"] = commit
@@ -87,26 +88,39 @@ def _opened(name: str) -> tuple[Any, Any]:
         raise UserError(f"{name}: neither a folder nor a file nor a name on the hub")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    try:
+    where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
+    with _told(f"{name}: {where}transformers cannot open it"):
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True
         )
         model, loading = both
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    except ERRORS as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = lines[0] if lines else type(error).__name__
-        where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
-        raise UserError(f"{name}: {where}transformers cannot open it: {why}") from None
     if missing := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
         raise UserError(
             f"{name}: it has no {missing[0]} as a {type(model).__name__} needs it: "
             f"transformers would draw {len(missing)} tensors at random"
         )
+    if unexpected := sorted(key for key in loading["unexpected_keys"] if not MASK.search(key)):
+        raise UserError(
+            f"{name}: {unexpected[0]} is no part of a {type(model).__name__} as config.json has "
+            f"it: transformers would leave out {len(unexpected)} tensors"
+        )
     others = {str(p.dtype) for p in model.parameters()} - {"torch.float32"}
     if others:
         raise UserError(f"{name}: its weights stay {', '.join(others)}: it cannot be measured")
     return model.eval(), tokenizer
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Raise UserError with `what` where the block raises anything, as by what a file holds."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UserError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
 
 
 def _n_ctx(model: nn.Module, config: Any) -> int | None:
@@ -118,13 +132,14 @@ def _n_ctx(model: nn.Module, config: Any) -> int | None:
     return n_ctx
 
 
-def _check_causal(name: str, model: nn.Module, n_vocab: int) -> None:
+def _check_causal(name: str, model: nn.Module, n_vocab: int, n_ctx: int | None) -> None:
     """Raise UserError where a token's prediction sees what follows: it might see the token."""
-    rows = torch.arange(16).reshape(2, 8) % n_vocab
-    rows[1, :7] = rows[0, :7]
-    with torch.no_grad():
-        one, other = model(rows.to(next(model.parameters()).device), use_cache=False).logits[:, :7]
-    if not one.isfinite().all():
+    rows = torch.arange(min(n_ctx or 8, 8)).repeat(2, 1) % n_vocab
+    rows[1, -1] = (rows[1, -1] + 1) % n_vocab
+    with torch.no_grad(), _told(f"{name}: transformers cannot run it"):
+        logits = model(rows.to(next(model.parameters()).device), use_cache=False).logits
+    one, other = logits[:, :-1]
+    if not logits.isfinite().all():
         raise UserError(f"{name}: its logits are not finite: its weights are damaged or overflow")
     if not torch.allclose(one, other, atol=1e-3):
         raise UserError(f"{name}: it sees the tokens that it should predict: it is not causal")

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dropgpt.errors import UserError, check_here
 from dropgpt.machine.files import sha256
-from dropgpt.model.gpt import GPT
-from dropgpt.model.hugging_face import CAUSAL_MASK
+from dropgpt.model.gpt import GPT, OURS
+from dropgpt.model.hugging_face import CAUSAL_MASK, Size, in_float32, without_values
 from dropgpt.params import DropoutSites, Model, Rate, dotted, explain
 from dropgpt.tokens.vocabulary import N_VOCAB
 
@@ -28,8 +28,8 @@ class Arguments(BaseModel):
 
     n_layer: PositiveInt
     n_head: PositiveInt
-    n_embd: PositiveInt
-    block_size: PositiveInt
+    n_embd: Size
+    block_size: Size
     bias: bool
     vocab_size: PositiveInt
     dropout: Rate = 0.0
@@ -71,13 +71,15 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     try:
         # weights_only: what else is in the file is not run.
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # by what the bytes happen to be
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why[0]}") from None
     try:
         checkpoint = Checkpoint.model_validate(found)
         arguments = checkpoint.model_args
-        model = GPT.empty(arguments.model(), arguments.vocab_size)
+        kind = arguments.model()
     except ValidationError as error:
         raise UserError("; ".join(explain(path, e) for e in error.errors())) from None
     if arguments.vocab_size not in (N_VOCAB, PADDED):
@@ -85,7 +87,7 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
             f"{path}: vocab_size is {arguments.vocab_size}, so its tokens are not GPT-2's; which "
             "they are (meta.pkl of its data) is not known: only GPT-2's can be measured"
         )
-    _load(path, model, checkpoint.model, arguments.bias)
+    model = _filled(path, kind, arguments, checkpoint.model)
     config = {key: v for key, v in checkpoint.config.items() if key not in WITHOUT_EFFECT}
     known = dotted({"model_args": arguments.model_dump(), "config": config})
     known["iter_num"] = checkpoint.iter_num
@@ -97,24 +99,37 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     return model.eval(), {"model": str(path), "weights": sha256(path)[:8]} | scalars
 
 
-def _load(path: Path, model: GPT, weights: dict[str, Tensor], bias: bool) -> None:
-    """Set the model's weights; a bias that there is not is zero."""
-    named = {}
+def _filled(path: Path, kind: Model, arguments: Arguments, weights: dict[str, Tensor]) -> GPT:
+    """A model of that kind with the weights; a bias that there is not is zero."""
+    named: dict[str, Tensor] = {}
     for name, weight in weights.items():
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
-        if not CAUSAL_MASK.fullmatch(name):
-            named[name] = weight.float()
-    named.pop("lm_head.weight", None)  # which is wte.weight
-    expected = model.state_dict()
-    if not bias:
-        named |= {n: torch.zeros_like(w) for n, w in expected.items() if n.endswith(".bias")}
+        if CAUSAL_MASK.fullmatch(name):
+            continue
+        if name in named:
+            raise UserError(f"{path}: there are two tensors for {name}: remove one")
+        named[name] = in_float32(path, name, weight)
+    head = named.pop("lm_head.weight", None)
+    if head is not None and not torch.equal(head, named.get("wte.weight", torch.empty(0))):
+        raise UserError(
+            f"{path}: lm_head.weight is not wte.weight, as it is in nanoGPT: a model with a head "
+            "of its own cannot be measured from a ckpt.pt; transformers' `save_pretrained` has it"
+        )
+    expected = without_values(kind, arguments.vocab_size, OURS, len(named))
+    wanted = {
+        name: list(weight.shape)
+        for name, weight in expected.items()
+        if arguments.bias or not name.endswith(".bias")
+    }
     shapes = {name: list(weight.shape) for name, weight in named.items()}
-    for name in sorted({*expected, *named}):
-        wanted = list(expected[name].shape) if name in expected else None
-        if shapes.get(name) != wanted:
+    for name in sorted({*wanted, *shapes}):
+        if shapes.get(name) != wanted.get(name):
             raise UserError(
                 f"{path}: the tensor {name} is {shapes.get(name, 'not there')}, by model_args it "
-                f"should be {wanted or 'not there'}"
+                f"should be {wanted.get(name, 'not there')}"
             )
-    model.load_state_dict(named)
+    model = GPT.empty(kind, arguments.vocab_size)
+    zeros = {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
+    model.load_state_dict(zeros | named)
+    return model

@@ -24,9 +24,9 @@ def opened(name: str, device: torch.device) -> Reader:
         model, known = nano_gpt.read(path)
         return of_gpt(model.to(device), N_VOCAB, known)
     if (path / SUMS).is_file() and (path / provenance.FILE).is_file():  # both: made here
+        model = artifact.load(path).to(device)  # first, since it sees whether a file is damaged
         chain = provenance.read(path)
         weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
-        model = artifact.load(path).to(device)
         return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
     from dropgpt.measuring import hub  # which needs transformers
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dropgpt.errors import UserError, check_here, of_machine
+from dropgpt.machine.memory import enough_memory
 from dropgpt.model.gpt import GPT, Variant
 from dropgpt.params import DropoutSites, Model, Rate, explain
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
@@ -28,6 +29,7 @@ Tanh = Literal["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "g
 
 CAUSAL_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # old folders have it among the weights
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
 
 
 class Config(BaseModel):
@@ -39,9 +41,9 @@ class Config(BaseModel):
     vocab_size: Annotated[int, Field(gt=N_BYTES, le=N_VOCAB)] = N_VOCAB
     n_layer: PositiveInt = 12
     n_head: PositiveInt = 12
-    n_embd: PositiveInt = 768
-    n_positions: PositiveInt = 1024
-    n_inner: PositiveInt | None = None
+    n_embd: Size = 768
+    n_positions: Size = 1024
+    n_inner: Size | None = None
     activation_function: Literal[Exact, Tanh] = "gelu_new"
     layer_norm_epsilon: PositiveFloat = 1e-5
     tie_word_embeddings: bool = True
@@ -103,16 +105,39 @@ class Tokenizer(BaseModel):
 def read(folder: Path) -> GPT:
     """The model, float32, in eval mode on the CPU.
 
-    Raises UserError, naming the file and what in it is not understood.
+    Raises UserError, naming the file and what in it is not understood, and where there is too
+    little memory.
     """
     path = folder / "config.json"
     try:
         config = Config.model_validate(_json(path))
-        model = GPT.empty(config.model(), config.vocab_size, config.variant())
+        kind = config.model(), config.vocab_size, config.variant()
     except ValidationError as error:
         raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
     _check_tokenizer(folder, config.vocab_size)
-    weights = _weights(folder)
+    with enough_memory(f"{folder}", "its weights in float32 take more than there is"):
+        weights = _weights(folder, config)
+        _check_shapes(folder, weights, without_values(*kind, len(weights)))
+        model = GPT.empty(*kind)
+        model.load_state_dict(weights)
+    return model.eval()
+
+
+def without_values(
+    config: Model, n_vocab: int, variant: Variant, n_tensors: int
+) -> dict[str, Tensor]:
+    """The tensors that such a model has, by name, so that no size takes memory.
+
+    Where `n_tensors` are fewer than the layers, of so many layers only: some tensors lack then.
+    """
+    layers = {"n_layer": min(config.n_layer, n_tensors)}
+    with torch.device("meta"):
+        return GPT.empty(config.model_copy(update=layers), n_vocab, variant).state_dict()
+
+
+def _weights(folder: Path, config: Config) -> dict[str, Tensor]:
+    """As `_tensors`, less a head that is the token embedding."""
+    weights = _tensors(folder)
     head = weights.get("lm_head.weight")
     if config.tie_word_embeddings and head is not None:
         if not torch.equal(head, weights.get("wte.weight", torch.empty(0))):
@@ -121,9 +146,7 @@ def read(folder: Path) -> GPT:
                 "tie_word_embeddings true; set it to false where that is meant"
             )
         del weights["lm_head.weight"]
-    _check_shapes(folder, weights, model)
-    model.load_state_dict(weights)
-    return model.eval()
+    return weights
 
 
 def _explain(path: Path, error: Any) -> str:
@@ -133,7 +156,7 @@ def _explain(path: Path, error: Any) -> str:
     return line
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _tensors(folder: Path) -> dict[str, Tensor]:
     """Name, as ours, -> float32 weight, transposed where theirs is."""
     weights: dict[str, Tensor] = {}
     for file in weight_files(folder):
@@ -148,12 +171,26 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             short = name.removeprefix("transformer.")
             if CAUSAL_MASK.fullmatch(short):
                 continue
-            if weight.dtype not in FLOATS:
-                raise UserError(f"{file}: {name} is {weight.dtype}: only floats are understood")
             if short in weights:
                 raise UserError(f"{file}: there are two tensors for {short}: remove one")
-            weights[short] = (weight.T if short.endswith(TRANSPOSED) else weight).float()
+            weight = in_float32(file, name, weight)
+            weights[short] = weight.T if short.endswith(TRANSPOSED) else weight
     return weights
+
+
+def in_float32(file: Path, name: str, weight: Tensor) -> Tensor:
+    """The same numbers. Raises UserError where they are no floats, not finite, or not all there."""
+    dense = weight.layout == torch.strided and not weight.is_meta
+    if not dense or weight.dtype not in FLOATS:
+        kind = weight.dtype if dense else f"{weight.layout}, on {weight.device}"
+        raise UserError(f"{file}: {name} is {kind}: only dense floats are understood")
+    weight = weight.float()
+    if not weight.isfinite().all():
+        raise UserError(
+            f"{file}: {name} holds what is no finite number in float32: its training ran away, or "
+            "the file is damaged; take another model"
+        )
+    return weight
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -182,9 +219,8 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _check_shapes(folder: Path, weights: dict[str, Tensor], model: GPT) -> None:
-    """Raise UserError, naming the tensor, unless `weights` are those of `model`."""
-    expected = model.state_dict()
+def _check_shapes(folder: Path, weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise UserError, naming the tensor, unless `weights` have the names and shapes of others."""
     for name in [*expected, *weights]:
         if name not in weights:
             raise UserError(f"{folder}: no tensor {name}; copy the whole of the model there")
@@ -243,7 +279,7 @@ def _json(path: Path) -> Any:
     """The object in a file. Raises UserError where there is none."""
     try:
         value = json.loads(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of brackets within brackets
         raise UserError(f"{path}: not JSON: {error}; copy the folder again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object; copy the folder again")
