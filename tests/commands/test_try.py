@@ -40,8 +40,8 @@ def attempt(
     monkeypatch.setattr(provenance, "code", lambda stage: "the code")
     monkeypatch.setattr(interval, "SIMULATED", 10_000)
     there: dict[str, Run] = {}
-    monkeypatch.setattr(try_, "since_head", lambda: list(there))
-    monkeypatch.setattr(experiments, "read", there.__getitem__)
+    monkeypatch.setattr(try_, "since_head", lambda: {name: name for name in there})
+    monkeypatch.setattr(experiments, "read", lambda name, commit: there[commit])
     monkeypatch.setattr(experiments, "params", lambda name: texts[name])
     texts: dict[str, dict[str, Any]] = {}  # what the params.yaml of each experiment says of them
 

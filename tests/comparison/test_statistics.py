@@ -227,8 +227,8 @@ def command(
         f"rate-{n}": a_run(3 + rate + seed / 1000, f"rate-{n}", model_dropout=rate, train_seed=seed)
         for n, (rate, seed) in enumerate((r, s) for r in (0.0, 0.1, 0.4) for s in (1, 2))
     }
-    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
-    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
 
     def run(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["dropgpt", "compare", *arguments])
@@ -356,8 +356,8 @@ def test_what_cannot_be_told_yet_says_what_it_takes(
         for rate in (0.0, 0.1)
         for seed in (1, 2)
     }
-    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
-    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
     text = command("--margin", "0.2")
     more, for_margin = re.findall(
         r"(\d+) more seeds? would show 0\.\d+ with 80% power", " ".join(text.split())

@@ -178,9 +178,10 @@ def _lives(process: psutil.Process) -> bool:
 
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
     """The run since HEAD that was made as expected, if there is one."""
-    runs, _ = experiments.read_all(name for name in since_head() if name not in known)
+    commits = since_head()
+    runs, _ = experiments.read_all(pair for pair in commits.items() if pair[0] not in known)
     for run in runs:  # a result does not say where its texts came from, but its experiment does
-        said = experiments.params(run.name)
+        said = experiments.params(commits[run.name])
         texts = {key: value for key, value in said.items() if key.startswith("data.")}
         known[run.name] = replace(run, made_by=run.made_by | texts)
     for run in known.values():

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS
 from dropgpt.machine.provenance import FILE, MODEL, Chain
 from dropgpt.machine.repository import Revision, check_made, opened
 from dropgpt.params import dotted
 
 RESULT = "data/evaluation"
+FILES = ("documents.parquet", "summary.json", FILE)  # of it, sealed
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
 
 
@@ -44,47 +45,54 @@ class Run:
     chain: Chain = field(default_factory=dict)
 
 
-def read_all(names: Iterable[str]) -> tuple[list[Run], list[str]]:
-    """The runs of those that can be read; a line for each other one."""
+def read_all(named: Iterable[tuple[str, str]]) -> tuple[list[Run], list[str]]:
+    """The runs of those that can be read, each a name and its commit; a line for each other one."""
     runs, notes = [], []
-    for name in names:
+    for name, commit in named:
         try:
-            runs.append(read(name))
+            runs.append(read(name, commit))
         except UserError as error:
             notes.append(f"{str(error).removeprefix('compare: ')}: left out")
     return runs, notes
 
 
-def read(revision: str) -> Run:
+def read(name: str, commit: str | None = None) -> Run:
     """The run of an experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
-    Nothing is checked out. Raises UserError where there is no such revision, and where it has
-    no result in DVC's cache, or one that does not say what made it.
+    It is opened by its `commit` where that is known. Nothing is checked out. Raises UserError where
+    there is no such revision, and where it has no result in DVC's cache, or a damaged one.
     """
+    revision = commit or name
     try:
         with opened(revision) as files:
-            said = _yaml(files, revision, "params.yaml")
-            lock = _yaml(files, revision, "dvc.lock") if files.has("dvc.lock") else {}
-            table = pd.read_parquet(BytesIO(files.read(f"{RESULT}/documents.parquet")))
-            summary = json.loads(files.read(f"{RESULT}/summary.json"))
-            chain: Chain = json.loads(files.read(f"{RESULT}/{FILE}"))
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(
-            f"compare: {RESULT} of {revision} is damaged: {' '.join(str(error).split())}; remove "
-            "the folder, and `dvc checkout evaluate` brings it back"
-        ) from None
+            said = _yaml(files, name, "params.yaml")
+            lock = _yaml(files, name, "dvc.lock") if files.has("dvc.lock") else {}
+            sums = files.read(f"{RESULT}/{SUMS}").splitlines()
+            content = {file: files.read(f"{RESULT}/{file}") for file in FILES}
     except OSError:
         if revision == "workspace":
             check_made(Path(), f"compare: {RESULT}")
         raise UserError(
-            f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
-            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "
+            f"compare: {name} has no {RESULT} in DVC's cache: it was not evaluated "
+            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {name}` "
             "brings an experiment's, `dvc fetch --all-commits` those of commits"
         ) from None
-    documents = table[table.corpus == "held-out"].reset_index(drop=True)
-    found = made_by(chain)
-    notes = tuple(_notes(revision, found, said, lock))
-    return Run(revision, found, documents, notes, summary, chain)
+    for file, found in content.items():
+        if f"{hashlib.sha256(found).hexdigest()}  {file}".encode() not in sums:
+            remedy = "it is so in DVC's cache: docs/recovery.md says how to mend it"
+            if revision == "workspace":
+                remedy = "remove the folder, and `dvc checkout evaluate` brings it back"
+            raise UserError(
+                f"compare: {RESULT} of {name} is damaged: {file} is not what evaluate wrote there; "
+                f"{remedy}"
+            )
+    table, summary, chain = (content[file] for file in FILES)
+    documents = pd.read_parquet(BytesIO(table))
+    documents = documents[documents.corpus == "held-out"].reset_index(drop=True)
+    made_from: Chain = json.loads(chain)
+    known = made_by(made_from)
+    notes = tuple(_notes(name, known, said, lock))
+    return Run(name, known, documents, notes, json.loads(summary), made_from)
 
 
 def params(revision: str) -> dict[str, Any]:
