@@ -22,6 +22,7 @@ from dropgpt.comparison.statistics import (
     check_comparable,
     comparable,
     difference,
+    differences,
     distinct,
     groups,
     table,
@@ -140,6 +141,39 @@ def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> No
     assert [line.split()[0] for line in lines] == ["b", "c", "d"]
     assert len(distinct([a_run(2), a_run(2, train_seed=2)])[0]) == 2
     assert len(distinct([a_run(2), a_run(3, code_train="bbbbbbbb")])[0]) == 2
+
+
+def test_in_which_order_the_keys_stand_does_not_matter() -> None:
+    """Files of several trainers may have another each."""
+    runs = [a_run(3 + p, f"{p}", model_dropout=p, train_seed=1) for p in (0.0, 0.1)]
+    turned = [replace(run, made_by=dict(reversed(run.made_by.items()))) for run in runs]
+    assert len(distinct([runs[0], turned[0]])[0]) == 1
+    found = groups([runs[0], turned[1]], ["model.dropout"])
+    assert differences(found, "0.0")["0.1"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "labels"),
+    [
+        (
+            {"k.1": "a, b", "k.2": "c"},
+            {"k.1": "a", "k.2": "b, c"},
+            ["k.1='a', k.2='b, c'", "k.1='a, b', k.2='c'"],
+        ),
+        ({"k.1": True}, {"k.1": "True"}, ["k.1=True", "k.1='True'"]),
+        ({"k.1": None}, {}, ["k.1=None", "k.1=absent"]),
+        ({"k.1": 1}, {"k.1": 2}, ["1", "2"]),
+    ],
+)
+def test_values_that_read_alike_are_not_one_group(
+    ours: dict[str, Any], theirs: dict[str, Any], labels: list[str]
+) -> None:
+    runs = [replace(a_run(3), made_by=PARAMS | ours), replace(a_run(4), made_by=PARAMS | theirs)]
+    assert varied(runs) == [*ours]
+    found = groups(runs, [*ours])
+    assert list(found) == labels
+    assert [len(group) for group in found.values()] == [1, 1]
+    assert all(differences(found, labels[0]).values())
 
 
 def test_equal_parameters_with_other_code_are_two_groups() -> None:
