@@ -15,11 +15,21 @@ from ruamel.yaml.error import YAMLError
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
 from dropgpt.machine.provenance import FILE, MODEL, Chain
-from dropgpt.machine.repository import Revision, check_made, opened
-from dropgpt.params import dotted
+from dropgpt.machine.repository import Revision, changed, check_made, opened
+from dropgpt.params import Evaluate, dotted
 
 RESULT = "data/evaluation"
 FILES = ("documents.parquet", "summary.json", FILE)  # of it, sealed
+# What params.yaml says of a measurement in the project.
+EVALUATE = Evaluate(
+    model=None,
+    seed=1,
+    stride=64,
+    across_documents=False,
+    batch_size=32,
+    dropout_passes=1,
+    extra_corpora=[],
+)
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
 
 
@@ -91,7 +101,7 @@ def read(name: str, commit: str | None = None) -> Run:
     documents = documents[documents.corpus == "held-out"].reset_index(drop=True)
     made_from: Chain = json.loads(chain)
     known = made_by(made_from)
-    notes = tuple(_notes(name, known, said, lock))
+    notes = tuple(_notes(name, revision, known, said, lock))
     return Run(name, known, documents, notes, json.loads(summary), made_from)
 
 
@@ -108,6 +118,13 @@ def parameters(chain: Chain) -> dict[str, Any]:
         if stage != MODEL:
             found |= dotted(record["params"])
     return found
+
+
+def evaluated(chain: Chain) -> Evaluate:
+    """How a result was measured; of one of older code, by the parameters that there are today."""
+    said = chain["evaluate"]["params"]["evaluate"]
+    known = {key: value for key, value in said.items() if key in Evaluate.model_fields}
+    return Evaluate.model_validate(EVALUATE.model_dump() | known)
 
 
 def made_by(chain: Chain) -> dict[str, Any]:
@@ -138,21 +155,26 @@ def _yaml(files: Revision, revision: str, name: str) -> dict[str, Any]:
 
 
 def _notes(
-    revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
+    name: str, revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
 ) -> Iterator[str]:
     """A line where the revision's params.yaml is not what made its result."""
     sections = ("tokenize", "model", "train", "evaluate")  # as the stages follow each other
-    told = dotted({name: said.get(name) or {} for name in sections})
+    told = dotted({section: said.get(section) or {} for section in sections})
     differing = [key for key in told if key in found and told[key] != found[key]]
     other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
     what = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
     if waiting := next((stage for stage in STAGES if not _has_run(stage, said, lock)), None):
-        yield f"{revision}: {what}: the stage {waiting} has not run since"
+        yield f"{name}: {what}: the stage {waiting} has not run since"
+    elif other and revision == "workspace" and changed(RESULT):
+        yield (
+            f"{name}: {what}, and is not the one in dvc.lock, as after `git checkout`: "
+            "`dvc checkout` brings that"
+        )
     elif other:
         section = differing[0].split(".")[0]
         stage = "train" if section == "model" else section
         yield (
-            f"{revision}: {what}: the stage {stage} has not run since, though DVC believes it, as "
+            f"{name}: {what}: the stage {stage} has not run since, though DVC believes it, as "
             f"after `dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
         )
 

@@ -136,6 +136,14 @@ def has_commits() -> bool:
         return False
 
 
+def changed(*outputs: str) -> set[str]:
+    """Those of the outputs here that are other than dvc.lock says, as after `git checkout`."""
+    with _project()() as repo:
+        outs = {out.def_path: out for stage in repo.index.stages for out in stage.outs}
+        known = {path: outs[path] for path in outputs if path in outs and outs[path].hash_info}
+        return {path for path, out in known.items() if out.exists and out.changed_checksum()}
+
+
 def restore_outputs(stage: str) -> None:
     """Bring back what a stage of dvc.yaml has last put out, metrics too, as the cache has it.
 
