@@ -42,7 +42,7 @@ print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 # that has not run since, and what was measured on other texts.
 
 # %%
-found, notes = experiments.read_all(since_head())
+found, notes = experiments.read_all(since_head().items())
 notes += [note for run in found for note in run.notes]
 runs, others = statistics.comparable([r for r in found if BY in r.made_by and not r.notes])
 runs, equal = statistics.distinct(runs)

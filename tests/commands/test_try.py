@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def attempt(
 ) -> Callable[..., tuple[int, list[str], list[str]]]:
     """`dropgpt try …` where the change has an `effect`: exit status, lines, settings that were run.
 
-    `corpus` is what the files hold.
+    `corpus` is what the files hold, `edit` is done before the run of this number has read
+    params.yaml, or else after it.
 
     What has been run stays for the next call.
     """
@@ -38,20 +40,25 @@ def attempt(
     monkeypatch.setattr(provenance, "code", lambda stage: "the code")
     monkeypatch.setattr(interval, "SIMULATED", 10_000)
     there: dict[str, Run] = {}
-    monkeypatch.setattr(try_, "since_head", lambda: list(there))
-    monkeypatch.setattr(experiments, "read", there.__getitem__)
+    monkeypatch.setattr(try_, "since_head", lambda: {name: name for name in there})
+    monkeypatch.setattr(experiments, "read", lambda name, commit: there[commit])
     monkeypatch.setattr(experiments, "params", lambda name: texts[name])
     texts: dict[str, dict[str, Any]] = {}  # what the params.yaml of each experiment says of them
 
     def run(
-        *arguments: str, effect: float = 0.0, corpus: str = ""
+        *arguments: str,
+        effect: float = 0.0,
+        corpus: str = "",
+        edit: Callable[[int, str], None] = lambda number, when: None,
     ) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
         def dvc(arguments: list[str]) -> int:
             settings = arguments[arguments.index("-S") + 1 :: 2]
             name = f"experiment {len(there)}"
+            edit(len(there), "before")
             values = try_._expected(settings)
+            edit(len(there), "after")
             chance = np.random.default_rng(len(there)).normal(0, 0.001)
             bits = 3 + chance + effect * (values["model.dropout"] == 0.3)
             documents = pd.DataFrame({"bytes": [100] * 20, "sha256": range(20)})
@@ -122,6 +129,41 @@ def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> Non
     status, lines, made = attempt("-S", "model.dropout=0.4", "--seeds", "2", corpus="more")
     assert (status, len(made), len(lines)) == (2, 1, 1)
     assert "were trained on other texts, with the same data and tokenize: files have" in lines[0]
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["params", "code"])
+def test_an_edit_meanwhile_stops_it(
+    attempt: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    when: str,
+    number: int,
+) -> None:
+    """Or a run of before it would be judged beside one of after it. Put back, it goes on."""
+    monkeypatch.chdir(tmp_path)
+    params = Path("params.yaml")
+    before = (ROOT / params).read_text()
+    params.write_text(before)
+
+    def edit(*now: object) -> None:
+        if now == (number, when):
+            params.write_text(before.replace("learning_rate: 3e-3", "learning_rate: 2e-3"))
+            if what == "code":
+                params.write_text(before)
+                monkeypatch.setattr(provenance, "code", lambda stage: "another")
+
+    status, lines, made = attempt(*CHANGE, "--seeds", "2", edit=edit)
+    told = {"params": "train.learning_rate 0.003 -> 0.002: ", "code": "the code -> another; "}
+    assert (status, len(made)) == (2, number + 1)
+    assert "params.yaml or the code was edited meanwhile: " in lines[-1]
+    assert told[what] in lines[-1]
+    params.write_text(before)
+    monkeypatch.setattr(provenance, "code", lambda stage: "the code")
+    again = attempt(*CHANGE, "--seeds", "2")
+    assert (again[0], len(again[2])) == (3, 4 - number - (when == "after"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """`dropgpt compare` among experiments that DVC has run."""
 
+import hashlib
 import json
+import random
+import re
 import shlex
 from pathlib import Path
 
@@ -9,10 +12,12 @@ import pytest
 import torch
 
 from clone import DROPGPT, Clone, wait_for
+from conftest import message
 from dropgpt.comparison import experiments, result_file
 from dropgpt.comparison.experiments import made_by
 from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
+from dropgpt.machine.repository import since_head
 from dropgpt.machine.slot import FOLDER, slot
 
 
@@ -69,15 +74,70 @@ def test_other_pipelines_in_the_project_are_not_read(
     assert experiments.read("with-another").summary == clone.summary()
 
 
-def test_a_damaged_result_is_told_in_a_line(clone: Clone) -> None:
-    for name in ("documents.parquet", "summary.json", "provenance.json"):
-        path = clone.folder / "data/evaluation" / name
+def test_a_damaged_result_is_told_in_a_line(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is cut off or flipped: some bits of a table would change a loss alone."""
+    monkeypatch.chdir(clone.folder)
+    for name in ("documents.parquet", "summary.json", "provenance.json", "SHA256SUMS"):
+        path = Path("data/evaluation", name)
         content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(content[: len(content) // 2])
-        said = clone.dropgpt("compare", "HEAD", "workspace", ok=False)
-        assert "data/evaluation of workspace is damaged" in said
+        path.unlink()  # it may be a link into DVC's cache
+        places = random.Random(name).sample(range(len(content)), 10)
+        flipped = [content[:n] + bytes([content[n] ^ 1]) + content[n + 1 :] for n in places]
+        for number, damaged in enumerate([*flipped, content[: len(content) // 2], b""]):
+            path.write_bytes(damaged)
+            with pytest.raises(UserError) as error:
+                experiments.read("workspace")
+            assert "compare: data/evaluation of workspace is damaged: " in message(error)
+            assert name in message(error) or name == "SHA256SUMS", number
         path.write_bytes(content)
+    assert experiments.read("workspace").summary == clone.summary()
+
+
+def test_a_damaged_cache_is_told_of_the_revision(clone: Clone) -> None:
+    table = clone.folder / "data/evaluation/documents.parquet"
+    md5 = hashlib.md5(table.read_bytes()).hexdigest()
+    entry = clone.folder / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
+    content = entry.read_bytes()
+    entry.chmod(0o644)
+    try:
+        entry.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+        said = clone.dropgpt("compare", "HEAD", "workspace", ok=False)
+        assert "data/evaluation of HEAD is damaged: documents.parquet is not what" in said
+        assert "docs/recovery.md" in said
+    finally:
+        entry.write_bytes(content)
+
+
+def test_an_experiment_may_be_called_as_a_branch_a_tag_or_what_lies_here(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own result stands under its name; who names it is asked which of the two is meant."""
+    clone.dvc("exp", "remove", "--all-commits")
+    clone.dvc("exp", "run", "-n", "best", "-S", "model.dropout=0.3", "evaluate")
+    clone.git("checkout", "--quiet", "--force", "HEAD")
+    (ref,) = clone.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/best").stdout.split()
+    for name in ("workspace", "HEAD", "main"):
+        clone.git("update-ref", ref.replace("/best", f"/{name}"), ref)
+    clone.git("tag", "best", "HEAD")
+    monkeypatch.chdir(clone.folder)
+    try:
+        found, notes = experiments.read_all(since_head().items())
+        assert [run.name for run in found] == ["HEAD", "best", "main", "workspace"]
+        assert [run.made_by["model.dropout"] for run in found] == [0.3] * 4
+        assert notes == []
+        assert experiments.params("HEAD")["model.dropout"] == 0.1
+        for name in ("best", "main"):
+            said = clone.dropgpt("compare", name, "workspace", ok=False)
+            match = re.search(
+                rf"{name} is a branch or tag, of commit (\w+), and an .* (\w+):", said
+            )
+            assert match
+            rates = [experiments.read(commit).made_by["model.dropout"] for commit in match.groups()]
+            assert rates == [0.1, 0.3]
+    finally:
+        clone.git("tag", "-d", "best")
+        for name in ("workspace", "HEAD", "main", "best"):
+            clone.git("update-ref", "-d", ref.replace("/best", f"/{name}"))
 
 
 def test_another_stride_is_not_compared(clone: Clone) -> None:

@@ -23,6 +23,7 @@ from dropgpt.comparison.statistics import (
     check_comparable,
     comparable,
     difference,
+    differences,
     distinct,
     groups,
     table,
@@ -149,6 +150,39 @@ def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> No
     assert len(distinct([a_run(2), a_run(3, code_train="bbbbbbbb")])[0]) == 2
 
 
+def test_in_which_order_the_keys_stand_does_not_matter() -> None:
+    """Files of several trainers may have another each."""
+    runs = [a_run(3 + p, f"{p}", model_dropout=p, train_seed=1) for p in (0.0, 0.1)]
+    turned = [replace(run, made_by=dict(reversed(run.made_by.items()))) for run in runs]
+    assert len(distinct([runs[0], turned[0]])[0]) == 1
+    found = groups([runs[0], turned[1]], ["model.dropout"])
+    assert differences(found, "0.0")["0.1"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "labels"),
+    [
+        (
+            {"k.1": "a, b", "k.2": "c"},
+            {"k.1": "a", "k.2": "b, c"},
+            ["k.1='a', k.2='b, c'", "k.1='a, b', k.2='c'"],
+        ),
+        ({"k.1": True}, {"k.1": "True"}, ["k.1=True", "k.1='True'"]),
+        ({"k.1": None}, {}, ["k.1=None", "k.1=absent"]),
+        ({"k.1": 1}, {"k.1": 2}, ["1", "2"]),
+    ],
+)
+def test_values_that_read_alike_are_not_one_group(
+    ours: dict[str, Any], theirs: dict[str, Any], labels: list[str]
+) -> None:
+    runs = [replace(a_run(3), made_by=PARAMS | ours), replace(a_run(4), made_by=PARAMS | theirs)]
+    assert varied(runs) == [*ours]
+    found = groups(runs, [*ours])
+    assert list(found) == labels
+    assert [len(group) for group in found.values()] == [1, 1]
+    assert all(differences(found, labels[0]).values())
+
+
 def test_equal_parameters_with_other_code_are_two_groups() -> None:
     runs = [a_run(2, train_seed=1), a_run(2, train_seed=2)]
     runs += [a_run(3, train_seed=seed, code_train="bbbbbbbb") for seed in (1, 2)]
@@ -234,8 +268,8 @@ def command(
         f"rate-{n}": a_run(3 + rate + seed / 1000, f"rate-{n}", model_dropout=rate, train_seed=seed)
         for n, (rate, seed) in enumerate((r, s) for r in (0.0, 0.1, 0.4) for s in (1, 2))
     }
-    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
-    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
 
     def run(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["dropgpt", "compare", *arguments])
@@ -363,8 +397,8 @@ def test_what_cannot_be_told_yet_says_what_it_takes(
         for rate in (0.0, 0.1)
         for seed in (1, 2)
     }
-    monkeypatch.setattr(compare, "since_head", lambda: list(runs))
-    monkeypatch.setattr(experiments, "read", runs.__getitem__)
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
     text = command("--margin", "0.2")
     more, for_margin = re.findall(
         r"(\d+) more seeds? would show 0\.\d+ with 80% power", " ".join(text.split())

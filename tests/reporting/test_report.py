@@ -1,6 +1,10 @@
 """`dropgpt report`, as a user runs it, on what the real DVC has made."""
 
+import errno
+import hashlib
 import html
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,10 +12,16 @@ import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from clone import Clone
+from dropgpt.comparison import experiments
+from dropgpt.machine.files import seal
+from dropgpt.machine.repository import Revision
+from dropgpt.params import load
+from dropgpt.reporting import results
 
 SECTIONS = ["Result", "Parameters", "Training", "Corpus", "Where the loss is", "Documents"]
 SECTIONS += ["Generations", "What made it"]
@@ -167,6 +177,71 @@ def test_what_is_not_of_the_model_that_was_measured_is_left_out(clone: Clone) ->
     clone.dvc("repro", "--force", "--single-item", "sample")
     assert "samples is not at hand, or of another model" in report(clone).text
     assert "All are the default's" in page.text  # not those that are in params.yaml now
+
+
+def test_curves_of_another_commit_are_left_out(clone: Clone) -> None:
+    """`git checkout` brings its metrics, `dvc checkout` what belongs to them."""
+    clone.git("checkout", "--quiet", "-b", "other")
+    clone.set(model={"dropout": 0.5})
+    clone.dvc("repro", "evaluate")
+    clone.commit()
+    clone.git("checkout", "--quiet", "main")
+    page = report(clone)
+    assert "Loss by step" not in [text for _, text in page.headings]
+    assert "models/gpt is not of the training in metrics/training.csv" in page.text
+    assert "model.dropout 0.1, the result was made with 0.5, and is not the one in" in page.text
+    assert "--force" not in page.text
+    clone.dvc("checkout", "--force")
+    assert "Loss by step" in [text for _, text in report(clone).headings]
+    # Made by hand, without DVC, all of it is of one training again.
+    clone.set(model={"dropout": 0.5})
+    clone.run(sys.executable, "-m", "stages.train")
+    clone.run(sys.executable, "-m", "stages.evaluate")
+    assert "Loss by step" in [text for _, text in report(clone).headings]
+    clone.git("branch", "-D", "other")
+
+
+def test_a_result_of_older_code(clone: Clone) -> None:
+    """One of its parameters has gone since, another has come."""
+    folder = clone.folder / "data/evaluation"
+    chain = clone.json("data/evaluation/provenance.json")
+    before = chain["evaluate"]["params"]["evaluate"]
+    del before["dropout_passes"]
+    before["bootstrap_resamples"] = 1000
+    (folder / "provenance.json").unlink()  # it may be a link into DVC's cache
+    (folder / "SHA256SUMS").unlink()
+    (folder / "provenance.json").write_text(json.dumps(chain))
+    seal(folder)
+    assert "evaluate.bootstrap_resamples" in report(clone).text
+
+
+def test_what_is_damaged_or_lacking_in_the_cache_is_left_out(clone: Clone) -> None:
+    for name, file in (("data/tokens", "tokens.npy"), ("models/gpt", "config.json")):
+        md5 = hashlib.md5((clone.folder / name / file).read_bytes()).hexdigest()
+        entry = clone.folder / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
+        content = entry.read_bytes()
+        shutil.rmtree(clone.folder / name)  # which may link to it
+        try:
+            entry.chmod(0o644)
+            entry.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            assert f"HEAD: {name} is damaged in DVC's cache: docs/" in report(clone, "HEAD").text
+            entry.unlink()
+            text = report(clone, "HEAD").text
+            assert f"HEAD: {name} is not at hand" in text
+            assert "damaged" not in text
+        finally:
+            entry.unlink(missing_ok=True)
+            entry.write_bytes(content)
+
+
+def test_a_full_temporary_folder_is_not_what_lacks(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone.folder)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(Revision, "copy", Mock(side_effect=full))
+    with pytest.raises(OSError, match="No space left on device"):
+        results.read(experiments.read("HEAD"), load(Path("params.yaml")).runtime)
 
 
 @pytest.mark.parametrize(

@@ -136,16 +136,16 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     """
     if lacking := next((n for n in revisions if n.endswith(".json") and not Path(n).is_file()), ""):
         raise UserError(f"compare: {lacking}: no such result file")
-    names = revisions or since_head()
-    told = progress("compare", "runs", 10, len(names), names, delay=UNSEEN)
     notes: list[str] = []
     if revisions:
         runs = [
             result_file.read(name) if result_file.is_one(name) else experiments.read(name)
-            for name in told
+            for name in progress("compare", "runs", 10, len(revisions), revisions, delay=UNSEEN)
         ]
         statistics.check_comparable(runs)
     else:
+        named = since_head().items()
+        told = progress("compare", "runs", 10, len(named), named, delay=UNSEEN)
         found, notes = experiments.read_all(told)
         runs, lines = statistics.comparable(found)
         notes += lines

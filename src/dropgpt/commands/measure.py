@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
+from dropgpt.comparison.experiments import EVALUATE
 from dropgpt.comparison.report import folded
 from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.corpus import own_files
@@ -33,16 +34,6 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 
 TOKENS = Path("data/tokens")
 PARAMS = Path("params.yaml")
-# What params.yaml says in the project, where there is none.
-EVALUATE = Evaluate(
-    model=None,
-    seed=1,
-    stride=64,
-    across_documents=False,
-    batch_size=32,
-    dropout_passes=1,
-    extra_corpora=[],
-)
 LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
 
 

@@ -34,9 +34,11 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         raise UserError(f"try: --seeds {seeds}: it takes 2 to {MOST}")
     if tries < 0:
         raise UserError(f"try: --tries {tries} is below 0")
-    _check(settings)
+    baseline, changed = _expected([]), _expected(settings)
+    _check(settings, baseline, changed)
+    confidence = of_each_look(seeds, of_each(1 + tries))
     try:
-        found = _judged(settings, seeds, of_each_look(seeds, of_each(1 + tries)))
+        found = _judged(settings, baseline, changed, seeds, confidence)
     except Interrupted as asked:
         print(f"try: stopped by {asked}; the same command goes on", file=sys.stderr)
         return 128 + signal.Signals[str(asked)]  # as shells have it
@@ -44,12 +46,19 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
     return STATUS[found.verdict]
 
 
-def _judged(settings: list[str], seeds: int, confidence: float) -> Difference:
+def _judged(
+    settings: list[str],
+    baseline: dict[str, Any],
+    changed: dict[str, Any],
+    seeds: int,
+    confidence: float,
+) -> Difference:
     """What the last look has found."""
     known: dict[str, Run] = {}
     pairs: list[tuple[Run, Run]] = []
     for seed in range(1, seeds + 1):
-        theirs, ours = (_result(words, seed, known) for words in ([], settings))
+        theirs = _result([], baseline, seed, known)
+        ours = _result(settings, changed, seed, known)
         pairs.append((ours, theirs))
         runs = [run for pair in pairs for run in pair]
         statistics.check_comparable(runs)
@@ -62,9 +71,8 @@ def _judged(settings: list[str], seeds: int, confidence: float) -> Difference:
     return found
 
 
-def _check(settings: list[str]) -> None:
+def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any]) -> None:
     """Raise UserError where the change is none that can be tried."""
-    baseline, changed = _expected([]), _expected(settings)
     if baseline["evaluate.model"] is not None or changed["evaluate.model"] is not None:
         raise UserError("try: evaluate.model is of a model from elsewhere, which is not trained")
     if baseline == changed:
@@ -96,18 +104,37 @@ def _expected(settings: list[str]) -> dict[str, Any]:
     }
 
 
-def _result(settings: list[str], seed: int, known: dict[str, Run]) -> Run:
+def _check_unedited(settings: list[str], began_with: dict[str, Any]) -> None:
+    """Raise UserError where a run with `settings` would no longer be what it was at the start.
+
+    The effect of an edit would count as that of the change.
+    """
+    now = _expected(settings)
+    edited = [key for key in began_with | now if began_with.get(key) != now.get(key)]
+    if edited:
+        told = "; ".join(f"{key} {began_with.get(key)} -> {now.get(key)}" for key in edited)
+        raise UserError(
+            f"try: params.yaml or the code was edited meanwhile: {told}: put it back, and the same "
+            "command goes on, or else it begins anew"
+        )
+
+
+def _result(settings: list[str], made_by: dict[str, Any], seed: int, known: dict[str, Run]) -> Run:
     """The run of this seed: that of an experiment since HEAD, or else a new one.
 
-    `known` has the runs that were read before.
+    `made_by` is what was expected of `settings` at the start, `known` has the runs that were read
+    before.
     """
     words = [*settings, f"{SEED}={seed}"]
-    expected = _expected(words)
+    expected = made_by | {SEED: seed}
     if found := _among(expected, known):
         return found
     # In a copy of the project, so that what lies here, params.yaml above all, stays.
     command = ["exp", "run", "--temp", *(option for word in words for option in ("-S", word))]
-    if _dvc(command):
+    _check_unedited(settings, made_by)
+    failed = _dvc(command)
+    _check_unedited(settings, made_by)
+    if failed:
         raise UserError(f"try: `dvc {' '.join(command)}` has failed; the same command goes on")
     if found := _among(expected, known):
         return found
@@ -151,9 +178,10 @@ def _lives(process: psutil.Process) -> bool:
 
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
     """The run since HEAD that was made as expected, if there is one."""
-    runs, _ = experiments.read_all(name for name in since_head() if name not in known)
+    commits = since_head()
+    runs, _ = experiments.read_all(pair for pair in commits.items() if pair[0] not in known)
     for run in runs:  # a result does not say where its texts came from, but its experiment does
-        said = experiments.params(run.name)
+        said = experiments.params(commits[run.name])
         texts = {key: value for key, value in said.items() if key.startswith("data.")}
         known[run.name] = replace(run, made_by=run.made_by | texts)
     for run in known.values():

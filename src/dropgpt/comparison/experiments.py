@@ -9,15 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError
+from dropgpt.machine.files import SUMS
 from dropgpt.machine.provenance import FILE, MODEL, Chain
-from dropgpt.machine.repository import Revision, check_made, opened
-from dropgpt.params import NOT_YAML, dotted
+from dropgpt.machine.repository import Revision, changed, check_made, opened
+from dropgpt.params import NOT_YAML, Evaluate, dotted
 
 RESULT = "data/evaluation"
+FILES = ("documents.parquet", "summary.json", FILE)  # of it, sealed
+# What params.yaml says of a measurement in the project.
+EVALUATE = Evaluate(
+    model=None,
+    seed=1,
+    stride=64,
+    across_documents=False,
+    batch_size=32,
+    dropout_passes=1,
+    extra_corpora=[],
+)
 STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a part in it
 
 
@@ -43,47 +54,54 @@ class Run:
     chain: Chain = field(default_factory=dict)
 
 
-def read_all(names: Iterable[str]) -> tuple[list[Run], list[str]]:
-    """The runs of those that can be read; a line for each other one."""
+def read_all(named: Iterable[tuple[str, str]]) -> tuple[list[Run], list[str]]:
+    """The runs of those that can be read, each a name and its commit; a line for each other one."""
     runs, notes = [], []
-    for name in names:
+    for name, commit in named:
         try:
-            runs.append(read(name))
+            runs.append(read(name, commit))
         except UserError as error:
             notes.append(f"{str(error).removeprefix('compare: ')}: left out")
     return runs, notes
 
 
-def read(revision: str) -> Run:
+def read(name: str, commit: str | None = None) -> Run:
     """The run of an experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
-    Nothing is checked out. Raises UserError where there is no such revision, and where it has
-    no result in DVC's cache, or one that does not say what made it.
+    It is opened by its `commit` where that is known. Nothing is checked out. Raises UserError where
+    there is no such revision, and where it has no result in DVC's cache, or a damaged one.
     """
+    revision = commit or name
     try:
         with opened(revision) as files:
-            said = _yaml(files, revision, "params.yaml")
-            lock = _yaml(files, revision, "dvc.lock") if files.has("dvc.lock") else {}
-            table = pd.read_parquet(BytesIO(files.read(f"{RESULT}/documents.parquet")))
-            summary = json.loads(files.read(f"{RESULT}/summary.json"))
-            chain: Chain = json.loads(files.read(f"{RESULT}/{FILE}"))
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(
-            f"compare: {RESULT} of {revision} is damaged: {' '.join(str(error).split())}; remove "
-            "the folder, and `dvc checkout evaluate` brings it back"
-        ) from None
+            said = _yaml(files, name, "params.yaml")
+            lock = _yaml(files, name, "dvc.lock") if files.has("dvc.lock") else {}
+            sums = files.read(f"{RESULT}/{SUMS}").splitlines()
+            content = {file: files.read(f"{RESULT}/{file}") for file in FILES}
     except OSError:
         if revision == "workspace":
             check_made(Path(), f"compare: {RESULT}")
         raise UserError(
-            f"compare: {revision} has no {RESULT} in DVC's cache: it was not evaluated "
-            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {revision}` "
+            f"compare: {name} has no {RESULT} in DVC's cache: it was not evaluated "
+            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {name}` "
             "brings an experiment's, `dvc fetch --all-commits` those of commits"
         ) from None
-    documents = table[table.corpus == "held-out"].reset_index(drop=True)
-    found = made_by(chain)
-    notes = tuple(_notes(revision, found, said, lock))
-    return Run(revision, found, documents, notes, summary, chain)
+    for file, found in content.items():
+        if f"{hashlib.sha256(found).hexdigest()}  {file}".encode() not in sums:
+            remedy = "it is so in DVC's cache: docs/recovery.md says how to mend it"
+            if revision == "workspace":
+                remedy = "remove the folder, and `dvc checkout evaluate` brings it back"
+            raise UserError(
+                f"compare: {RESULT} of {name} is damaged: {file} is not what evaluate wrote there; "
+                f"{remedy}"
+            )
+    table, summary, chain = (content[file] for file in FILES)
+    documents = pd.read_parquet(BytesIO(table))
+    documents = documents[documents.corpus == "held-out"].reset_index(drop=True)
+    made_from: Chain = json.loads(chain)
+    known = made_by(made_from)
+    notes = tuple(_notes(name, revision, known, said, lock))
+    return Run(name, known, documents, notes, json.loads(summary), made_from)
 
 
 def params(revision: str) -> dict[str, Any]:
@@ -99,6 +117,13 @@ def parameters(chain: Chain) -> dict[str, Any]:
         if stage != MODEL:
             found |= dotted(record["params"])
     return found
+
+
+def evaluated(chain: Chain) -> Evaluate:
+    """How a result was measured; of one of older code, by the parameters that there are today."""
+    said = chain["evaluate"]["params"]["evaluate"]
+    known = {key: value for key, value in said.items() if key in Evaluate.model_fields}
+    return Evaluate.model_validate(EVALUATE.model_dump() | known)
 
 
 def made_by(chain: Chain) -> dict[str, Any]:
@@ -129,21 +154,26 @@ def _yaml(files: Revision, revision: str, name: str) -> dict[str, Any]:
 
 
 def _notes(
-    revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
+    name: str, revision: str, found: dict[str, Any], said: dict[str, Any], lock: dict[str, Any]
 ) -> Iterator[str]:
     """A line where the revision's params.yaml is not what made its result."""
     sections = ("tokenize", "model", "train", "evaluate")  # as the stages follow each other
-    told = dotted({name: said.get(name) or {} for name in sections})
+    told = dotted({section: said.get(section) or {} for section in sections})
     differing = [key for key in told if key in found and told[key] != found[key]]
     other = [f"{key} {told[key]}, the result was made with {found[key]}" for key in differing]
     what = f"params.yaml says {'; '.join(other)}" if other else "its result is an older one"
     if waiting := next((stage for stage in STAGES if not _has_run(stage, said, lock)), None):
-        yield f"{revision}: {what}: the stage {waiting} has not run since"
+        yield f"{name}: {what}: the stage {waiting} has not run since"
+    elif other and revision == "workspace" and changed(RESULT):
+        yield (
+            f"{name}: {what}, and is not the one in dvc.lock, as after `git checkout`: "
+            "`dvc checkout` brings that"
+        )
     elif other:
         section = differing[0].split(".")[0]
         stage = "train" if section == "model" else section
         yield (
-            f"{revision}: {what}: the stage {stage} has not run since, though DVC believes it, as "
+            f"{name}: {what}: the stage {stage} has not run since, though DVC believes it, as "
             f"after `dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
         )
 

@@ -85,7 +85,7 @@ def distinct(runs: list[Run]) -> tuple[list[Run], list[str]]:
     lines = []
     for run in runs:
         made_by = {k: v for k, v in _effective(run).items() if not k.startswith(MADE_WITH)}
-        key = f"{made_by} {run.documents.nats.tolist()}"
+        key = f"{_text(made_by)} {run.documents.nats.tolist()}"
         if key in found:
             lines.append(f"{run.name} is the same result as {found[key].name}: it counts once")
         else:
@@ -96,9 +96,7 @@ def distinct(runs: list[Run]) -> tuple[list[Run], list[str]]:
 def varied(runs: list[Run]) -> list[str]:
     """In what the runs differ, the seed and what cannot change a loss left out."""
     keys = dict.fromkeys(key for run in runs for key in _effective(run))
-    return [
-        key for key in keys if key != SEED and len({repr(run.made_by.get(key)) for run in runs}) > 1
-    ]
+    return [key for key in keys if key != SEED and len({_value(run, key) for run in runs}) > 1]
 
 
 def groups(runs: list[Run], by: list[str]) -> Groups:
@@ -111,18 +109,36 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
         if not any(key in run.made_by for run in runs):
             raise UserError(f"compare: --by {key}: no result was made by such a parameter")
     by = [*by, *(key for key in varied(runs) if key.startswith("code.") and key not in by)]
-    found: Groups = {}
+    found: dict[tuple[str, ...], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
-        label = ", ".join(str(run.made_by.get(key)) for key in by) or "all"
-        rest = repr({k: v for k, v in _effective(run).items() if k not in by and k not in WHICH})
-        group = found.setdefault(label, {})
+        rest = _text({k: v for k, v in _effective(run).items() if k not in by and k not in WHICH})
+        group = found.setdefault(tuple(_value(run, key) for key in by), {})
         if rest in group:
             raise UserError(
                 f"compare: {group[rest].name} and {run.name} are alike in parameters, code and "
                 "environment, yet their losses differ: name the runs to compare"
             )
         group[rest] = run
-    return found
+    return dict(zip(_labels(found, by), found.values(), strict=True))
+
+
+def _labels(found: dict[tuple[str, ...], dict[str, Run]], by: list[str]) -> list[str]:
+    """A name for each group: its values of `by`, in full where some would otherwise read alike."""
+    each = [next(iter(group.values())).made_by for group in found.values()]
+    short = [", ".join(str(made_by.get(key)) for key in by) or "all" for made_by in each]
+    if len({*short}) == len(short):
+        return short
+    return [", ".join(map("=".join, zip(by, values, strict=True))) for values in found]
+
+
+def _value(run: Run, key: str) -> str:
+    """As text in which no two values are alike: True is not "True", and null is not absent."""
+    return repr(run.made_by[key]) if key in run.made_by else "absent"
+
+
+def _text(made_by: dict[str, Any]) -> str:
+    """The same in whatever order the keys stand."""
+    return repr(sorted(made_by.items()))
 
 
 def _effective(run: Run) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Revision:
 def opened(revision: str) -> Iterator[Revision]:
     """An experiment, branch, tag or commit; "workspace" is what lies in the folder.
 
-    Nothing is checked out. Raises UserError where there is no such revision.
+    Nothing is checked out. Raises UserError where there is no such revision, or where the name is
+    that of two.
     """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -59,15 +60,32 @@ def opened(revision: str) -> Iterator[Revision]:
         # subrepos: the project may lie below the root of git, where there need not be another.
         rev = None if revision == "workspace" else revision
         with project(rev=rev, subrepos=True, uninitialized=True) as repo:
+            if rev not in (None, "HEAD"):
+                _check_unambiguous(repo.scm, revision)
             files = DVCFileSystem(repo, subrepos=True, repo_factory=project)
             yield Revision(files, _root(files))
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {revision}: {error}") from None
 
 
-def since_head() -> list[str]:
-    """The names of the experiments that began at the commit HEAD, in the order of the names.
+def _check_unambiguous(scm: Any, name: str) -> None:
+    """Raise UserError where a branch or tag is called as an experiment that is another commit."""
+    from dvc.repo.experiments.utils import exp_refs_by_names
+    from dvc.scm import resolve_rev
 
+    meant = resolve_rev(scm, name)
+    experiments = [scm.get_ref(str(ref)) for ref in exp_refs_by_names(scm, {name})[name]]
+    if experiments and meant not in experiments:
+        raise UserError(
+            f"compare: {name} is a branch or tag, of commit {meant[:10]}, and an experiment, of "
+            f"commit {experiments[0][:10]}: name the commit"
+        )
+
+
+def since_head() -> dict[str, str]:
+    """The commits of the experiments that began at the commit HEAD, by their names, in their order.
+
+    To be opened by commit: a branch or tag may have the same name, and "HEAD" is allowed, too.
     Raises UserError where there is no such commit.
     """
     from dvc.exceptions import DvcException
@@ -79,7 +97,7 @@ def since_head() -> list[str]:
             found = repo.experiments.ls()
     except (DvcException, SCMError) as error:
         raise UserError(f"compare: {error}") from None
-    return sorted(name for experiments in found.values() for name, _ in experiments)
+    return dict(sorted(pair for experiments in found.values() for pair in experiments))
 
 
 def with_settings(file: Path, settings: list[str]) -> Params:
@@ -116,6 +134,14 @@ def has_commits() -> bool:
             return bool(resolve_rev(repo.scm, "HEAD"))
     except (DvcException, SCMError):
         return False
+
+
+def changed(*outputs: str) -> set[str]:
+    """Those of the outputs here that are other than dvc.lock says, as after `git checkout`."""
+    with _project()() as repo:
+        outs = {out.def_path: out for stage in repo.index.stages for out in stage.outs}
+        known = {path: outs[path] for path in outputs if path in outs and outs[path].hash_info}
+        return {path for path, out in known.items() if out.exists and out.changed_checksum()}
 
 
 def restore_outputs(stage: str) -> None:

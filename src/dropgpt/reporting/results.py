@@ -20,12 +20,13 @@ import numpy.typing as npt
 import pandas as pd
 from safetensors import safe_open
 
-from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.experiments import Run, evaluated
+from dropgpt.errors import UserError
 from dropgpt.machine import kept
 from dropgpt.machine.files import SUMS, check_seal, sha256
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.provenance import FILE, Chain
-from dropgpt.machine.repository import opened
+from dropgpt.machine.repository import changed, opened
 from dropgpt.params import Evaluate, Runtime
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
@@ -97,20 +98,30 @@ def read(run: Run, runtime: Runtime) -> Result:
     revision = run.name
     inputs = run.chain["evaluate"]["inputs"]
     weights = inputs["weights"]
-    evaluate = Evaluate.model_validate(run.chain["evaluate"]["params"]["evaluate"])
+    evaluate = evaluated(run.chain)
     steps = validations = corpus = table = parameters = generations = None
     chain, notes = dict(run.chain), list(run.notes)
 
     with opened(revision) as files, TemporaryDirectory() as temporary:
 
-        def fetched(folder: str) -> Path | None:
-            """A folder where it is at hand; of what lies elsewhere, a copy."""
+        def fetched(folder: str, stage: str) -> Path | None:
+            """What `stage` has made, where it is at hand; of what lies elsewhere, a copy."""
             if revision == "workspace" and Path(folder).is_dir():
                 return Path(folder)
             there = Path(temporary, folder)
             there.parent.mkdir(exist_ok=True)
-            _if_there(lambda: files.copy(folder, there))
-            return there if there.is_dir() else None
+            try:
+                files.copy(folder, there)
+                check_seal(there, stage, [])
+            except FileNotFoundError:
+                return None
+            except UserError:  # it would name the copy, of which nobody knows
+                notes.append(
+                    f"{revision}: {folder} is damaged in DVC's cache: docs/recovery.md says how to "
+                    "mend it"
+                )
+                return None
+            return there
 
         def table_of(name: str) -> pd.DataFrame:
             return pd.read_csv(BytesIO(files.read(f"metrics/{name}")))
@@ -123,7 +134,7 @@ def read(run: Run, runtime: Runtime) -> Result:
             return json.loads(files.read(f"samples/{name}"))
 
         tokens = None
-        if (folder := fetched("data/tokens")) and _is(folder / SUMS, inputs["tokens"]):
+        if (folder := fetched("data/tokens", "tokenize")) and _is(folder / SUMS, inputs["tokens"]):
             tokens = tensor.read(folder)
             lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
             corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
@@ -132,10 +143,17 @@ def read(run: Run, runtime: Runtime) -> Result:
 
         if evaluate.model is not None:
             notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
-        elif (folder := fetched("models/gpt")) and _is(folder / WEIGHTS, weights):
+        elif (folder := fetched("models/gpt", "train")) and _is(folder / WEIGHTS, weights):
             check_seal(folder, "train", [WEIGHTS, "config.json"])
-            steps = _if_there(lambda: table_of("training.csv"))
-            validations = _if_there(lambda: table_of("validation.csv"))
+            # git brings metrics/ of another commit alone: then one of the two is of no lock here.
+            if revision != "workspace" or len(changed("models/gpt", "metrics/training.csv")) != 1:
+                steps = _if_there(lambda: table_of("training.csv"))
+                validations = _if_there(lambda: table_of("validation.csv"))
+            else:
+                notes.append(
+                    "workspace: models/gpt is not of the training in metrics/training.csv, as "
+                    "after `git checkout`: `dvc checkout` brings its model"
+                )
             parameters = _parameters(folder / WEIGHTS)
             if tokens:
                 table = kept.table(
@@ -189,7 +207,7 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
     """What `read` gives; None where the file is not there, nor in DVC's cache."""
     try:
         return read()
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
