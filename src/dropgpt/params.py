@@ -28,21 +28,6 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 NOT_YAML = (YAMLError, ValueError, RecursionError)
 
 
-# What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
-# rounding in the case of the batch. Whatever else is set, a result may be another one.
-WITHOUT_EFFECT = frozenset(
-    {
-        "train.validation_interval",
-        "train.validation_windows",
-        "evaluate.seed",
-        "evaluate.batch_size",
-        "evaluate.dropout_passes",
-        "evaluate.bootstrap_resamples",  # which only older runs have
-        "evaluate.extra_corpora",
-    }
-)
-
-
 # What of section data names texts, as it is where it names none. Under a source that does not read
 # it, the texts of that source would stand under this name.
 NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}

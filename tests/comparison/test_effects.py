@@ -1,4 +1,4 @@
-"""What `params.WITHOUT_EFFECT` says of each parameter is so: each is tried."""
+"""What `statistics.WITHOUT_EFFECT` says of each parameter is so: each is tried."""
 
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,9 @@ import torch
 from dvc.utils.flatten import flatten
 
 from conftest import params_with, token_tensor
+from dropgpt.comparison.statistics import WITHOUT_EFFECT
 from dropgpt.evaluation import document_losses
-from dropgpt.params import WITHOUT_EFFECT, Params
+from dropgpt.params import Params
 from dropgpt.training.checkpoint import Checkpoint
 from dropgpt.training.loop import train
 

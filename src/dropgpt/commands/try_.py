@@ -14,12 +14,12 @@ import psutil
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import Difference, of_each, of_each_look
-from dropgpt.comparison.statistics import SEED
+from dropgpt.comparison.statistics import SEED, WITHOUT_EFFECT
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.interruption import Interrupted, postponed
 from dropgpt.machine.repository import since_head, with_settings
-from dropgpt.params import WITHOUT_EFFECT, dotted
+from dropgpt.params import dotted
 
 MOST = 20  # seeds
 OF_TEXTS = ("data.", "tokenize.")

@@ -17,13 +17,26 @@ import pandas as pd
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
 from dropgpt.errors import UserError
-from dropgpt.params import WITHOUT_EFFECT
 
 SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
 WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
+
+# What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
+# rounding in the case of the batch. Whatever else is set, a result may be another one.
+WITHOUT_EFFECT = frozenset(
+    {
+        "train.validation_interval",
+        "train.validation_windows",
+        "evaluate.seed",
+        "evaluate.batch_size",
+        "evaluate.dropout_passes",
+        "evaluate.bootstrap_resamples",  # which only older runs have
+        "evaluate.extra_corpora",
+    }
+)
 
 # A group's runs, by all else that has an effect on the loss, the seed above all: what it pairs by.
 Groups = dict[str, dict[str, Run]]
