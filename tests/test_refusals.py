@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -245,6 +246,34 @@ def test_a_link_to_a_disk_that_is_gone_is_told_in_a_line(copied: Clone) -> None:
     (line,) = told.read_text().splitlines()
     assert line.startswith("error: a file, or a link to nothing, stands where a folder is to be: ")
     assert "'checkpoints'" in line
+
+
+def refuse_parameters(told: Path, error: int) -> None:
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and str(arguments[0]) == "params.yaml":
+            raise OSError(error, os.strerror(error), "params.yaml")
+
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    sys.addaudithook(refuse)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errno.EMFILE, "error: too many files are open: .*params.yaml.*; raise `ulimit -n` and"),
+        (errno.ENOTDIR, "error: a file stands where a folder is to be: .*params.yaml.*; move it"),
+        (errno.ESTALE, "error: another machine has replaced a file: .*params.yaml.*; run this"),
+    ],
+)
+def test_what_else_the_system_refuses_is_told_in_a_line(
+    tmp_path: Path, error: int, said: str
+) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    told = tmp_path / "told"
+    assert status(start_stage("sample", tmp_path, refuse_parameters, told, error)) == 1
+    (line,) = told.read_text().splitlines()
+    assert re.match(said, line)
 
 
 @pytest.mark.parametrize(

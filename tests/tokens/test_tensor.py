@@ -1,4 +1,5 @@
 import hashlib
+import os
 from itertools import count, islice, pairwise
 from pathlib import Path
 
@@ -342,6 +343,21 @@ def test_what_is_left_of_a_launcher_switches_no_check_off(
         tensor.read(tmp_path / "tokens")
     second_of_two(monkeypatch)
     tensor.read(tmp_path / "tokens")
+
+
+def test_there_may_be_more_shards_than_files_that_a_process_may_open(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    parts = [[Document(f"one {n}", str(n), str(n))] for n in range(60)]
+    joined(tmp_path, parts, 0.1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = len(os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + 30, hard))
+    try:
+        tokens = tensor.read(tmp_path / "joined")
+        again = tensor.read(tmp_path / "joined")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(tokens.tokens, again.tokens)
 
 
 @pytest.mark.parametrize("damage", ["cut", "shorter", "absent", "not parquet"])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -151,6 +152,7 @@ def read(folder: Path) -> TokenTensor:
     # Of the processes that torchrun has started here one is enough: without it none gets far.
     if torchrun.first_here():
         check_seal(folder, "tokenize", [*others, *names])
+    _allow_open(len(names))
     arrays = [np.load(folder / name, mmap_mode="r") for name in names]
     return TokenTensor(
         arrays[0] if names == [TOKENS] else Joined(arrays),
@@ -207,6 +209,20 @@ def _write_the_rest(
     write_json(folder / "vocabulary.json", vocabulary)
     provenance.write(made_from, folder)
     seal(folder)
+
+
+def _allow_open(files: int) -> None:
+    """Have the system let the process hold so many files more, as far as it does.
+
+    A mapped file stays open, and of a large corpus there are more than the usual 1,024.
+    """
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+        if files > 1 and soft != resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + files, most), hard))
 
 
 def _link(source: Path, target: Path) -> None:
