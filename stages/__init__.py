@@ -56,7 +56,9 @@ def _python_of_dvc() -> str | None:
 
 def _restore_outputs() -> None:
     """Bring back the stage's last outputs, which DVC clears away before it runs a stage."""
-    if "DVC_STAGE" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
+    from dropgpt.machine import torchrun  # needs nothing that may be missing
+
+    if "DVC_STAGE" not in os.environ or torchrun.started():
         return  # a process that torchrun has started may be started again
     try:
         from dropgpt.machine.repository import restore_outputs

@@ -1,6 +1,8 @@
 """`dropgpt export` on what the real pipeline has made."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import sys
@@ -216,11 +218,42 @@ def test_a_mistake_is_one_line(
         return str(error.value)
 
     assert "models is not empty: name a folder" in refusal(folder=Path("models"))
-    assert "params.yaml: cannot be written: " in refusal(folder=Path("params.yaml"))
+    assert "params.yaml is a file, and a folder is to be written" in refusal(
+        folder=Path("params.yaml")
+    )
+    assert "params.yaml/liliput: cannot be written: " in refusal(folder=Path("params.yaml/liliput"))
     line = refusal("--model", "models/none")
     assert line == "error: models/none: no such folder; `dvc repro train` makes it"
     assert "does not say what it was trained on" in refusal("--model", remade(None))
     assert not (tmp_path / "liliput").exists()
+
+
+def test_after_a_failed_write_the_same_command_writes_it_whole(
+    make_gpt: Callable[..., GPT], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As on a disk that was full; into a folder that is there and empty, of a name with a blank."""
+    monkeypatch.chdir(tmp_path)
+    chain = {"tokenize": {"params": {"data": {"source": "files"}}}}
+    artifact.save(make_gpt(), artifact.TRAINED, chain)
+    card = ModelCard("---\nlicense: unknown\n---\nA card.\n")
+    monkeypatch.setattr("dropgpt.commands.export.model_card", lambda *_: card)
+    folder = tmp_path / "made" / "my model"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["dropgpt", "export", "made/my model"])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as error:
+        patch.setattr(ModelCard, "save", full)
+        main()
+    assert str(error.value) == (
+        "error: made/my model: cannot be written: [Errno 28] No space left on device"
+    )
+    assert [*folder.parent.glob("**/*")] == [folder]
+    main()
+    assert {file.name for file in folder.iterdir()} == {*artifact.FILES, SUMS, "README.md"}
+    assert "hf upload 'YOUR_NAME/my model' 'made/my model'\n" in capsys.readouterr().out
 
 
 def test_a_measurement_that_is_damaged_is_not_told(

@@ -277,3 +277,38 @@ def test_a_command_lists_and_removes_them(tmp_path: Path) -> None:
     assert command("--remove").count("removed") == 2
     assert command() == ""
     assert sorted(folder.iterdir()) == sorted(mine)
+
+
+@pytest.fixture
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a kill has left of a checkpoint, in a project."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    Path("checkpoints").mkdir()
+    left = Path("checkpoints/.0123456789abcdef.safetensors.dropgpt-partial")
+    left.write_bytes(b"half of one")
+    return left
+
+
+def removed(**streams: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dropgpt.training.checkpoint", "--remove"]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, **streams)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_they_are_removed_though_it_cannot_be_told(half: Path) -> None:
+    """As into a file on a full disk: it is why they go."""
+    with open("/dev/full", "w") as full:
+        found = removed(stdout=full)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert not half.exists()
+
+
+def test_a_lock_that_cannot_be_taken_is_told_in_a_line(half: Path) -> None:
+    """As in a folder that is not to be written to; it might be in use, and stays."""
+    Path("checkpoints/0123456789abcdef.lock").mkdir()
+    found = removed(stdout=subprocess.DEVNULL)
+    assert found.returncode == 1
+    assert "checkpoints/0123456789abcdef.lock: Is a directory; let this user" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert half.exists()

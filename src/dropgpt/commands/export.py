@@ -1,6 +1,7 @@
 """`dropgpt export`: a model and its model card, as a folder for the Hugging Face hub."""
 
 import json
+import shlex
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.files import SUMS, check_seal
+from dropgpt.machine.files import SUMS, check_seal, replacing
 from dropgpt.machine.provenance import Chain
 from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
@@ -44,16 +45,18 @@ def run(folder: Path, model: Path) -> None:
         )
     card = model_card(folder.resolve().name, gpt, chain, measured(model, chain))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (*artifact.FILES, SUMS):
-            shutil.copyfile(model / name, folder / name)
-        card.save(folder / "README.md")
+        with replacing(folder.resolve()) as partial:
+            partial.mkdir()
+            for name in (*artifact.FILES, SUMS):
+                shutil.copyfile(model / name, partial / name)
+            card.save(partial / "README.md")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error}") from None
     print(f"{folder}: the model, and its card in README.md")
     if card.data.get("license") == "unknown":
         print("README.md: say there under which licence your texts are, in its front matter, too")
-    print(f"to the hub: hf upload YOUR_NAME/{folder.resolve().name} {folder}")
+    upload = shlex.join(["hf", "upload", f"YOUR_NAME/{folder.resolve().name}", str(folder)])
+    print(f"to the hub: {upload}")
 
 
 def measured(model: Path, chain: Chain) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from safetensors.torch import save as serialised
 from dropgpt.errors import UserError, of_machine
 from dropgpt.machine import processes
 from dropgpt.machine.files import replacing
+from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
 from dropgpt.training.checkpoint_files import (
@@ -258,12 +259,16 @@ def _main() -> None:
         params = load_params(Path("params.yaml"))
     except UserError as error:
         sys.exit(f"error: {error}")
-    for folder in (FOLDER, FOLDER / ENDED):
-        for fingerprint in stale(folder):
-            line = described(fingerprint, params, folder)
-            print(line, *["removed"] * arguments.remove, sep="  ")
-            if arguments.remove:
-                remove(fingerprint, folder)
+    make_unbreakable()  # what is to be removed goes, whoever reads of it
+    try:
+        for folder in (FOLDER, FOLDER / ENDED):
+            for fingerprint in stale(folder):
+                line = described(fingerprint, params, folder)
+                if arguments.remove:
+                    remove(fingerprint, folder)
+                print(line, *["removed"] * arguments.remove, sep="  ")
+    except OSError as error:  # a lock that cannot be tried may be a running training's
+        sys.exit(f"error: {error.filename}: {error.strerror}; let this user write to {FOLDER}")
 
 
 if __name__ == "__main__":
