@@ -156,8 +156,6 @@ def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -
 
 def _check_output(output: Path) -> None:
     """Raise UserError where no result file can be written, before hours have gone into it."""
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name a file in it")
     if output.suffix != ".json":
         raise UserError(f"{output}: name it .json: by that `dropgpt compare` knows a result file")
     if not output.absolute().parent.is_dir():
