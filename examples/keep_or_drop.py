@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dropgpt.machine.files import replacing
+
 SEEDS = 5  # of each change at most; each takes as long as `dvc exp run` does
 CHANGES = {
     "model.dropout": [0.0, 0.05],
@@ -49,7 +51,8 @@ def keep(key: str, value: float) -> None:
     yaml, (section, name) = YAML(), key.split(".")
     params = yaml.load(Path("params.yaml"))
     params[section][name] = value
-    yaml.dump(params, Path("params.yaml"))
+    with replacing(Path("params.yaml")) as partial:  # whole, the old one or the new
+        yaml.dump(params, partial)
 
 
 # %% [markdown]
@@ -60,7 +63,8 @@ def keep(key: str, value: float) -> None:
 for number, (key, value) in enumerate(changes):
     if number == len(log):  # else it was judged before, and may have been killed before it was kept
         log.append({"key": key, "value": value, "verdict": judged(key, value)})
-        LOG.write_text(json.dumps(log, indent=2))
+        with replacing(LOG) as partial:
+            partial.write_text(json.dumps(log, indent=2))
     if log[number]["verdict"] == "better":
         keep(key, value)
 

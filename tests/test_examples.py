@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -186,6 +187,32 @@ def test_a_search_that_was_killed_goes_on(clone: Clone, theirs: list[str]) -> No
         assert float(value) == pytest.approx(metrics["bits_per_byte"], abs=1e-6)
         assert float(dropout) == pytest.approx(params["model"]["dropout"])
         assert float(rate) == pytest.approx(params["train"]["learning_rate"], abs=1e-6)
+
+
+def test_what_was_judged_and_kept_outlives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dropgpt try` calls one change better and is stopped, then all of them."""
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    judge = tmp_path / "bin/dropgpt"
+    judge.parent.mkdir()
+    judge.write_text("#!/bin/sh\nmkdir once 2> /dev/null || test -e go || exit 2\n")
+    judge.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{judge.parent}{os.pathsep}{os.environ['PATH']}")
+    written = [tmp_path / "params.yaml", tmp_path / "runs/keep_or_drop.json"]
+
+    def run(before: str = "") -> int:
+        command = f"{before} exec {sys.executable} {ROOT / 'examples/keep_or_drop.py'}"
+        return subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True).returncode
+
+    assert run() == 2
+    whole = [file.read_text() for file in written]
+    (tmp_path / "go").touch()
+    assert run("ulimit -f 0;") == 1
+    assert [file.read_text() for file in written] == whole
+    assert run() == 0
+    assert len(json.loads(written[1].read_text())) == 4
+    assert YAML(typ="safe").load(written[0])["train"]["learning_rate"] == 0.002
 
 
 @pytest.mark.slow

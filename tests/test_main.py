@@ -2,6 +2,8 @@
 
 import os
 import resource
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ from pkgutil import iter_modules
 import pytest
 
 from clone import DROPGPT
+from conftest import ROOT
 from dropgpt import commands
-from dropgpt.arguments import parser
+from dropgpt.arguments import parsed, parser
+from dropgpt.errors import UserError
 
 
 def dropgpt(
@@ -96,6 +100,39 @@ def test_bash_completes_a_command(tmp_path: Path) -> None:
     )
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "write", done.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "measure theirs"])
+def test_what_is_no_file_is_not_replaced_by_one(command: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name, what in (("pipe", "device or a pipe"), ("link", "device or"), ("folder", "folder")):
+        done = dropgpt(*command.split(), "--output", name, at=tmp_path)
+        assert done.stderr.startswith(f"error: --output {name} is a {what}")
+        assert done.returncode == 1
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(UserError, match="/dev/null is a device"):  # which root could replace
+        parsed([*command.split(), "--output", "/dev/null"])
+
+
+def test_a_link_leads_to_the_file_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link.html").symlink_to("page.html")
+    for _ in range(2):
+        assert parsed(["report", "--output", "link.html"])["output"] == tmp_path / "page.html"
+        Path("page.html").touch()
+    assert parsed(["report"])["output"] == Path("reports/index.html")
+
+
+def test_what_is_not_of_standard_output_is_not_called_so(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    command = f"ulimit -f 0; exec {shlex.quote(DROPGPT)} try -S model.dropout=0.2"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.startswith("error: No usable temporary directory found in ")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(

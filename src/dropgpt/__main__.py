@@ -3,8 +3,11 @@
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from keyword import iskeyword
+from typing import Any
 
 from dropgpt.arguments import parsed
 from dropgpt.errors import UserError
@@ -25,8 +28,9 @@ def main() -> None:
         mistake = 2 if command == "try" or arguments.get("require") else 1
         # Only what is asked for is imported: torch and DVC take seconds.
         module = import_module(f"dropgpt.commands.{command}{'_' * iskeyword(command)}")
-        status = module.run(**arguments)
-        sys.stdout.flush()
+        with redirect_stdout(_Output(sys.stdout)):
+            status = module.run(**arguments)
+            sys.stdout.flush()
         if status:
             sys.exit(status)
     except UserError as error:
@@ -41,7 +45,8 @@ def main() -> None:
         if mistake != 1:
             sys.exit(mistake)
     except OSError as error:  # as of a standard output on a full disk
-        print(f"error: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)
+        why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        print(f"error: {why}", file=sys.stderr)
         _let_go_of_output()
         sys.exit(mistake)
     except Exception:
@@ -49,6 +54,32 @@ def main() -> None:
             raise
         traceback.print_exc()
         sys.exit(mistake)
+
+
+class _Output:
+    """Standard output whose errors say that they are of it; those of a full disk name no file."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        with self._named():
+            self._stream.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = "standard output"
+            raise
 
 
 def _let_go_of_output() -> None:

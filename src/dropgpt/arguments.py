@@ -7,6 +7,8 @@ from typing import Any
 
 import shtab
 
+from dropgpt.errors import UserError
+
 Commands = Any  # what add_subparsers gives, of a type without a public name
 
 DESCRIPTION = "What dropout does in GPT pretraining: look at what the pipeline has made."
@@ -153,7 +155,7 @@ def add_measure(commands: Commands) -> None:
     add("--context", type=positive, metavar="N", help="most tokens in a window")
     add("--across-documents", action="store_true", help="the context runs on from one to the next")
     add("--no-end-of-text", action="store_true", help="the end of a document is not predicted")
-    add("--output", type=Path, metavar="FILE", help="write the result, for `dropgpt compare`")
+    add("--output", type=output, metavar="FILE", help="write the result, for `dropgpt compare`")
     add(
         "--made-by",
         action="append",
@@ -161,6 +163,19 @@ def add_measure(commands: Commands) -> None:
         metavar="KEY=VALUE",
         help="a parameter that made it, as train.seed=1; may be given several times",
     )
+
+
+def output(text: str) -> Path:
+    """A file to write, or the one that a link leads to.
+
+    Raises UserError where what is there is none, since a file would take the place of /dev/null.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder: name a file in it")
+    if path.exists() and not path.is_file():
+        raise UserError(f"--output {path} is a device or a pipe: name a file")
+    return path.resolve() if path.is_symlink() else path
 
 
 def positive(text: str) -> int:
@@ -243,9 +258,9 @@ def add_report(commands: Commands) -> None:
     )
     command.add_argument(
         "--output",
-        type=Path,
+        type=output,
         metavar="FILE",
-        default=Path("reports/index.html"),
+        default="reports/index.html",
         help="the page: %(default)s",
     )
 

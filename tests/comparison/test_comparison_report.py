@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dropgpt.comparison.report import folded, narrow, plain
+from dropgpt.comparison.report import folded, markdown, narrow, plain
 
 LONG = "a-branch-with-a-name-that-no-column-can-take"
 
@@ -68,3 +68,8 @@ def test_a_paragraph_keeps_its_words_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "20")
     text = "a --long-option-with-hyphens and on"
     assert folded(text).splitlines() == ["a", "--long-option-with-hyphens", "and on"]
+
+
+def test_no_name_breaks_a_table_of_markdown() -> None:
+    found = markdown(pd.DataFrame({"a|b": ["c\nd", ""], "e": ["f", "|"]}))
+    assert found.splitlines() == ["| a\\|b | e |", "| --- | --- |", "| c d | f |", "|  | \\| |"]

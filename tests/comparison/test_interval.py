@@ -1,6 +1,7 @@
 """What verdicts promise: how often they are wrong, and how many seeds they need."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,15 @@ def test_seeds_that_nothing_can_say_are_none() -> None:
     assert CHANCE.seeds_for(0.0, 0.95) is None
     assert CHANCE.seeds_for(0.0002, 0.95) is None  # lost among the documents
     assert Chance(0.0, 1, 0.0, 2).seeds_for(0.1, 0.95) == 2  # no chance at all
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e-60, 1e60, 1e100])
+def test_the_unit_of_the_loss_changes_no_number_of_seeds(unit: float) -> None:
+    """Whatever a result file says, no square of it is too small or too large to reckon with."""
+    chance = replace(
+        CHANCE, of_documents=CHANCE.of_documents * unit**2, of_seeds=CHANCE.of_seeds * unit**2
+    )
+    assert chance.seeds_for(0.003 * unit, 0.95) == CHANCE.seeds_for(0.003, 0.95)
 
 
 def test_what_nothing_can_say_of_documents_is_left_to_the_seeds() -> None:

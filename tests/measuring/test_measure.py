@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -282,6 +283,28 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
     assert "does not give back 5 bytes of the texts" in " ".join(capsys.readouterr().out.split())
     assert measured()["lost_bytes"] == 5
     assert read("o.json").notes == ("o.json: its tokens do not hold 5 bytes of the texts",)
+
+
+@pytest.mark.parametrize(
+    ("nats", "between"),
+    [
+        ([100, 110, 120], "114.803 to 202.590"),
+        ([100, 700, 900], "0.000 to beyond floating point"),
+        ([900, 901, 902], "beyond floating point to beyond floating point"),
+        ([900], "unknown, of one document"),
+    ],
+)
+def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -> None:
+    documents = pd.DataFrame({"nats": nats, "bytes": 1, "tokens": 1})
+    how = Measured(
+        stride=1,
+        context=1,
+        across_documents=False,
+        end_of_text=False,
+        tokenizer="a",
+        dtype="float32",
+    )
+    assert f"(95% interval {between})" in measure.told("it", documents, how)[0]
 
 
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:

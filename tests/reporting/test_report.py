@@ -127,6 +127,8 @@ def test_a_page_before_the_first_commit(clone: Clone, tmp_path: Path) -> None:
     shutil.rmtree(new.folder / ".git")
     new.git("init", "--quiet")
     assert report(new, "workspace").headings
+    new.git("commit", "--quiet", "--allow-empty", "--message", "without params.yaml")
+    assert report(new, "workspace").headings
 
 
 @pytest.mark.slow
@@ -250,7 +252,7 @@ def test_a_full_temporary_folder_is_not_what_lacks(
         (["HEAD", "HEAD"], "report: HEAD is named twice"),
         (["--output", "params.yaml/x.html"], "report: params.yaml/x.html cannot be written"),
         pytest.param(["no-such"], "report: no-such: ", marks=pytest.mark.slow),
-        pytest.param(["--output", "docs"], "report: docs is a folder", marks=pytest.mark.slow),
+        pytest.param(["--output", "docs"], "--output docs is a folder", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], why: str) -> None:

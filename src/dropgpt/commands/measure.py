@@ -90,11 +90,11 @@ def run(
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     """What was found, of what, and what to know of it, in lines."""
     nats, sizes = documents.nats, documents.bytes
-    a_byte = perplexity(nats, sizes)  # of which the logarithm is wanted
-    low, high = a_byte["perplexity_95_low"], a_byte["perplexity_95_high"]
     between = "unknown, of one document"
-    if low and high:
-        between = f"{math.log2(low):.3f} to {math.log2(high):.3f}"
+    if (sizes > 0).sum() > 1:
+        a_byte = perplexity(nats, sizes)  # of which the logarithm is wanted
+        ends = (a_byte["perplexity_95_low"], a_byte["perplexity_95_high"])
+        between = " to ".join(map(_bits, ends))
     lines = [
         f"{model}: {nats.sum() / sizes.sum() / math.log(2):.3f} bits per byte (95% interval "
         f"{between}), {nats.sum() / documents.tokens.sum():.3f} nats a token",
@@ -111,6 +111,11 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
             "is"
         )
     return lines
+
+
+def _bits(a_byte: float | None) -> str:
+    """Of a perplexity a byte."""
+    return f"{math.log2(a_byte):.3f}" if a_byte else "beyond floating point"
 
 
 def _nats(
@@ -151,8 +156,6 @@ def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -
 
 def _check_output(output: Path) -> None:
     """Raise UserError where no result file can be written, before hours have gone into it."""
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name a file in it")
     if output.suffix != ".json":
         raise UserError(f"{output}: name it .json: by that `dropgpt compare` knows a result file")
     if not output.absolute().parent.is_dir():

@@ -1,6 +1,8 @@
 """`dropgpt report`: all about a run or several, as a page for the browser."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from dropgpt.comparison import experiments
 from dropgpt.errors import UserError
@@ -14,12 +16,10 @@ from dropgpt.reporting.page import page
 def run(revisions: list[str], output: Path) -> None:
     if twice := next((name for name in revisions if revisions.count(name) > 1), None):
         raise UserError(f"report: {twice} is named twice")
-    if output.is_dir():
-        raise UserError(f"report: {output} is a folder: name a file in it")
     runtime = load(Path("params.yaml")).runtime
     try:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
-        default = experiments.params("HEAD" if has_commits() else "workspace")
+        default = _default()
     except UserError as error:
         raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
     text = page([results.read(one, runtime) for one in runs], default)
@@ -29,3 +29,11 @@ def run(revisions: list[str], output: Path) -> None:
     except OSError as error:
         raise UserError(f"report: {output} cannot be written: {error.strerror}") from None
     print(f"{output}: open it in a browser")
+
+
+def _default() -> dict[str, Any]:
+    """What params.yaml says at HEAD; before it was committed, what it says here."""
+    with suppress(FileNotFoundError):
+        if has_commits():
+            return experiments.params("HEAD")
+    return experiments.params("workspace")

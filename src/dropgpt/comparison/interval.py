@@ -97,11 +97,13 @@ class Chance:
 
     def _power(self, effect: float, confidence: float, seeds: int) -> float:
         parts = self.parts(seeds)
-        deviation = math.sqrt(sum(part for part, _ in parts))
-        if not deviation:
+        variance = sum(part for part, _ in parts)
+        if not variance:
             return 1.0
+        deviation = math.sqrt(variance)
         critical = self.half(confidence, seeds) / deviation
-        degrees = deviation**4 / sum(part**2 / free for part, free in parts)
+        # Of shares, since squares of tiny or huge variances are beyond floating point.
+        degrees = 1 / sum((part / variance) ** 2 / free for part, free in parts)
         found = 1 - special.nctdtr(degrees, abs(effect) / deviation, critical)
         # Where the noncentrality is large beside few degrees, scipy may have no number.
         return float(found) if math.isfinite(found) else float(abs(effect) / deviation > critical)

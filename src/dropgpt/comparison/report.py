@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of strings as Markdown."""
+    """A table of strings as Markdown; no name in it breaks its rows or columns."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def plain(table: pd.DataFrame) -> str:

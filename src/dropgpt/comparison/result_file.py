@@ -150,12 +150,15 @@ def expand(groups: list[str]) -> dict[str, list[str]]:
     have a file or a name in common.
     """
     found: dict[str, list[str]] = {}
+    group_of: dict[Path, str] = {}
     for group in groups:
         label, files = _matched(group)
-        for other, theirs in found.items():
-            if other == label or _places(theirs) & _places(files):
-                raise UserError(f"compare: --group {group} and {other} overlap: keep them apart")
+        places = [Path(file).resolve() for file in files]
+        others = [label] if label in found else [group_of[one] for one in places if one in group_of]
+        if others:
+            raise UserError(f"compare: --group {group} and {others[0]} overlap: keep them apart")
         found[label] = files
+        group_of |= dict.fromkeys(places, label)
     return found
 
 
@@ -171,10 +174,6 @@ def _matched(group: str) -> tuple[str, list[str]]:
         if files := sorted(name for name in names if is_one(name)):
             return "=".join(words[:number]), files
     raise UserError(f"compare: --group {group}: no file that ends in .json matches")
-
-
-def _places(files: list[str]) -> set[Path]:
-    return {Path(file).resolve() for file in files}
 
 
 def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:
