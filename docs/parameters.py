@@ -60,9 +60,8 @@ def page() -> str:
         read = f"Read by {', '.join(readers)}. " if readers else "No stage runs again for it. "
         parts.append(f"## {section}\n{read}{SECTIONS[section]}\n")
         cells = rows(values[section], SCHEMA["properties"][section], f"{section}.")
-        table = [[cell.replace("|", "\\|") for cell in row] for row in cells]
         header = ["key", "default", "allowed", "meaning"]
-        parts.append(markdown(pd.DataFrame(table, columns=header)) + "\n")
+        parts.append(markdown(pd.DataFrame(cells, columns=header)) + "\n")
     return "\n".join(parts)
 
 
