@@ -320,7 +320,7 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     assert page.count(r"> **\<\|endoftext\|\>**") == 4
     clone.dropgpt("report")
     page = (clone.folder / "reports/index.html").read_text()
-    assert "95% interval over the documents: unknown, of one document" in page
+    assert "95% interval over the articles: unknown, of one document" in page
 
 
 @pytest.mark.parametrize(

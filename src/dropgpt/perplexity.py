@@ -12,6 +12,7 @@ import pandas as pd
 
 from dropgpt.comparison.interval import mean_difference
 from dropgpt.errors import UserError
+from dropgpt.tokens import articles
 
 
 def summary(documents: pd.DataFrame) -> dict[str, Any]:
@@ -22,32 +23,34 @@ def summary(documents: pd.DataFrame) -> dict[str, Any]:
 
     Raises UserError where a loss is not finite.
     """
-    nats, tokens = documents.nats, documents.tokens
+    nats, tokens, source = documents.nats, documents.tokens, documents.source
     bits = math.log(2) * documents.bytes.sum()
     return {
         "bits_per_byte": _loss(nats, bits),
         "bits_per_byte_of_text": _loss(documents.nats_of_text, bits),
-        **perplexity(nats, tokens),
+        **perplexity(nats, tokens, source),
         "loss_dropout_on": _loss(documents.nats_dropout_on, tokens.sum()),
-        "monte_carlo": perplexity(documents.nats_monte_carlo, tokens),
+        "monte_carlo": perplexity(documents.nats_monte_carlo, tokens, source),
         "tokens": int(tokens.sum()),
         "documents": len(documents),
+        "articles": int((articles.sums(tokens.to_numpy(), source) > 0).sum()),
     }
 
 
-def perplexity(nats: pd.Series, tokens: pd.Series) -> dict[str, Any]:
+def perplexity(nats: pd.Series, tokens: pd.Series, source: pd.Series) -> dict[str, Any]:
     """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
 
-    The 95% interval is over documents, since the tokens of one document are not independent: the
-    jackknife's, with as many degrees of freedom as documents of one size would have that tell as
-    much (`Chance`); null where there is one document only. A perplexity beyond floating point is
-    null, too. Raises UserError where the loss is not finite.
+    The 95% interval is over articles (`tokens.articles`), since the tokens of one are not
+    independent: the jackknife's, with as many degrees of freedom as articles of one size would have
+    that tell as much (`Chance`); null where there is one document only. A perplexity beyond
+    floating point is null, too. Raises UserError where the loss is not finite.
     """
-    nats, tokens = nats[tokens > 0], tokens[tokens > 0]  # documents without tokens say nothing
     loss = _loss(nats, tokens.sum())
+    sums, sizes = (articles.sums(each.to_numpy(), source) for each in (nats, tokens))
+    some = sizes > 0  # what has no tokens says nothing
     low = high = None
-    if len(nats) > 1:  # beside 0, the loss is a difference as between two models
-        found = mean_difference(nats.to_numpy()[np.newaxis], tokens.to_numpy())
+    if some.sum() > 1:  # beside 0, the loss is a difference as between two models
+        found = mean_difference(sums[np.newaxis, some], sizes[some])
         low, high = max(found.low, 0.0), found.high
     return {
         "loss": loss,

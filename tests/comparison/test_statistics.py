@@ -47,11 +47,23 @@ PARAMS = {
 
 def a_run(bits: Any, name: str = "run", sha256: str = "same", **changes: Any) -> Run:
     """With a loss of `bits` a byte, one for all documents or one each."""
-    documents = pd.DataFrame(
-        {"id": [f"document {n}" for n in TOKENS], "tokens": TOKENS, "bytes": BYTES}
-    )
+    names = [f"document {n}" for n in TOKENS]
+    documents = pd.DataFrame({"id": names, "tokens": TOKENS, "bytes": BYTES, "source": names})
     made_by = PARAMS | {key.replace("_", ".", 1): value for key, value in changes.items()}
     return Run(name, made_by, documents.assign(nats=bits * BYTES * math.log(2), sha256=sha256))
+
+
+def test_the_documents_of_one_article_are_no_independent_draws() -> None:
+    ours, theirs = a_run(np.repeat([1.4, 1.5, 1.6, 1.3], 10)), a_run(1.5)
+    apart = difference([(ours, theirs)])
+    of_articles = np.repeat(list("abcd"), 10)
+    parts = [replace(run, documents=run.documents.assign(source=of_articles)) for run in (ours, theirs)]
+    found = difference([(parts[0], parts[1])])
+    assert found.mean == pytest.approx(apart.mean)
+    assert found.chance.documents < 4 < apart.chance.documents
+    assert found.high - found.low > 2 * (apart.high - apart.low)
+    # One of the two, as a result file, may not know of articles.
+    assert difference([(parts[0], theirs)]) == difference([(ours, parts[1])]) == found
 
 
 def test_a_loss_that_is_no_number_is_not_left_out() -> None:

@@ -295,7 +295,7 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
     ],
 )
 def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -> None:
-    documents = pd.DataFrame({"nats": nats, "bytes": 1, "tokens": 1})
+    documents = pd.DataFrame({"nats": nats, "bytes": 1, "tokens": 1, "source": range(len(nats))})
     how = Measured(
         stride=1,
         context=1,

@@ -22,7 +22,7 @@ def a_run(bits: Any, dropout: float, seed: int) -> Run:
     """With a loss of `bits` a byte, one for all documents or one each."""
     nats = bits * BYTES * math.log(2)
     documents = pd.DataFrame({"id": NAMES, "tokens": BYTES, "bytes": BYTES, "nats": nats})
-    documents = documents.assign(nats_dropout_on=nats, sha256="same")
+    documents = documents.assign(nats_dropout_on=nats, sha256="same", source=NAMES)
     made_by = {"model.dropout": dropout, "train.seed": seed, "environment": "one"}
     summary = dict.fromkeys(["bits_per_byte", "loss", "loss_dropout_on", "perplexity"], 1.0)
     summary |= dict.fromkeys(["perplexity_95_low", "perplexity_95_high"], 1.0)

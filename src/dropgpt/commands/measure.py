@@ -92,7 +92,7 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     nats, sizes = documents.nats, documents.bytes
     between = "unknown, of one document"
     if (sizes > 0).sum() > 1:
-        a_byte = perplexity(nats, sizes)  # of which the logarithm is wanted
+        a_byte = perplexity(nats, sizes, documents.source)  # of which the logarithm is wanted
         ends = (a_byte["perplexity_95_low"], a_byte["perplexity_95_high"])
         between = " to ".join(map(_bits, ends))
     lines = [

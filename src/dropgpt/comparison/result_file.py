@@ -47,6 +47,9 @@ class Document(_Part):
     bytes: NonNegativeInt = Field(description="of the text in UTF-8")
     tokens: NonNegativeInt = Field(description="that were predicted, the end too if it was")
     nats: NonNegativeFloat = Field(description="the sum of the losses of these tokens")
+    source: str | None = Field(
+        None, description="the article that it is a part of", exclude_if=lambda one: one is None
+    )
 
 
 class Measured(_Part):
@@ -98,6 +101,9 @@ def read(name: str) -> Run:
     except (OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
     documents = pd.DataFrame([one.model_dump() for one in result.documents])
+    if "source" not in documents:
+        documents["source"] = None
+    documents["source"] = documents.source.where(documents.source.notna(), documents.id)
     if not documents.id.is_unique:
         twice = documents.id[documents.id.duplicated()].iloc[0]
         raise UserError(f"{path}: two documents have the id {twice!r}: give each its own")
@@ -128,7 +134,9 @@ def of(made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> 
     """
     number = documents.groupby("id").cumcount() + 1
     ids = documents.id.where(number == 1, documents.id + " (" + number.astype(str) + ")")
-    rows = documents[list(Document.model_fields)].assign(id=ids).to_dict("records")
+    of_itself = documents.source == documents.id
+    source = documents.source.astype(object).where(~of_itself, None)
+    rows = documents[list(Document.model_fields)].assign(id=ids, source=source).to_dict("records")
     return Result.model_validate(
         {
             "format": "dropgpt result 1",

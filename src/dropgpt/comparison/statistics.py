@@ -17,6 +17,7 @@ import pandas as pd
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
 from dropgpt.errors import UserError
+from dropgpt.tokens import articles
 
 SEED = "train.seed"
 # Or the numbers mean something else.
@@ -235,13 +236,16 @@ def table(
 def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> Difference:
     """How ours differ from theirs, each pair alike but for what is compared.
 
-    Pairs of one seed are no independent draws: their mean counts as one. Of one seed and one
-    document, `low` and `high` are not a number.
+    Pairs of one seed are no independent draws: their mean counts as one. Nor are the documents of
+    one article. Of one seed and one document, `low` and `high` are not a number.
     """
     ours, theirs = _by_seed(pairs)
-    sums = ours - theirs
-    found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy(), confidence)
-    return found if sums.size > 1 else replace(found, low=math.nan, high=math.nan)
+    # A result file may say nothing of articles.
+    source = min((run.documents.source for run in pairs[0]), key=lambda one: articles.begins(one).sum())
+    sums = articles.sums(ours - theirs, source)
+    sizes = articles.sums(pairs[0][1].documents.bytes.to_numpy(), source)
+    found = mean_difference(sums, sizes, confidence)
+    return found if sums[:, sizes > 0].size > 1 else replace(found, low=math.nan, high=math.nan)
 
 
 def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.errors import UserError
+from dropgpt.tokens import articles
 
 
 def last(table: pd.DataFrame, number: int) -> npt.NDArray[np.bool_]:
@@ -26,9 +27,8 @@ def chosen(table: pd.DataFrame, total: int, fraction: float) -> npt.NDArray[np.b
     documents, or the last ones. Raises UserError where nothing would be left to train on.
     """
     before = (total - table.tokens[::-1].cumsum()[::-1]).to_numpy()
-    begins, what = (table.source != table.source.shift()).to_numpy(), "article"
-    if begins.sum() == 1 < len(table):
-        begins, what = np.ones(len(table), dtype=bool), "document"
+    begins = articles.begins(table.source)
+    what = "article" if table.source.nunique() > 1 else "document"
     possible = np.flatnonzero(begins & (before > 0))
     fitting = possible[before[possible] <= (1 - fraction) * total]
     if not len(fitting):
