@@ -10,7 +10,7 @@ import torch
 from dropgpt import corpus, evaluation, perplexity
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
-from dropgpt.machine import processes, provenance
+from dropgpt.machine import kept, processes, provenance
 from dropgpt.machine.files import SUMS, replacing, seal, write_json
 from dropgpt.machine.hardware import environment, prepare
 from dropgpt.machine.memory import enough_memory
@@ -45,6 +45,8 @@ def evaluate(params: Params) -> list[str]:
             f"{folder}, {model.config.n_ctx}: tokens between "
             "two windows would not be measured; lower it"
         )
+    if "train" in (made_here := provenance.read(artifact.TRAINED)) and not processes.rank():
+        kept.settle(made_here)
     tokens = tensor.read(TOKENS)
     end_of_text = params.tokenize.end_of_text
     corpora = {"held-out": held_out(tokens, model.n_vocab, end_of_text)}

@@ -156,6 +156,8 @@ def test_a_document_without_tokens_has_no_loss() -> None:
     documents = pd.DataFrame({"tokens": [0, 2, 0, 1, 0], "source": list("abcde")})
     losses = np.array([1.0, 2.0, 4.0])
     assert by_document(losses, documents).tolist() == [0, 3, 0, 4, 0]
-    found = perplexity(pd.Series(by_document(losses, documents)), documents.tokens, documents.source)
+    found = perplexity(
+        pd.Series(by_document(losses, documents)), documents.tokens, documents.source
+    )
     assert found["loss"] == pytest.approx(7 / 3)
     assert found["perplexity_95_low"] < math.exp(7 / 3) < found["perplexity_95_high"]

@@ -3,6 +3,7 @@
 tests/README.md lists what is tried here. Tests marked `slow` run with `make test-slow`.
 """
 
+import json
 import os
 import random
 import re
@@ -18,8 +19,10 @@ import zc.lockfile
 
 from clone import Clone, stages_run, wait_for
 from dropgpt.reproduce import outputs
+from dropgpt.training.checkpoint_files import read_metadata
 
 TRAIN = ("repro", "--force", "--single-item", "train")
+EXPERIMENT = ("exp", "run", "-S", "model.dropout=0.3", "-S", "train.steps=200", "train")
 slow = pytest.mark.slow
 
 
@@ -30,6 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.set(train={"steps": 80, "validation_interval": 30}, runtime={"checkpoint_interval": 0})
     clone.commit()
     clone.dvc("repro", "train")
+    forget(clone)
     clone.commit()
     return clone
 
@@ -54,8 +58,24 @@ def ended(dvc: "subprocess.Popen[str]") -> str:
 
 
 def checkpoints(clone: Clone) -> list[str]:
-    """Of trainings that have not ended."""
-    return sorted(path.name for path in (clone.folder / "checkpoints").iterdir() if path.is_file())
+    """Of trainings that have not ended; those of others stay until the stage evaluate begins."""
+    folder = clone.folder / "checkpoints"
+    whole = {path.stem for path in folder.glob("*.safetensors") if at_its_end(path)}
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return sorted(path.name for path in files if path.stem not in whole)
+
+
+def at_its_end(checkpoint: Path) -> bool:
+    said = read_metadata(checkpoint)
+    steps = json.loads(said["inputs"])["train"]["params"]["train"]["steps"]
+    return said["step"] == str(steps)
+
+
+def forget(clone: Clone) -> None:
+    """Let trainings that have ended be made anew, as after the stage evaluate."""
+    for path in (clone.folder / "checkpoints").glob("*.safetensors"):
+        if at_its_end(path):
+            path.unlink()
 
 
 def finishes_in_the_same_bytes(clone: Clone, whole: Clone, *command: str) -> None:
@@ -80,6 +100,7 @@ def test_sigkill_at_random_moments(clone: Clone, whole: Clone) -> None:
         ended(dvc)
         if dvc.returncode == 0:
             assert clone.outputs() == whole.outputs()
+            forget(clone)
     clone.dvc(*TRAIN)
     assert clone.outputs() == whole.outputs()
     assert clone.bytes() == whole.bytes()
@@ -167,6 +188,28 @@ def test_what_a_stage_made_while_another_command_held_dvc_s_lock_is_not_lost(
     assert clone.bytes() == whole.bytes()
 
 
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
+def test_a_training_that_dvc_could_not_take_into_its_cache_is_not_lost(
+    clone: Clone, whole: Clone, where: list[str]
+) -> None:
+    """As on a full disk: the cache holds everything a second time."""
+    command = (*EXPERIMENT, *where)
+    cache = clone.folder / ".dvc/cache/files/md5"
+    dvc = clone.start(*command)
+    wait_for_a_save(clone)
+    cache.rename(cache.with_name("away"))
+    cache.touch()  # in which nothing can be put
+    assert "failed to reproduce 'train'" in ended(dvc)
+    cache.unlink()
+    cache.with_name("away").rename(cache)
+    assert "going on after step 200 of 200" in clone.dvc(*command)
+    made = last_experiment(clone)
+    forget(clone)
+    clone.dvc("exp", "remove", "--all-commits")
+    assert "going on" not in clone.dvc(*command)
+    assert last_experiment(clone) == made != whole.outputs()
+
+
 @slow
 def test_a_checkpoint_is_not_for_another_training(clone: Clone, whole: Clone) -> None:
     dvc = clone.start(*TRAIN)
@@ -191,9 +234,6 @@ def test_a_checkpoint_is_not_for_another_training(clone: Clone, whole: Clone) ->
     corpus.write_text(text)
     clone.dvc("repro", "tokenize")
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
-
-
-EXPERIMENT = ("exp", "run", "-S", "model.dropout=0.3", "-S", "train.steps=200", "train")
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,9 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(documents: int, spread:
     hits = 0
     for _ in range(400):
         tokens = pd.Series(np.ceil(100 * random.lognormal(0, spread, documents)).astype(int))
-        found = perplexity(tokens * random.normal(3, 0.5, documents), tokens, tokens.index.to_series())
+        found = perplexity(
+            tokens * random.normal(3, 0.5, documents), tokens, tokens.index.to_series()
+        )
         hits += found["perplexity_95_low"] <= math.exp(3) <= found["perplexity_95_high"]
     assert 370 <= hits <= 394  # 380 expected
 

@@ -61,7 +61,9 @@ def attempt(
             edit(len(there), "after")
             chance = np.random.default_rng(len(there)).normal(0, 0.001)
             bits = 3 + chance + effect * (values["model.dropout"] == 0.3)
-            documents = pd.DataFrame({"bytes": [100] * 20, "sha256": range(20), "source": range(20)})
+            documents = pd.DataFrame(
+                {"bytes": [100] * 20, "sha256": range(20), "source": range(20)}
+            )
             documents["nats"] = bits * 100 * np.log(2)
             of_texts = {k: values.pop(k) for k in [*values] if k.startswith("data.")}
             texts[name] = of_texts

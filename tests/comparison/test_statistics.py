@@ -57,7 +57,9 @@ def test_the_documents_of_one_article_are_no_independent_draws() -> None:
     ours, theirs = a_run(np.repeat([1.4, 1.5, 1.6, 1.3], 10)), a_run(1.5)
     apart = difference([(ours, theirs)])
     of_articles = np.repeat(list("abcd"), 10)
-    parts = [replace(run, documents=run.documents.assign(source=of_articles)) for run in (ours, theirs)]
+    parts = [
+        replace(run, documents=run.documents.assign(source=of_articles)) for run in (ours, theirs)
+    ]
     found = difference([(parts[0], parts[1])])
     assert found.mean == pytest.approx(apart.mean)
     assert found.chance.documents < 4 < apart.chance.documents

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, killed_before, needs_fork
+from dropgpt.machine.kept import ENDED, settle
 from dropgpt.training import checkpoint, checkpoint_files
 from dropgpt.training.checkpoint import ENDED_KEPT, Checkpoint, of_training
-from dropgpt.training.checkpoint_files import ENDED, stale
+from dropgpt.training.checkpoint_files import stale
 
 PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}}
 INPUTS = {"tokenize": {"params": {}}, "train": {"params": PARAMS, "code": "00"}}
@@ -161,26 +162,60 @@ def test_one_training_at_a_time_has_it(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def of_seed(seed: int, steps: int = 9) -> dict[str, Any]:
-    return {"train": {"params": {"model": {}, "train": {"steps": steps, "seed": seed}}}}
+    params = {"model": {}, "train": {"steps": steps, "seed": seed}}
+    return {"train": {"params": params, "environment": {"threads": 1}}}
 
 
-def ended(folder: Path, seed: int, steps: int, bound: str | None = None) -> None:
+def ended(folder: Path, seed: int, steps: int, bound: str | None = None, safe: bool = True) -> None:
     with of_training(of_seed(seed, steps), 60, folder) as saved:
         saved.save(STATE, steps)
         saved.end(bound)
+    if safe:
+        settle(of_seed(seed, steps), folder)
 
 
-def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
-    ended(tmp_path, seed=1, steps=9)
-    for seed, steps, goes_on in ((1, 10, True), (1, 9, False), (1, 8, False), (2, 10, False)):
+@pytest.mark.parametrize("bound", [None, "train.lr_schedule linear"])
+def test_an_ended_training_is_kept_until_its_result_is_safe(
+    tmp_path: Path, bound: str | None
+) -> None:
+    ended(tmp_path, seed=1, steps=9, bound=bound, safe=False)
+    for _ in range(2):  # DVC may fail twice
+        with pytest.raises(ZeroDivisionError), of_training(of_seed(1), 60, tmp_path) as saved:
+            assert saved.load() is not None
+            raise ZeroDivisionError
+    settle(of_seed(1), tmp_path)
+    assert stale(tmp_path) == []
+    with of_training(of_seed(1), 60, tmp_path) as saved:
+        assert saved.load() is None
+    settle(of_seed(1), tmp_path)  # nothing is there
+
+
+def test_what_went_on_in_other_processes_is_settled_as_what_they_saved(tmp_path: Path) -> None:
+    for last in (1, 2):
+        inputs = of_seed(1)
+        inputs["train"]["environment"] |= {"processes": last} if last > 1 else {}
+        with of_training(inputs, 60, tmp_path) as saved:
+            saved.save(STATE, 9)
+            saved.end(None)
+        told = of_seed(1)
+        told["train"]["environment"]["processes"] = [4, last]
+        settle(told, tmp_path)
+        assert stale(tmp_path) == []
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path, safe: bool) -> None:
+    ended(tmp_path, seed=1, steps=9, safe=safe)
+    for seed, steps, goes_on in ((1, 10, True), (1, 9, not safe), (1, 8, False), (2, 10, False)):
         with of_training(of_seed(seed, steps), 60, tmp_path) as saved:
             assert (saved.load() is not None) == goes_on
 
 
+@pytest.mark.parametrize("safe", [True, False])
 def test_a_schedule_that_follows_the_steps_starts_over_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], safe: bool
 ) -> None:
-    ended(tmp_path, seed=1, steps=9, bound="train.lr_schedule cosine")
+    ended(tmp_path, seed=1, steps=9, bound="train.lr_schedule cosine", safe=safe)
     with of_training(of_seed(1, 10), 60, tmp_path) as saved:
         assert saved.load() is None
     assert "9 of the 10 steps have been made, but train.lr_schedule cosine follows" in (

@@ -241,7 +241,9 @@ def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> 
     """
     ours, theirs = _by_seed(pairs)
     # A result file may say nothing of articles.
-    source = min((run.documents.source for run in pairs[0]), key=lambda one: articles.begins(one).sum())
+    source = min(
+        (run.documents.source for run in pairs[0]), key=lambda one: articles.begins(one).sum()
+    )
     sums = articles.sums(ours - theirs, source)
     sizes = articles.sums(pairs[0][1].documents.bytes.to_numpy(), source)
     found = mean_difference(sums, sizes, confidence)

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from dropgpt.machine.files import replacing, sha256
 
 # DVC keeps experiments apart from each other; what is kept is to outlive the folder of one.
 CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+ENDED = "ended"  # the folder within for the last states of trainings that have ended
 FOLDER = CHECKPOINTS / "measured"
 NEWEST = 100  # tables that stay
 DIGEST = hashlib.sha256().digest_size
@@ -45,6 +47,35 @@ def table(depends_on: dict[str, Any], find: Callable[[], pd.DataFrame]) -> pd.Da
         for old in by_date[:-NEWEST]:
             old.unlink(missing_ok=True)
     return found
+
+
+def fingerprint(inputs: dict[str, Any]) -> str:
+    """The name, in CHECKPOINTS, of what depends on these."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settle(made_from: dict[str, Any], folder: Path = CHECKPOINTS) -> None:
+    """Let go of the last state of the training in this chain: another stage reads its result.
+
+    Before that DVC may have failed to take the result into its cache, on a full disk say, and may
+    have cleared it away. What the training itself has put among the ended ones stays, else this.
+    """
+    inputs = json.loads(json.dumps(made_from))
+    environment = inputs["train"]["environment"]
+    # Where it went on in another number of processes all are told, and the last ones have saved it.
+    if isinstance(number := environment.get("processes"), list):
+        environment |= {"processes": number[-1]}
+        if number[-1] == 1:
+            del environment["processes"]
+    name = fingerprint(inputs)
+    state, lock = (folder / f"{name}.{ending}" for ending in ("safetensors", "lock"))
+    # Else it is being trained again, or nothing may be written here.
+    with suppress(OSError, Timeout), FileLock(lock, blocking=False):
+        if state.exists() and not (ended := folder / ENDED / state.name).exists():
+            ended.parent.mkdir(exist_ok=True)
+            state.rename(ended)
+        state.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def _code() -> str:

@@ -5,7 +5,6 @@ or have ended, and with `--remove` removes them.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -22,13 +21,13 @@ from safetensors.torch import load as deserialised
 from safetensors.torch import save as serialised
 
 from dropgpt.errors import UserError, of_machine
-from dropgpt.machine import processes
+from dropgpt.machine import kept, processes
 from dropgpt.machine.files import replacing
+from dropgpt.machine.kept import ENDED
 from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
 from dropgpt.training.checkpoint_files import (
-    ENDED,
     FOLDER,
     changed,
     digest,
@@ -57,6 +56,7 @@ class Checkpoint:
         # In how many processes the training is made; one more wherever it went on in another.
         self.processes = [processes.number()]
         self.taken_over: Path | None = None  # what another number of processes has saved
+        self.stays = False  # when the training has ended; see `end`
 
     def due(self) -> bool:
         """Whether it is time to save again.
@@ -75,19 +75,19 @@ class Checkpoint:
             self.due_at = now + max(self.interval, (now - start) / SHARE)
 
     def end(self, bound: str | None) -> None:
-        """Keep the state of a training that has ended, for one of more steps; see `load`.
+        """Keep the state of a training that has ended until `kept.settle` knows its result safe.
 
-        `bound` names what in its schedules follows the number of steps, if anything does: then
-        only that it has been is kept.
+        And then for one of more steps; see `load`. `bound` names what in its schedules follows the
+        number of steps, if anything does: then only that it has been is kept for that.
         """
+        self.stays = True
         ended = self.path.parent / ENDED
+        ended.mkdir(exist_ok=True)
+        for other in stale(ended)[: 1 - ENDED_KEPT]:  # this one is to come
+            remove(other, ended)
         if bound:
             steps, _ = _apart(self.inputs)
-            self._write(self.path, {}, step=str(steps), bound=bound)
-        ended.mkdir(exist_ok=True)
-        self.path.replace(ended / self.path.name)
-        for other in stale(ended)[:-ENDED_KEPT]:
-            remove(other, ended)
+            self._write(ended / self.path.name, {}, step=str(steps), bound=bound)
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
         inputs = json.dumps(self.inputs, sort_keys=True)
@@ -148,11 +148,13 @@ class Checkpoint:
         """
         steps, rest = _apart(self.inputs)
         found: list[tuple[int, str, Path]] = []
-        for path in (self.path.parent / ENDED).glob("*.safetensors"):
+        folder = self.path.parent  # in which those lie whose results are not known to be safe
+        for path in [*folder.glob("*.safetensors"), *(folder / ENDED).glob("*.safetensors")]:
             with suppress(OSError, ValueError, KeyError, SafetensorError):
                 metadata = read_metadata(path)
                 made, made_with = _apart(json.loads(metadata["inputs"]))
-                if made < steps and made_with == rest:
+                whole = metadata["step"] == str(made)
+                if whole and made < steps and made_with == rest:
                     found.append((made, metadata.get("bound", ""), path))
         if not found:
             return None
@@ -185,13 +187,13 @@ def of_training(
 ) -> Iterator[Checkpoint]:
     """The checkpoint of the training that depends on `inputs`, and on nothing else.
 
-    It belongs to this process until the block ends, and is removed when the block succeeds. Of
-    several processes only the first one has it.
+    It belongs to this process until the block ends, and is removed when the block succeeds, unless
+    it `stays`. Of several processes only the first one has it.
     """
     if processes.rank():
         yield Elsewhere(folder / "none", interval, inputs)
         return
-    fingerprint = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = kept.fingerprint(inputs)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{fingerprint}.lock")
     try:
@@ -203,7 +205,8 @@ def of_training(
         make_room(folder, KEPT)
         saved = Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
         yield saved
-        remove(fingerprint, folder)
+        if not saved.stays:
+            remove(fingerprint, folder)
         if saved.taken_over:
             remove(saved.taken_over.stem, folder)
 

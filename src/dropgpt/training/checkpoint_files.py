@@ -10,12 +10,11 @@ from shutil import disk_usage
 from filelock import FileLock, Timeout
 from safetensors import safe_open
 
-from dropgpt.machine.kept import CHECKPOINTS
+from dropgpt.machine.kept import CHECKPOINTS, ENDED
 from dropgpt.training.state import State
 
 FOLDER = CHECKPOINTS
 COMPILED = FOLDER / "compiled"  # where torch.compile keeps what it made, for the next training
-ENDED = "ended"  # the folder within for the last states of trainings that have ended
 # A file of a training, or what a kill has left of one; what else lies there is a user's.
 OWN = re.compile(r"\.?([0-9a-f]{16})\.(safetensors|json|lock)(\.dropgpt-partial)?")
 
