@@ -72,7 +72,7 @@ for _needed in ("torch", "pydantic", "tiktoken", "datasets"):
     if find_spec(_needed) is None:
         _begin_again(_needed)
 
-from dropgpt.machine import interruption
+from dropgpt.machine import interruption, torchrun
 
 
 def _end_before_it_began(
@@ -91,12 +91,11 @@ if "DVC_STAGE" in os.environ:
     sys.excepthook = _end_before_it_began
     interruption.hear()
 
-if "PET_NNODES" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+if "PET_NNODES" in os.environ and not torchrun.started():
     # What torchrun does not succeed in comes as an error, too, without pages of C++.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 from dropgpt.errors import UserError
-from dropgpt.machine import torchrun
 from dropgpt.machine.inputs import Inputs
 from dropgpt.machine.memory import out_of_memory
 from dropgpt.machine.streams import make_unbreakable
@@ -113,14 +112,16 @@ REFUSED = {
     errno.EFBIG: "no file may be so large here: {}; raise `ulimit -f` and run this again",
     errno.EROFS: "nothing can be written here: {}; run this where it can",
     errno.EACCES: "it may not be read or written: {}; allow it and run this again",
-    errno.EPERM: "it may not be written: {}; allow it and run this again",
+    errno.EPERM: "it may not be read or written: {}; allow it and run this again",
     errno.EEXIST: "a file, or a link to nothing, stands where a folder is to be: {}; move it away",
     errno.ENOTDIR: "a file stands where a folder is to be: {}; move it away",
     errno.EMFILE: "too many files are open: {}; raise `ulimit -n` and run this again",
     errno.ESTALE: "another machine has replaced a file: {}; run this again",
+    errno.ENOLCK: "this disk has no locks: {}; mount it with locks, or run this on another one",
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
 }
-_inputs: list[Inputs] = []  # of the stage that runs
+# Of the stage that runs: as they are before its code is read, where DVC says which it is.
+_inputs = [Inputs(os.environ["DVC_STAGE"])] if "DVC_STAGE" in os.environ else []
 
 
 def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False) -> None:
@@ -164,7 +165,8 @@ def check_inputs() -> None:
 
 
 def _work(stage: Callable[[Params], list[str] | None], in_processes: bool) -> None:
-    _inputs[:] = [Inputs(stage.__name__)]
+    if [one.stage for one in _inputs] != [stage.__name__]:
+        _inputs[:] = [Inputs(stage.__name__)]
     params = load(Path("params.yaml"))
     several = params.runtime.processes > 1 or params.runtime.shard_weights
     if in_processes and not OF_SEVERAL and (several or "PET_NNODES" in os.environ):

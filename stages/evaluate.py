@@ -108,7 +108,7 @@ def evaluate(params: Params) -> list[str]:
 
 def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Tokens, pd.DataFrame]:
     """The held-out part in a vocabulary of `n_vocab`: its tokens, and a row a document."""
-    documents = tokens.documents[tokens.documents.held_out].drop(columns="held_out")
+    documents = tokens.held_out_documents.drop(columns="held_out")
     if n_vocab == tokens.n_vocab:
         return tokens.held_out, documents
     # A model from elsewhere reads the same texts in its own tokens.
@@ -119,8 +119,7 @@ def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Toke
 
 def counted(tokens: TokenTensor) -> dict[str, float]:
     """What counting alone reaches on the held-out part."""
-    documents = tokens.documents[tokens.documents.held_out]
-    tokens_per_byte = len(tokens.held_out) / int(documents.bytes.sum())
+    tokens_per_byte = len(tokens.held_out) / int(tokens.held_out_documents.bytes.sum())
     found = {}
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
         loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)

@@ -60,7 +60,7 @@ def tokenize(params: Params) -> list[str]:
             left_out = [f"{empty:,} rows are left out, since their text is empty"]
         check_inputs()  # before the shards are let go: the old parameters may come back
         shards.forget(made)
-    held_out = tokens.documents[tokens.documents.held_out]
+    held_out = tokens.held_out_documents
     return [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
         *left_out,

@@ -39,16 +39,19 @@ class Window:
     opens: bool
 
 
-def plan(lengths: npt.NDArray[np.int64], n_ctx: int, stride: int) -> list[Window]:
+def plan(
+    lengths: npt.NDArray[np.int64], n_ctx: int, stride: int, across_documents: bool = False
+) -> list[Window]:
     """Windows over documents of `lengths` tokens that lie side by side in a stream.
 
     Within a document each window begins `stride` tokens after the one before, is at most n_ctx
     long, and measures what no earlier one has. So each token is measured once, and sees at
-    least n_ctx - stride tokens of its document, or all that there are.
+    least n_ctx - stride tokens of its document, or all that there are. `across_documents` takes
+    all of them for one.
     """
     windows = []
     begin = 0
-    for length in map(int, lengths):
+    for length in [int(lengths.sum())] if across_documents else map(int, lengths):
         limit = begin + length
         score = begin
         while score < limit:
@@ -78,9 +81,8 @@ def losses(
 
 def gpt_nats(model: GPT, rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
     """The `Nats` of a GPT of our own class."""
-    device = model.wte.weight.device
-    features = model.features(rows.to(device))[measured.to(device)]
-    return token_losses(features, model.head, targets.to(device))
+    features = model.features(rows.to(model.device))[measured.to(model.device)]
+    return token_losses(features, model.head, targets.to(model.device))
 
 
 def stream_losses(
@@ -146,9 +148,7 @@ def document_losses(
     nats_monte_carlo  of the mean of the passes' probabilities (Gal and Ghahramani 2016)
     """
     lengths = documents.tokens.to_numpy()
-    spans = np.array([lengths.sum()]) if params.across_documents else lengths
-    windows = plan(spans, model.config.n_ctx, params.stride)
-    device = model.wte.weight.device
+    windows = plan(lengths, model.config.n_ctx, params.stride, params.across_documents)
     model.eval()
     off = losses(model, tokens, windows, params.batch_size, advance)
     model.train()
@@ -161,7 +161,7 @@ def document_losses(
             windows,
             params.batch_size,
             advance,
-            partial(seed_dropout, params.seed, "evaluation", number, device=device),
+            partial(seed_dropout, params.seed, "evaluation", number, device=model.device),
         )
         on += by_document(found, documents)
         np.logaddexp(likelihood, -found, out=likelihood)
@@ -190,12 +190,11 @@ def window_loss(model: GPT, inputs: Tensor, targets: Tensor, batch_size: int) ->
     """Mean loss in nats of windows (n, n_ctx), in eval mode, which the model leaves again."""
     was_training = model.training
     model.eval()
-    device = model.wte.weight.device
 
     def nats(part: range) -> float:
         rows = slice(part.start, part.stop)
-        features = model.features(inputs[rows].to(device)).flatten(0, 1)
-        found = token_losses(features, model.head, targets[rows].to(device).flatten())
+        features = model.features(inputs[rows].to(model.device)).flatten(0, 1)
+        found = token_losses(features, model.head, targets[rows].to(model.device).flatten())
         return float(found.cpu().double().sum())
 
     found = sum(_measured(nats, pieces(len(inputs), batch_size)))

@@ -25,7 +25,7 @@ def generations(model: GPT, pairs: list[Pair], params: Sample) -> Iterator[list[
     On a CPU each is a thread's work, and has the bits of one that is made alone. On a GPU all are
     made together, since a token of many takes no longer there than one of a single text.
     """
-    if model.head.device.type == "cpu":
+    if model.device.type == "cpu":
         yield from in_threads(lambda pair: generate(model, *pair, params), pairs)
     else:
         yield from together(model, pairs, params)
@@ -34,7 +34,7 @@ def generations(model: GPT, pairs: list[Pair], params: Sample) -> Iterator[list[
 @torch.inference_mode()
 def together(model: GPT, pairs: list[Pair], params: Sample) -> list[list[int]]:
     """The same as one batch, a token of each at a time."""
-    device, n_ctx, filler = model.head.device, model.config.n_ctx, model.end_of_text
+    device, n_ctx, filler = model.device, model.config.n_ctx, model.end_of_text
     drawn_by = [_uniforms(params, *pair) for pair in pairs]
     texts = [list(prompt) for prompt, _ in pairs]
     going = set(range(len(pairs)))
@@ -95,16 +95,15 @@ def new_tokens(
     sampled. Once the context is full it slides along by a token at a time; positions are learned
     for absolute places, so the cache is of no use from there on.
     """
-    device = model.wte.weight.device
     n_ctx = model.config.n_ctx
     text = list(prompt)
     cache = Cache(model) if use_cache else None
     for u in _uniforms(params, prompt, temperature):
         if cache is not None and cache.length < len(text) <= n_ctx:
             unread = text[cache.length :]
-            features = model.features(torch.tensor([unread], device=device), cache)
+            features = model.features(torch.tensor([unread], device=model.device), cache)
         else:
-            features = model.features(torch.tensor([text[-n_ctx:]], device=device))
+            features = model.features(torch.tensor([text[-n_ctx:]], device=model.device))
         z = model.head @ features[0, -1]
         token = draw(probabilities(z, temperature, params.top_k, params.top_p), u)
         if token == model.end_of_text:
@@ -141,7 +140,8 @@ def probabilities(
         return probabilities(logits, 0.0)
     z = scaled
     if top_k is not None and top_k < len(z):
-        z = torch.full_like(z, -torch.inf).scatter(0, *_top(z, top_k))
+        values, order = z.topk(top_k)
+        z = torch.full_like(z, -torch.inf).scatter(0, order, values)
     p = z.softmax(0)
     if top_p is not None:
         likeliest, order = p.sort(descending=True, stable=True)
@@ -190,11 +190,6 @@ def page(generations: list[dict[str, Any]]) -> str:
 
 def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
-
-
-def _top(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, order = z.topk(k)
-    return order, values
 
 
 def _ngrams(tokens: list[int], n: int) -> list[tuple[int, ...]]:

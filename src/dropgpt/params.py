@@ -122,7 +122,7 @@ class Model(Section):
     token_embedding_std: PositiveFloat | None
 
     @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Model":
+    def _heads_divide_the_width(self) -> Self:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
         return self
@@ -159,7 +159,7 @@ class Train(Section):
     compile: Literal["auto", True, False]
 
     @model_validator(mode="after")
-    def _dropout_switches(self) -> "Train":
+    def _dropout_switches(self) -> Self:
         switches = self.dropout_schedule in ("early", "late")
         if switches and not 0 < self.dropout_switch_step < self.steps:
             raise ValueError(
@@ -170,7 +170,7 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
-    def _compiles_once(self) -> "Train":
+    def _compiles_once(self) -> Self:
         if self.compile is True and self.dropout_schedule.startswith("linear"):
             raise ValueError(
                 f"dropout_schedule {self.dropout_schedule} gives each step rates of its own, for "
@@ -179,7 +179,7 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
-    def _learning_rate_falls(self) -> "Train":
+    def _learning_rate_falls(self) -> Self:
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate} is above "
@@ -233,7 +233,7 @@ class Params(Section):
     runtime: Runtime
 
     @model_validator(mode="after")
-    def _windows_overlap_or_touch(self) -> "Params":
+    def _windows_overlap_or_touch(self) -> Self:
         # A model from elsewhere has a context of its own, which the stage compares with.
         if self.evaluate.model is None and self.evaluate.stride > self.model.n_ctx:
             raise ValueError(

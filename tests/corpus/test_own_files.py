@@ -78,6 +78,27 @@ def test_a_text_file_is_cut_wherever_its_blocks_end(
     ] == texts
 
 
+def test_empty_texts_are_left_out_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(here / "a.parquet", text=["one", None, " ", ""])
+    (here / "b.jsonl").write_text('{"text": null}\n{"text": "two"}\n')
+    (here / "c.csv").write_text("id,text\n1,\n2,three\n")
+    (here / "d.txt").write_text("\n")
+    found = own_files.documents("corpora/*", "text", None)
+    assert [(one.text, one.id) for one in found] == [
+        ("one", "corpora/a.parquet:1"),
+        ("two", "corpora/b.jsonl:2"),
+        ("three", "corpora/c.csv:2"),
+    ]
+    told = capsys.readouterr().err
+    assert "warning: data.files is 'corpora/*': 6 texts are left out, since they are empty" in told
+
+
+def test_a_byte_order_mark_within_a_file_is_no_text(here: Path) -> None:
+    (here / "a.txt").write_text("\ufeffone\n|\ufefftwo|\n\ufeff\n| three")
+    found = own_files.documents("corpora/a.txt", "text", "|")
+    assert [one.text for one in found] == ["one", "two", "three"]
+
+
 def test_without_a_separator_a_file_is_a_document(here: Path) -> None:
     (here / "a.txt").write_text("one <|endoftext|>\n\n two\n")
     (found,) = corpus.documents(data(separator=None))
@@ -94,9 +115,11 @@ def test_another_column_and_key(here: Path) -> None:
 
 
 BROKEN = {
-    "empty.txt": (b"", "empty.txt, document 1: the text is empty"),
-    "blank.txt": (b" \n", "blank.txt, document 1: the text is empty"),
-    "no.txt": (b"|\n||", "no.txt, document 1: the text is empty"),
+    "empty.txt": (b"", "data.files is 'corpora/empty.txt': no document"),
+    "blank.txt": (b" \n", "data.files is 'corpora/blank.txt': no document"),
+    "mark.txt": (b"\xef\xbb\xbf|\n\xef\xbb\xbf|", "'corpora/mark.txt': no document"),
+    "wide.txt": ("one".encode("utf-16-le"), "wide.txt: not UTF-8 text, since it has the byte 0"),
+    "wide.csv": ("text\na".encode("utf-16-be"), "wide.csv: not UTF-8 text, since it has"),
     "latin.txt": (b"one|tw\xf6", "latin.txt: not UTF-8 text at byte 6"),
     "latin-bom.txt": (b"\xef\xbb\xbfone|tw\xf6", "latin-bom.txt: not UTF-8 text at byte 9"),
     "latin.jsonl": (b'{"text": "a"}\n{"text": "\xf6"}\n', "latin.jsonl: not UTF-8 text at byte 24"),
@@ -104,8 +127,7 @@ BROKEN = {
     "list.jsonl": (b'["a"]\n', "list.jsonl, line 1: no key 'text' (data.text_column)"),
     "key.jsonl": (b'{"a": 1, "b": 2}\n', "line 1: no key 'text' (data.text_column); it has a, b"),
     "number.jsonl": (b'{"text": 1}\n', "number.jsonl, line 1: 'text' is int, not a string"),
-    "null.jsonl": (b'{"text": "a"}\n{"text": null}\n', "null.jsonl, line 2: 'text' is null"),
-    "blank.jsonl": (b'{"text": " \\n"}\n', "blank.jsonl, line 1: the text is empty"),
+    "blank.jsonl": (b'{"text": " \\n"}\n', "data.files is 'corpora/blank.jsonl': no document"),
     "none.jsonl": (b"\n", "data.files is 'corpora/none.jsonl': no document"),
     "text.parquet": (b"This is no parquet.", "text.parquet: cannot be read as parquet"),
     "empty.parquet": (b"", "empty.parquet: cannot be read as parquet"),
@@ -130,8 +152,6 @@ def test_a_broken_file_is_named_with_the_place(here: Path, name: str) -> None:
         ),
         ({"text": [1]}, "corpora/a.parquet: column 'text' is int64, not string"),
         ({"text": [["a"]]}, "corpora/a.parquet: column 'text' is list<"),
-        ({"text": ["a", None]}, "a.parquet, row 2: 'text' is null, not a string"),
-        ({"text": ["a", "b", " "]}, "a.parquet, row 3: the text is empty"),
         ({"text": pa.array([], pa.string())}, "data.files is 'corpora/*.parquet': no document"),
         (
             {"text": pa.array([b"a", b"\xf6"]).view(pa.string())},
@@ -336,7 +356,8 @@ def test_a_link_into_an_annex_that_has_not_the_file(here: Path) -> None:
         ('"one"', "a.json: neither an array of objects or of strings, nor an object"),
         ("[1]", "a.json, item 1: no key 'text' (data.text_column); it has none: it is no object"),
         ('[{"text": "a"}, {"b": 1}]', "a.json, item 2: no key 'text' (data.text_column); it has b"),
-        ('[{"text": " "}]', "a.json, item 1: the text is empty"),
+        ('["one", {"text": null}, {"text": " "}]', ["one"]),
+        ('[{"text": " "}]', "no document"),
         ('{"text": "a"}\n{"text": "b"}', "an object a line must end in .jsonl"),
         ("", "a.json: not JSON: Expecting value"),
     ],
@@ -361,7 +382,7 @@ def test_json_is_an_array_or_an_object(here: Path, content: str, texts: list[str
         (b"id,text\n1,a\n2,b, c\n", "a.csv, row 2, line 3: 3 fields under a header of 2"),
         (b"id,text\n1\n", "a.csv, row 1, line 2: 1 fields under a header of 2"),
         (b'id,text\n1,"a\n', "a.csv, line 2: not CSV: unexpected end of data"),
-        (b"id,text\n1,a\n2,\n", "a.csv, row 2: the text is empty"),
+        (b"id,text\n1,\n", "no document"),
         (b"id,text\n1,\xf6\n", "a.csv: not UTF-8 text at byte 10"),
     ],
 )

@@ -18,7 +18,10 @@ from dropgpt.training.checkpoint import ENDED_KEPT, Checkpoint, of_training
 from dropgpt.training.checkpoint_files import stale
 
 PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}}
-INPUTS = {"tokenize": {"params": {}}, "train": {"params": PARAMS, "code": "00"}}
+INPUTS = {
+    "tokenize": {"params": {}},
+    "train": {"params": PARAMS, "environment": {"threads": 1}, "code": "00"},
+}
 STATE = {
     "weight": torch.randn(3, 2, generator=torch.Generator().manual_seed(1)),
     "step": torch.tensor(4.0),
@@ -188,6 +191,24 @@ def test_an_ended_training_is_kept_until_its_result_is_safe(
     with of_training(of_seed(1), 60, tmp_path) as saved:
         assert saved.load() is None
     settle(of_seed(1), tmp_path)  # nothing is there
+
+
+def test_a_training_that_was_begun_in_another_environment_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = of_seed(1)
+    inputs["train"]["environment"] |= {"threads": 2, "packages": {"torch": "2"}}
+    with pytest.raises(ZeroDivisionError), of_training(inputs, 60, tmp_path) as saved:
+        saved.save(STATE, 4)
+        raise ZeroDivisionError
+    inputs["train"]["environment"] |= {"threads": 8}
+    for seed in (2, 1):
+        inputs["train"]["params"]["train"]["seed"] = seed
+        assert not capsys.readouterr().err
+        with of_training(inputs, 60, tmp_path) as saved:
+            assert saved.load() is None
+    told = capsys.readouterr().err
+    assert "is of this training, after step 4, but with threads 2: where that is so" in told
 
 
 def test_what_went_on_in_other_processes_is_settled_as_what_they_saved(tmp_path: Path) -> None:

@@ -123,8 +123,7 @@ def _nats(
 ) -> Any:
     """Of each document, (len(documents),)."""
     lengths = documents.tokens.to_numpy()
-    spans = np.array([lengths.sum()]) if evaluate.across_documents else lengths
-    windows = evaluation.plan(spans, context, evaluate.stride)
+    windows = evaluation.plan(lengths, context, evaluate.stride, evaluate.across_documents)
     batch_size = evaluate.batch_size
     if reader.whole_logits:
         widest = max(window.end - window.first for window in windows)
@@ -209,7 +208,7 @@ def _held_out() -> list[Document]:
             "not here (`dvc repro tokenize` makes it)"
         )
     tokens = tensor.read(TOKENS)
-    rows = tokens.documents[tokens.documents.held_out]
+    rows = tokens.held_out_documents
     texts = decode_documents(tokens.held_out, rows, gpt2_encoding(tokens.n_vocab))
     return list(map(Document, texts, rows.id, rows.source))
 

@@ -135,13 +135,16 @@ def json_items(path: Path, key: str) -> Iterator[tuple[int, Any]]:
 
 
 def plain(path: Path, separator: str | None) -> Iterator[tuple[str, bool]]:
-    r"""Each text between the separators, and whether one ends it. `\r\n` counts as `\n`."""
+    r"""Each text between the separators, and whether one ends it. `\r\n` counts as `\n`.
+
+    Less the white space around it, and the byte order mark of a file that was put behind another.
+    """
     cut = None
     if separator:
         literal = re.escape(separator.replace("\r\n", "\n").encode())
         cut = re.compile(literal.replace(b"\\\n", rb"\r?\n"))
     for text, ended in _split(path, cut):
-        yield text.replace("\r\n", "\n").strip(), ended
+        yield text.replace("\r\n", "\n").strip().removeprefix("\ufeff").strip(), ended
 
 
 def _json(text: str, where: str) -> Any:
@@ -166,12 +169,12 @@ def _split(path: Path, cut: re.Pattern[bytes] | None) -> Iterator[tuple[str, boo
     White space after the last is no text. `cut` must know its end without what follows.
     """
     with _opened(path) as file:
-        rest = file.read(len(BOM_UTF8))
+        rest = _text(path, file, len(BOM_UTF8))
         start = first = len(BOM_UTF8) if rest == BOM_UTF8 else 0
         rest = rest[start:]
         try:
             # Never less than what is left over, so that a long text is not searched block by block.
-            while cut and (block := file.read(max(BLOCK, len(rest)))):
+            while cut and (block := _text(path, file, max(BLOCK, len(rest)))):
                 rest += block
                 begin = 0
                 for match in cut.finditer(rest):
@@ -179,11 +182,22 @@ def _split(path: Path, cut: re.Pattern[bytes] | None) -> Iterator[tuple[str, boo
                     start += match.end() - begin
                     begin = match.end()
                 rest = rest[begin:]
-            rest += file.read()
+            rest += _text(path, file)
             if start == first or rest.strip():
                 yield rest.decode(), False
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text at byte {start + error.start}") from None
+
+
+def _text(path: Path, file: Any, number: int = -1) -> bytes:
+    """So many bytes more. Raises UserError for one that no text has, but UTF-16 taken for UTF-8."""
+    block: bytes = file.read() if number < 0 else file.read(number)
+    if b"\0" in block:
+        raise UserError(
+            f"{path}: not UTF-8 text, since it has the byte 0: is it UTF-16? save it as UTF-8, or "
+            "take the byte out"
+        )
+    return block
 
 
 @contextmanager

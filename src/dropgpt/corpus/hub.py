@@ -193,9 +193,10 @@ def _converted(dataset: Dataset) -> list[str]:
     if not found:
         return []
     configs = list(dict.fromkeys(match["config"] for match in found))
-    _check_only(dataset, configs) if not dataset.config else _check_there(
-        dataset, "config", configs
-    )
+    if dataset.config:
+        _check_there(dataset, "config", configs)
+    else:
+        _check_only(dataset, configs)
     found = [match for match in found if match["config"] == (dataset.config or configs[0])]
     # One of which only the beginning has been converted has another name: partial-train.
     _check_there(dataset, "split", dict.fromkeys(match["split"] for match in found))

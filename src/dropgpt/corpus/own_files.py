@@ -40,7 +40,8 @@ def documents(
                       mean line end and tab, as a shell leaves them.
     `key` of params.yaml is where the pattern stands.
     Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
-    row, line, item, document or byte, for whatever is not a text in UTF-8, and for an empty one.
+    row, line, item, document or byte, for whatever is not a text in UTF-8. Empty texts, and null,
+    are left out; a line says how many.
     """
     yield from read(_files(pattern, key), text_column, separator, f"{key} is {pattern!r}")
 
@@ -67,21 +68,25 @@ def read(
         separator = separator.replace("\\n", "\n").replace("\\t", "\t")
     plain = [path for path in paths if formats.ending(path) in PLAIN]
     parted: set[Path] = set()
-    n = 0
+    given = empty = 0
     for path in paths:
         for unit, n, text in _texts(path, text_column, separator, parted):
-            where = f"{path}, {unit} {n}"
+            if text is None or not str(text).strip():
+                empty += 1
+                continue
             if not isinstance(text, str):
-                what = "null" if text is None else type(text).__name__
-                raise UserError(f"{where}: {text_column!r} is {what}, not a string")
-            if not text or text.isspace():
-                raise UserError(f"{where}: the text is empty; take it out")
+                raise UserError(
+                    f"{path}, {unit} {n}: {text_column!r} is {type(text).__name__}, not a string"
+                )
             id = f"{path.as_posix()}:{n}"
             one = Document(text, id, id)
             size(one)  # half a surrogate pair has none
             yield one
-    if not n:
+            given += 1
+    if not given:
         raise UserError(f"{said}: no document in what it matches")
+    if empty:
+        warn(f"{said}: {empty:,} texts are left out, since they are empty")
     if separator and plain and not parted:
         warn(
             f"data.separator is {separator!r}, which occurs nowhere in {len(plain)} text file(s) "

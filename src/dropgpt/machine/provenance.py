@@ -68,5 +68,7 @@ def code(stage: str) -> str:
     deps = map(Path, YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"])
     rooms = [dep for dep in deps if dep.parts[0] in ("src", "stages")]
     files = sorted(file for room in rooms for file in [room, *room.rglob("*")])
-    sums = {file.as_posix(): sha256(file) for file in files if file.suffix == ".py"}
+    # What is hidden is an editor's: .#gpt.py of Emacs, a folder .ipynb_checkpoints of Jupyter.
+    seen = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    sums = {file.as_posix(): sha256(file) for file in seen if file.suffix == ".py"}
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()

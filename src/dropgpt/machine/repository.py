@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from dropgpt.errors import UserError
-from dropgpt.params import Params, load
+from dropgpt.params import NOT_YAML, Params, load
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def with_settings(file: Path, settings: list[str]) -> Params:
             raise UserError(f"{file}: no such file; run from the project's root") from None
         except UserError as error:
             raise UserError(str(error).replace(str(copy), str(file))) from None
-        except DvcException as error:
+        except (DvcException, *NOT_YAML) as error:  # range(0,1) is no value of YAML
             why = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"{', '.join(settings)}: {why}") from None
 

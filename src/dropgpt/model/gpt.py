@@ -49,9 +49,8 @@ class Cache:
         self.padding = padding
         batch_size = 1 if padding is None else len(padding)
         size = (c.n_layer, batch_size, c.n_head, columns or c.n_ctx, c.n_embd // c.n_head)
-        device = model.wte.weight.device
-        self.keys = torch.zeros(size, device=device)
-        self.values = torch.zeros(size, device=device)
+        self.keys = torch.zeros(size, device=model.device)
+        self.values = torch.zeros(size, device=model.device)
         self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,6 +188,10 @@ class GPT(nn.Module):
     def head(self) -> Tensor:
         """What features are multiplied by to give logits, (n_vocab, n_embd)."""
         return self.wte.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.wte.weight.device
 
     @property
     def n_vocab(self) -> int:

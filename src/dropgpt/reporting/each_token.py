@@ -36,23 +36,20 @@ def each_token(
     right      whether that token came
     seen       how often the token occurs in the training part
     """
-    held_out = tokens.documents[tokens.documents.held_out]
-    lengths = held_out.tokens.to_numpy()
-    spans = np.array([lengths.sum()]) if params.across_documents else lengths
-    windows = plan(spans, model.config.n_ctx, params.stride)
+    lengths = tokens.held_out_documents.tokens.to_numpy()
+    windows = plan(lengths, model.config.n_ctx, params.stride, params.across_documents)
     windows = windows[:: math.ceil(len(tokens.held_out) / enough)]
     inputs = np.roll(tokens.held_out, 1).astype(np.int64)  # what stands before token t is at t
-    device = model.wte.weight.device
 
     def one(window: Window) -> pd.DataFrame:
         ids = inputs[window.first : window.end].copy()
         if window.opens:
             ids[0] = model.end_of_text
         measured = slice(window.score - window.first, None)
-        features = model.features(torch.from_numpy(ids)[None].to(device))[0, measured]
+        features = model.features(torch.from_numpy(ids)[None].to(model.device))[0, measured]
         logits = F.linear(features, model.head)
         targets = tokens.held_out[window.score : window.end].astype(np.int64)
-        at_target = logits.gather(1, torch.from_numpy(targets).to(device)[:, None])[:, 0]
+        at_target = logits.gather(1, torch.from_numpy(targets).to(model.device)[:, None])[:, 0]
         highest = logits.amax(1)
         total = logits.sub_(highest[:, None]).exp_().sum(1)  # where the likeliest counts as 1
         return pd.DataFrame(

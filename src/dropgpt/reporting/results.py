@@ -218,7 +218,7 @@ def _corpus(
     tokens: TokenTensor, lengths: pd.Series, checksum: str, summary: dict[str, Any]
 ) -> Corpus:
     encoding = _encoding(tokens.n_vocab)
-    held_out = tokens.documents[tokens.documents.held_out]
+    held_out = tokens.held_out_documents
     return Corpus(
         checksum,
         rank_frequency(count_tokens(tokens.tokens, tokens.n_vocab), encoding),

@@ -4,9 +4,13 @@ An article is never parted between training and held-out part, and it is by arti
 told: its parts are of one subject and one hand, and so no independent draws.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+Number = TypeVar("Number", bound=np.number[Any])
 
 
 def begins(source: pd.Series) -> npt.NDArray[np.bool_]:
@@ -18,6 +22,7 @@ def begins(source: pd.Series) -> npt.NDArray[np.bool_]:
     return found if found.sum() != 1 else np.ones(len(source), dtype=bool)
 
 
-def sums(values: npt.NDArray[np.generic], source: pd.Series) -> npt.NDArray[np.generic]:
+def sums(values: npt.NDArray[Number], source: pd.Series) -> npt.NDArray[Number]:
     """What `values`, (..., documents), add up to in each article, (..., articles)."""
-    return np.add.reduceat(values, np.flatnonzero(begins(source)), axis=-1)
+    found: npt.NDArray[Number] = np.add.reduceat(values, np.flatnonzero(begins(source)), axis=-1)
+    return found

@@ -83,8 +83,7 @@ def held_out_lines(tensor: TokenTensor, fraction: float | None, n_documents: int
 
     None: a split of its own was asked for. `n_documents` are the documents in all.
     """
-    documents = tensor.documents
-    held_out = documents[documents.held_out]
+    documents, held_out = tensor.documents, tensor.held_out_documents
     first = held_out.iloc[0]
     share = len(tensor.held_out) / len(tensor.tokens)
     which = f"the last {len(held_out):,} of {n_documents:,} documents"

@@ -53,9 +53,12 @@ class TokenTensor:
     n_vocab: int
 
     @property
+    def held_out_documents(self) -> pd.DataFrame:
+        return self.documents[self.documents.held_out]
+
+    @property
     def n_train(self) -> int:
-        held_out = self.documents.loc[self.documents.held_out, "tokens"]
-        return len(self.tokens) - int(held_out.sum())
+        return len(self.tokens) - int(self.held_out_documents.tokens.sum())
 
     @property
     def train(self) -> Tokens:

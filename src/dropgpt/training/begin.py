@@ -34,6 +34,6 @@ def begin(
     """The steps of a training of `model`, where it lies; the large products in `dtype`."""
     sharded = any(map(is_sharded, model.parameters()))
     # Threads of a CPU do not share out weights that processes hold in parts.
-    on_cpu = model.wte.weight.device.type == "cpu" and not sharded
+    on_cpu = model.device.type == "cpu" and not sharded
     kind = StepOnCPU if on_cpu else StepOnGPU
     return kind(model, optimizers, params, batches, dtype, at_once)

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from dropgpt.machine.kept import ENDED
 from dropgpt.machine.streams import make_unbreakable
 from dropgpt.params import Params
 from dropgpt.params import load as load_params
+from dropgpt.training import kin
 from dropgpt.training.checkpoint_files import (
     FOLDER,
     changed,
@@ -86,7 +87,7 @@ class Checkpoint:
         for other in stale(ended)[: 1 - ENDED_KEPT]:  # this one is to come
             remove(other, ended)
         if bound:
-            steps, _ = _apart(self.inputs)
+            steps, _ = kin.apart(self.inputs)
             self._write(ended / self.path.name, {}, step=str(steps), bound=bound)
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
@@ -106,9 +107,10 @@ class Checkpoint:
         """
         path: Path | None = self.path
         if not self.path.exists():
-            self.taken_over = self._by_other_processes()
-            path = self.taken_over or self._with_fewer_steps()
+            self.taken_over = kin.in_other_processes(self.path, self.inputs)
+            path = self.taken_over or kin.with_fewer_steps(self.path, self.inputs)
         if path is None:
+            kin.tell_of_other_environment(self.path, self.inputs)
             return None
         try:
             metadata = read_metadata(path)
@@ -124,48 +126,6 @@ class Checkpoint:
         before = state.pop("processes").tolist()
         self.processes = before + [n for n in self.processes if n != before[-1]]
         return state
-
-    def _by_other_processes(self) -> Path | None:
-        """What the same training has saved in another number of processes, the newest.
-
-        They add up in another order, so the bits differ; the data and the batches are the same.
-        """
-        for fingerprint in reversed(stale(self.path.parent)):
-            path = self.path.with_name(f"{fingerprint}.safetensors")
-            with suppress(OSError, ValueError, KeyError, SafetensorError):
-                inputs = json.loads(read_metadata(path)["inputs"])
-                pairs = [_without_processes(one) for one in (inputs, self.inputs)]
-                (number, rest), (own_number, own_rest) = pairs
-                if number != own_number and rest == own_rest:
-                    return path
-        return None
-
-    def _with_fewer_steps(self) -> Path | None:
-        """The last state of a training that differs from this one in fewer steps only.
-
-        None where there is none, or where its steps are not the first ones of a longer training,
-        which is said.
-        """
-        steps, rest = _apart(self.inputs)
-        found: list[tuple[int, str, Path]] = []
-        folder = self.path.parent  # in which those lie whose results are not known to be safe
-        for path in [*folder.glob("*.safetensors"), *(folder / ENDED).glob("*.safetensors")]:
-            with suppress(OSError, ValueError, KeyError, SafetensorError):
-                metadata = read_metadata(path)
-                made, made_with = _apart(json.loads(metadata["inputs"]))
-                whole = metadata["step"] == str(made)
-                if whole and made < steps and made_with == rest:
-                    found.append((made, metadata.get("bound", ""), path))
-        if not found:
-            return None
-        made, bound, path = max(found)
-        if bound:
-            print(
-                f"train: {made} of the {steps} steps have been made, but {bound} follows "
-                "train.steps: starting over; constant schedules would go on",
-                file=sys.stderr,
-            )
-        return None if bound else path
 
 
 class Elsewhere(Checkpoint):
@@ -209,23 +169,6 @@ def of_training(
             remove(fingerprint, folder)
         if saved.taken_over:
             remove(saved.taken_over.stem, folder)
-
-
-def _apart(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How many steps a training has, and all else that it depends on."""
-    rest = json.loads(json.dumps(inputs))
-    return rest["train"]["params"]["train"].pop("steps"), rest
-
-
-def _without_processes(inputs: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """In how many processes a training is made, and all that it depends on in any number.
-
-    Their threads go with them, since a machine's threads are shared out to its processes.
-    """
-    rest = json.loads(json.dumps(inputs))
-    environment = rest["train"]["environment"]
-    environment.pop("threads")
-    return environment.pop("processes", 1), rest
 
 
 def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:

@@ -48,7 +48,7 @@ class StepOnGPU(Step):
     unread = 16
 
     def __post_init__(self) -> None:
-        self.device = self.model.wte.weight.device
+        self.device = self.model.device
         self.between = self.parameters_between()
         self.sharded = any(map(is_sharded, self.between))
         compiling = compiles(self.params, self.device) and not self.sharded
