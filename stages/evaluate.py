@@ -111,7 +111,7 @@ def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Toke
         return tokens.held_out, documents
     # A model from elsewhere reads the same texts in its own tokens.
     texts = decode_documents(tokens.held_out, documents, gpt2_encoding(tokens.n_vocab))
-    again = map(Document, texts, documents.source, documents.id)
+    again = map(Document, texts, documents.id, documents.source)
     return tensor.in_memory(encode_documents(again, gpt2_encoding(n_vocab), end_of_text))
 
 
