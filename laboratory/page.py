@@ -152,7 +152,10 @@ def environments(runs: list[dict[str, Any]]) -> str:
 
 
 def main(name: str) -> None:
-    run(lambda params: write(params, Size(name)))
+    def laboratory(params: Params) -> None:
+        write(params, Size(name))
+
+    run(laboratory)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _drawn(
 
 
 def main(name: str) -> None:
-    def simulate(_: object) -> None:
+    def laboratory(_: object) -> None:
         size = Size(name)
         results = read(size, size.load())
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
@@ -79,7 +79,7 @@ def main(name: str) -> None:
             share = found(regions, chances, results.sizes, PAGES, planted)
             print(f"{share:.1%} of {PAGES:,} pages have {what}")
 
-    run(simulate)
+    run(laboratory)
 
 
 if __name__ == "__main__":
