@@ -9,12 +9,11 @@ from dropgpt.comparison.report import markdown
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
-from laboratory import map as by_length
-from laboratory import tables
+from laboratory import by_length, tables
+from laboratory.by_length import Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
-from laboratory.map import Row
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
 from laboratory.results import Results, files, load, read
