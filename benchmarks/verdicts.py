@@ -80,18 +80,19 @@ _of_each_look = cache(of_each_look)
 
 
 def wrong() -> None:
-    """How often something is called better or worse where nothing differs."""
+    """How often something is called better or worse where nothing differs, a row a spread."""
     random = np.random.default_rng(0)
-    print("| chance | seeds | changes | one is called better or worse |\n|---|---|---|---|")
+    head = "| chance | 2 seeds | 3 | 5 | 8 | 3, of 3 changes | 3, of 9 | 5, of 9 "
+    print(f"{head}| `try`, 2 to 3 | `try`, 2 to 8 |\n|{'---|' * 10}")
     for name, spread in SPREADS.items():
+        shares = []
         for seeds, groups in ((2, 1), (3, 1), (5, 1), (8, 1), (3, 3), (3, 9), (5, 9)):
             verdicts = [compared(random, spread, seeds, groups) for _ in range(SIMULATIONS)]
-            share = np.mean([set(each) != {"cannot tell"} for each in verdicts])
-            print(f"| {name} | {seeds} | {groups} | {share:.1%} |", flush=True)
+            shares.append(np.mean([set(each) != {"cannot tell"} for each in verdicts]))
         for seeds in (3, 8):
             ends = [tried(random, spread, seeds) for _ in range(SIMULATIONS)]
-            share = np.mean([end.verdict != "cannot tell" for end in ends])
-            print(f"| {name} | `try`, 2 to {seeds} | 1 | {share:.1%} |", flush=True)
+            shares.append(np.mean([end.verdict != "cannot tell" for end in ends]))
+        print(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |", flush=True)
 
 
 def found() -> None:
