@@ -15,7 +15,7 @@ from dropgpt.errors import UserError
 from dropgpt.perplexity import in_words, number_in_words
 from dropgpt.reporting import figures, verdict
 from dropgpt.reporting.drawing import MARKERS, RUNS, printable
-from dropgpt.reporting.results import Result
+from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
 
 EXTREMES = 5  # documents at either end, with their text
@@ -111,20 +111,18 @@ def _headline(results: list[Result]) -> dict[str, Any]:
                 "on": f"{found['loss_dropout_on']:.3f}",
             }
         )
-    yardsticks = []
-    if corpus := next((result.corpus for result in results if result.corpus), None):
-        tokens_per_byte = corpus.held_out.tokens.sum() / corpus.held_out.bytes.sum()
-        yardsticks = [
-            {
-                "name": name,
-                "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
-                "perplexity": number_in_words(math.exp(loss)),
-                "interval": "",
-                "loss": f"{loss:.3f}",
-                "on": "",
-            }
-            for name, loss in corpus.yardsticks.items()
-        ]
+    counted = results[0].run.summary
+    yardsticks = [
+        {
+            "name": name,
+            "bits": f"{counted[f'{name}_bits_per_byte']:.3f}",
+            "perplexity": number_in_words(counted[f"{name}_perplexity"]),
+            "interval": "",
+            "loss": f"{counted[f'{name}_loss']:.3f}",
+            "on": "",
+        }
+        for name in YARDSTICKS
+    ]
     return {"runs": rows, "yardsticks": yardsticks}
 
 

@@ -36,6 +36,7 @@ from dropgpt.tokens.vocabulary import gpt2_encoding
 
 EXCERPT = 300  # characters of a document's text
 WEIGHTS = "model.safetensors"  # in models/gpt
+YARDSTICKS = ("trigram", "unigram")  # in the summary of a run
 
 Shown = Callable[[Iterable[pd.DataFrame], int], Iterable[pd.DataFrame]]
 
@@ -46,12 +47,11 @@ Value = TypeVar("Value")
 class Corpus:
     """The tokens that a run was trained and measured on.
 
-    checksum    by which two corpora are told apart
-    ranks       of the tokens by how often they occur; see `rank_frequency`
-    training    the tokens of each document, (documents,)
-    held_out    a row of each held-out document; see `TokenTensor`
-    excerpts    how each held-out document begins
-    yardsticks  the loss that counting alone reaches, in nats a token, by name
+    checksum  by which two corpora are told apart
+    ranks     of the tokens by how often they occur; see `rank_frequency`
+    training  the tokens of each document, (documents,)
+    held_out  a row of each held-out document; see `TokenTensor`
+    excerpts  how each held-out document begins
     """
 
     checksum: str
@@ -59,7 +59,6 @@ class Corpus:
     training: npt.NDArray[np.int64]
     held_out: pd.DataFrame
     excerpts: list[str]
-    yardsticks: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def read(run: Run, runtime: Runtime) -> Result:
         if (folder := fetched("data/tokens", "tokenize")) and _is(folder / SUMS, inputs["tokens"]):
             tokens = tensor.read(folder)
             lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
-            corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
+            corpus = _corpus(tokens, lengths, inputs["tokens"])
         else:
             notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
 
@@ -214,9 +213,7 @@ def _if_there(read: Callable[[], Value]) -> Value | None:
 _encoding = cache(gpt2_encoding)  # half a second, and most runs have the same
 
 
-def _corpus(
-    tokens: TokenTensor, lengths: pd.Series, checksum: str, summary: dict[str, Any]
-) -> Corpus:
+def _corpus(tokens: TokenTensor, lengths: pd.Series, checksum: str) -> Corpus:
     encoding = _encoding(tokens.n_vocab)
     held_out = tokens.documents[tokens.documents.held_out]
     return Corpus(
@@ -225,7 +222,6 @@ def _corpus(
         lengths[: -len(held_out)].to_numpy(),
         held_out,
         [_begin(text) for text in decode_documents(tokens.held_out, held_out, encoding)],
-        {name: summary[f"{name}_loss"] for name in ("trigram", "unigram")},
     )
 
 
