@@ -20,6 +20,7 @@ from dropgpt.tokens.batches import readings_in_words
 
 EXTREMES = 5  # documents at either end, with their text
 MOST = 400  # documents in the table
+ABSENT = object()  # the value of a parameter that a run does not know
 
 
 def page(results: list[Result], default: dict[str, Any]) -> str:
@@ -175,14 +176,11 @@ def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[
     """Those that differ from the default in a run or more; and all."""
     rows = []
     for key in dict.fromkeys(key for found in made_by for key in found):
-        values = [found.get(key, _Absent) for found in made_by]
-        differs = any(value != default.get(key, _Absent) for value in values)
-        shown = [_value(value) for value in [default.get(key, _Absent), *values]]
+        values = [found.get(key, ABSENT) for found in made_by]
+        differs = any(value != default.get(key, ABSENT) for value in values)
+        shown = [_value(value) for value in [default.get(key, ABSENT), *values]]
         rows.append({"key": key, "differs": differs, "values": shown})
     return {"all": rows, "differing": [row for row in rows if row["differs"]]}
-
-
-_Absent = object()
 
 
 def _documents(results: list[Result]) -> dict[str, Any]:
@@ -268,7 +266,7 @@ def _provenance(results: list[Result]) -> list[dict[str, Any]]:
 
 def _value(value: Any) -> str:
     """As params.yaml has it."""
-    if value is _Absent:
+    if value is ABSENT:
         return ""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
