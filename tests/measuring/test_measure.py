@@ -37,6 +37,7 @@ from dropgpt.measuring import hub
 from dropgpt.model import artifact
 from dropgpt.model.gpt import initialised
 from dropgpt.params import load
+from dropgpt.perplexity import perplexity
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 TEXTS = ["One.", *(ROOT / "README.md").read_text().split("\n## ")[:2], "天地 </s> 🙂 " * 30]
@@ -286,16 +287,14 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("nats", "between"),
-    [
-        ([100, 110, 120], "114.803 to 202.590"),
-        ([100, 700, 900], "0.000 to beyond floating point"),
-        ([900, 901, 902], "beyond floating point to beyond floating point"),
-        ([900], "unknown, of one document"),
-    ],
+    ("nats", "sizes"),
+    [([30.0, 55.0, 0.5, 12.0], [20, 44, 0, 9]), ([1.0, 70.0, 90.0], [1, 1, 1]), ([90.0], [1])],
 )
-def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -> None:
-    documents = pd.DataFrame({"nats": nats, "bytes": 1, "tokens": 1})
+def test_the_interval_is_that_of_the_perplexity(nats: list[float], sizes: list[int]) -> None:
+    documents = pd.DataFrame({"nats": nats, "bytes": sizes, "tokens": 1})
+    found = perplexity(documents.nats, documents.bytes)
+    ends = [found[f"perplexity_95_{end}"] for end in ("low", "high")]
+    between = " to ".join(f"{math.log2(end):.3f}" for end in ends if end)
     how = Measured(
         stride=1,
         context=1,
@@ -304,7 +303,8 @@ def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -
         tokenizer="a",
         dtype="float32",
     )
-    assert f"(95% interval {between})" in measure.told("it", documents, how)[0]
+    expected = between or "unknown, of one document"
+    assert f"(95% interval {expected})" in measure.told("it", documents, how)[0]
 
 
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
+from dropgpt.comparison.interval import mean_difference
 from dropgpt.comparison.report import folded
 from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.corpus import own_files
@@ -27,7 +28,6 @@ from dropgpt.machine.progress import progress
 from dropgpt.measuring.opening import opened
 from dropgpt.measuring.reader import Encoded, Reader
 from dropgpt.params import NOT_YAML, Evaluate, Params
-from dropgpt.perplexity import perplexity
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
@@ -91,10 +91,10 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     """What was found, of what, and what to know of it, in lines."""
     nats, sizes = documents.nats, documents.bytes
     between = "unknown, of one document"
-    if (sizes > 0).sum() > 1:
-        a_byte = perplexity(nats, sizes)  # of which the logarithm is wanted
-        ends = (a_byte["perplexity_95_low"], a_byte["perplexity_95_high"])
-        between = " to ".join(map(_bits, ends))
+    if (some := sizes > 0).sum() > 1:
+        found = mean_difference(nats[some].to_numpy()[np.newaxis], sizes[some].to_numpy())
+        ends = (max(end, 0.0) / math.log(2) for end in (found.low, found.high))
+        between = " to ".join(map("{:.3f}".format, ends))
     lines = [
         f"{model}: {nats.sum() / sizes.sum() / math.log(2):.3f} bits per byte (95% interval "
         f"{between}), {nats.sum() / documents.tokens.sum():.3f} nats a token",
@@ -111,11 +111,6 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
             "is"
         )
     return lines
-
-
-def _bits(a_byte: float | None) -> str:
-    """Of a perplexity a byte."""
-    return f"{math.log2(a_byte):.3f}" if a_byte else "beyond floating point"
 
 
 def _nats(
