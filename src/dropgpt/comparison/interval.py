@@ -5,6 +5,7 @@ seeds, each an estimate with degrees of freedom of its own.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,14 +60,8 @@ class Chance:
         """
         if self.seeds < 2 or not effect or self._power(effect, confidence, MOST_SEEDS) < POWER:
             return None
-        few, enough = 1, MOST_SEEDS
-        while enough - few > 1:  # the power rises with the seeds
-            middle = (few + enough) // 2
-            if self._power(effect, confidence, middle) < POWER:
-                few = middle
-            else:
-                enough = middle
-        return enough
+        number = range(2, MOST_SEEDS + 1)  # the power rises with it
+        return number[bisect_left(number, POWER, key=lambda n: self._power(effect, confidence, n))]
 
     def effect_for(self, confidence: float) -> float:
         """The difference that these seeds show with a power of 80%; see `seeds_for`."""
