@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Difference, mean_difference, of_each, of_each_look
+from dropgpt.comparison.interval import Difference, bonferroni, mean_difference, pocock
 
 SIMULATIONS = 20_000
 
@@ -61,7 +61,7 @@ def compared(
 ) -> list[str]:
     """The verdicts of one `dropgpt compare` of so many groups beside the baseline."""
     each = differences(random, spread, seeds, groups, effect)
-    return [mean_difference(one, spread.sizes, of_each(groups)).verdict for one in each]
+    return [mean_difference(one, spread.sizes, bonferroni(groups)).verdict for one in each]
 
 
 def tried(
@@ -70,13 +70,13 @@ def tried(
     """Where one `dropgpt try --seeds SEEDS` ends."""
     (drawn,) = differences(random, spread, seeds, 1, effect)
     for number in range(2, seeds + 1):
-        found = mean_difference(drawn[:number], spread.sizes, _of_each_look(seeds))
+        found = mean_difference(drawn[:number], spread.sizes, _pocock(seeds))
         if found.verdict != "cannot tell":
             break
     return found
 
 
-_of_each_look = cache(of_each_look)
+_pocock = cache(pocock)
 
 
 def wrong() -> None:
@@ -103,10 +103,10 @@ def found() -> None:
         effect = -size * DEFAULT.of_seed
         shares = []
         for seeds, confidence in (
-            (3, of_each(1)),
-            (5, of_each(1)),
-            (8, of_each(1)),
-            (3, of_each(3)),
+            (3, bonferroni(1)),
+            (5, bonferroni(1)),
+            (8, bonferroni(1)),
+            (3, bonferroni(3)),
         ):
             drawn = (differences(random, DEFAULT, seeds, 1, effect)[0] for _ in range(SIMULATIONS))
             verdicts = [mean_difference(one, DEFAULT.sizes, confidence).verdict for one in drawn]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Chance, Difference, mean_difference, of_each
+from dropgpt.comparison.interval import Chance, Difference, bonferroni, mean_difference
 from dropgpt.errors import UserError
 from dropgpt.randomness import generator
 from laboratory.claims import CLAIMS
@@ -39,7 +39,7 @@ def found(
     for _ in range(pages):
         each = [_drawn(random, *pair, sizes) for pair in zip(regions, chances, strict=True)]
         if planted:
-            effect = chances[0].effect_for(of_each(len(regions)))
+            effect = chances[0].effect_for(bonferroni(len(regions)))
             each[0] = _drawn(random, regions[0], chances[0], sizes, effect)
         said = [one.said for one in verdicts(regions, each)]
         told += any(one != CANNOT_TELL for one in (said[:1] if planted else said))

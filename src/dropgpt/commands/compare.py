@@ -10,7 +10,7 @@ import pandas as pd
 
 from dropgpt.comparison import experiments, result_file, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.interval import answer, of_each
+from dropgpt.comparison.interval import answer, bonferroni
 from dropgpt.comparison.report import drawing, folded, markdown, narrow, needed, plain, rounded
 from dropgpt.comparison.statistics import SEED, Groups
 from dropgpt.errors import UserError
@@ -82,7 +82,7 @@ def run(
                 "by": title,
                 "groups": _records(table),
                 "comparisons": comparisons,
-                "confidence_of_each": of_each(comparisons),
+                "confidence_of_each": bonferroni(comparisons),
                 "require": require and {"claim": require, "margin": margin, "answer": told},
                 "needed": needed(table, margin),
                 "notes": notes,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
+from dropgpt.comparison.interval import CONFIDENCE, Difference, bonferroni, mean_difference
 from dropgpt.errors import UserError
 
 SEED = "train.seed"
@@ -165,7 +165,7 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
     Where there are several, or `tries` changes were looked at before, the intervals hold together.
     """
     others = {label: runs for label, runs in grouped.items() if label != baseline}
-    confidence = of_each(len(others) + tries)
+    confidence = bonferroni(len(others) + tries)
     found: dict[str, Difference | None] = {}
     for label, runs in others.items():
         alike = paired(runs, grouped[baseline])
