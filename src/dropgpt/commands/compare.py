@@ -25,7 +25,6 @@ compare within one vocabulary only.
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
-SHOWN = 5  # documents at either end
 
 
 def run(
@@ -196,11 +195,7 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
         f"baseline, and {worse} worse. Those at the ends, in bits per byte:"
     )
     print(folded(said), end="\n\n")
-    ends = (
-        documents
-        if len(documents) <= 2 * SHOWN
-        else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
-    )
+    ends = statistics.ends(documents)
     losses = ends[["bits_per_byte", "baseline", "difference"]].map("{:.4f}".format)
     shown = pd.concat([ends.id, ends.bytes.map(str), losses], axis=1)
     print(plain(shown.rename(columns={"bits_per_byte": "bits\nper byte"})))

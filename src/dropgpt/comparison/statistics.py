@@ -23,6 +23,7 @@ SEED = "train.seed"
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
 WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
+SHOWN = 5  # documents at either end
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
 # rounding in the case of the batch. Whatever else is set, a result may be another one.
@@ -258,6 +259,12 @@ def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:
     )[size > 0]
     documents["difference"] = documents.bits_per_byte - documents.baseline
     return documents.sort_values("difference", ignore_index=True)
+
+
+def ends(documents: pd.DataFrame) -> pd.DataFrame:
+    """The `SHOWN` first and last rows of what `by_document` gives; all where there are no more."""
+    few = len(documents) <= 2 * SHOWN
+    return documents if few else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
 
 
 def bits_per_byte(run: Run) -> float:
