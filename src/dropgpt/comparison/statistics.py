@@ -34,7 +34,6 @@ WITHOUT_EFFECT = frozenset(
         "evaluate.seed",
         "evaluate.batch_size",
         "evaluate.dropout_passes",
-        "evaluate.bootstrap_resamples",  # which only older runs have
         "evaluate.extra_corpora",
     }
 )
