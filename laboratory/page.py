@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from dropgpt.comparison.report import markdown
+from dropgpt.comparison.tables import markdown
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params

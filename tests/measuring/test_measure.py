@@ -33,7 +33,7 @@ from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import provenance, threads
-from dropgpt.measuring import hub
+from dropgpt.measuring import transformers_model
 from dropgpt.model import artifact
 from dropgpt.model.gpt import initialised
 from dropgpt.params import load
@@ -587,9 +587,7 @@ def test_without_texts_or_tokens_it_says_what_to_name() -> None:
 
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dropgpt.measuring import hub
-
-    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(transformers_model, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'transformers>=5\.23,<6'"):
         run("theirs", "texts.json")
 
@@ -602,8 +600,8 @@ def test_a_model_is_opened_where_any_kernel_will_do(monkeypatch: pytest.MonkeyPa
         modes.append(torch.get_deterministic_debug_mode())
         raise UserError("far enough")
 
-    monkeypatch.setattr("dropgpt.measuring.hub._opened", opened)
+    monkeypatch.setattr("dropgpt.measuring.transformers_model._opened", opened)
     torch.set_deterministic_debug_mode("error")
     with pytest.raises(UserError, match="far enough"):
-        hub.read("any", torch.device("cpu"))
+        transformers_model.read("any", torch.device("cpu"))
     assert modes == [0]

@@ -12,8 +12,8 @@ import pandas as pd
 from dropgpt.comparison import experiments, result_file, statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import answer, bonferroni
-from dropgpt.comparison.report import drawing, folded, markdown, narrow, needed, plain, rounded
 from dropgpt.comparison.statistics import SEED, Groups
+from dropgpt.comparison.tables import drawing, folded, markdown, narrow, needed, plain, rounded
 from dropgpt.errors import UserError
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.repository import since_head

@@ -17,8 +17,8 @@ from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
 from dropgpt.comparison.interval import mean_difference
-from dropgpt.comparison.report import folded
 from dropgpt.comparison.result_file import Measured, Result
+from dropgpt.comparison.tables import folded
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError

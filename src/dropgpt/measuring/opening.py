@@ -28,6 +28,6 @@ def opened(name: str, device: torch.device) -> Reader:
         chain = provenance.read(path)
         weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
         return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
-    from dropgpt.measuring import hub  # which needs transformers
+    from dropgpt.measuring import transformers_model  # which needs transformers
 
-    return hub.read(name, device)
+    return transformers_model.read(name, device)

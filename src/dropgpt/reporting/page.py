@@ -9,11 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import Groups
+from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
 from dropgpt.perplexity import in_words, number_in_words
-from dropgpt.reporting import figures, verdict
+from dropgpt.reporting import comparison, figures
 from dropgpt.reporting.drawing import MARKERS, RUNS, printable
 from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
@@ -143,7 +143,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
     shown = rounded(table, title)
     pictures = []
     if statistics.varied(runs):  # or they differ in the seed alone, and are one group
-        pictures = verdict.pictures(runs, groups, baseline, differences, table, title)
+        pictures = comparison.pictures(runs, groups, baseline, differences, table, title)
     return {
         "why_not": None,
         "title": title,
