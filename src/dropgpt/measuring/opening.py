@@ -8,13 +8,13 @@ from dropgpt.comparison.experiments import made_by
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.measuring import nano_gpt
-from dropgpt.measuring.reader import Reader, of_gpt
+from dropgpt.measuring.language_model import LanguageModel, of_gpt
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 
-def opened(name: str, device: torch.device) -> Reader:
+def opened(name: str, device: torch.device) -> LanguageModel:
     """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
 
     Raises UserError where there is none, or none that can be measured.
