@@ -10,7 +10,7 @@ import sys
 import pandas as pd
 
 from benchmarks.whole_stages import PROJECT, STAGES, project
-from dropgpt.comparison.report import drawing
+from dropgpt.comparison.tables import drawing
 
 MODEL = {"n_layer": 4, "n_head": 4, "n_embd": 64, "n_ctx": 64, "dropout": 0.2}
 TRAIN = {"steps": 300, "batch_size": 16, "validation_interval": 30, "precision": "float32"}

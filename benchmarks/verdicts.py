@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Difference, mean_difference, of_each, of_each_look
+from dropgpt.comparison.interval import Difference, bonferroni, mean_difference, pocock
 
 SIMULATIONS = 20_000
 
@@ -61,7 +61,7 @@ def compared(
 ) -> list[str]:
     """The verdicts of one `dropgpt compare` of so many groups beside the baseline."""
     each = differences(random, spread, seeds, groups, effect)
-    return [mean_difference(one, spread.sizes, of_each(groups)).verdict for one in each]
+    return [mean_difference(one, spread.sizes, bonferroni(groups)).verdict for one in each]
 
 
 def tried(
@@ -70,28 +70,29 @@ def tried(
     """Where one `dropgpt try --seeds SEEDS` ends."""
     (drawn,) = differences(random, spread, seeds, 1, effect)
     for number in range(2, seeds + 1):
-        found = mean_difference(drawn[:number], spread.sizes, _of_each_look(seeds))
+        found = mean_difference(drawn[:number], spread.sizes, _pocock(seeds))
         if found.verdict != "cannot tell":
             break
     return found
 
 
-_of_each_look = cache(of_each_look)
+_pocock = cache(pocock)
 
 
 def wrong() -> None:
-    """How often something is called better or worse where nothing differs."""
+    """How often something is called better or worse where nothing differs, a row a spread."""
     random = np.random.default_rng(0)
-    print("| chance | seeds | changes | one is called better or worse |\n|---|---|---|---|")
+    head = "| chance | 2 seeds | 3 | 5 | 8 | 3, of 3 changes | 3, of 9 | 5, of 9 "
+    print(f"{head}| `try`, 2 to 3 | `try`, 2 to 8 |\n|{'---|' * 10}")
     for name, spread in SPREADS.items():
+        shares = []
         for seeds, groups in ((2, 1), (3, 1), (5, 1), (8, 1), (3, 3), (3, 9), (5, 9)):
             verdicts = [compared(random, spread, seeds, groups) for _ in range(SIMULATIONS)]
-            share = np.mean([set(each) != {"cannot tell"} for each in verdicts])
-            print(f"| {name} | {seeds} | {groups} | {share:.1%} |", flush=True)
+            shares.append(np.mean([set(each) != {"cannot tell"} for each in verdicts]))
         for seeds in (3, 8):
             ends = [tried(random, spread, seeds) for _ in range(SIMULATIONS)]
-            share = np.mean([end.verdict != "cannot tell" for end in ends])
-            print(f"| {name} | `try`, 2 to {seeds} | 1 | {share:.1%} |", flush=True)
+            shares.append(np.mean([end.verdict != "cannot tell" for end in ends]))
+        print(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |", flush=True)
 
 
 def found() -> None:
@@ -102,10 +103,10 @@ def found() -> None:
         effect = -size * DEFAULT.of_seed
         shares = []
         for seeds, confidence in (
-            (3, of_each(1)),
-            (5, of_each(1)),
-            (8, of_each(1)),
-            (3, of_each(3)),
+            (3, bonferroni(1)),
+            (5, bonferroni(1)),
+            (8, bonferroni(1)),
+            (3, bonferroni(3)),
         ):
             drawn = (differences(random, DEFAULT, seeds, 1, effect)[0] for _ in range(SIMULATIONS))
             verdicts = [mean_difference(one, DEFAULT.sizes, confidence).verdict for one in drawn]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dropgpt.comparison.report import drawing
+from dropgpt.comparison.tables import drawing
 
 steps = pd.read_csv("metrics/training.csv")
 held_out = pd.read_csv("metrics/validation.csv")

@@ -9,7 +9,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from dropgpt.comparison.report import markdown
+from dropgpt.comparison.tables import markdown
 from dropgpt.params import Params
 
 ROOT = Path(__file__).parent.parent

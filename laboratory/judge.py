@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
+from dropgpt.comparison.interval import CONFIDENCE, Difference, bonferroni, mean_difference
 from laboratory.results import NotRunError, Results
 
 Region = tuple[float, float]
@@ -67,7 +67,7 @@ def verdicts(regions: Sequence[Region], found: Sequence[Difference | None]) -> l
 def seen(found: Difference, claims: int) -> float:
     """How far beyond the edge of its region a number has to lie, in nats a token, to be found there
     in 80% of such experiments, among so many claims."""
-    return found.chance.effect_for(of_each(claims))
+    return found.chance.effect_for(bonferroni(claims))
 
 
 def _said(sure: bool, margin: float) -> str:
@@ -99,4 +99,4 @@ def difference(sums: pd.DataFrame, results: Results, among: int = 1) -> Differen
 
     Its interval is one of so many that hold together at 95%.
     """
-    return mean_difference(sums.dropna().to_numpy(), results.sizes, of_each(among))
+    return mean_difference(sums.dropna().to_numpy(), results.sizes, bonferroni(among))

@@ -5,16 +5,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from dropgpt.comparison.report import markdown
+from dropgpt.comparison.tables import markdown
 from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
-from laboratory import map as by_length
-from laboratory import tables
+from laboratory import by_length, tables
+from laboratory.by_length import Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
-from laboratory.map import Row
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
 from laboratory.results import Results, files, load, read
@@ -152,7 +151,10 @@ def environments(runs: list[dict[str, Any]]) -> str:
 
 
 def main(name: str) -> None:
-    run(lambda params: write(params, Size(name)))
+    def laboratory(params: Params) -> None:
+        write(params, Size(name))
+
+    run(laboratory)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from laboratory.map import Row
+from laboratory.by_length import Row
 from laboratory.results import Results
 from laboratory.worth import Gain
 

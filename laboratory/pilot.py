@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dropgpt.comparison.report import markdown
+from dropgpt.comparison.tables import markdown
 from laboratory.pictures import colours, name, panels
 from laboratory.plan import FOLDER
 

@@ -6,20 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
 from dropgpt.machine.repository import read_lock, write_lock
-
-
-class Group(Protocol):
-    """One of a plan."""
-
-    seeds: list[int]
-    variants: list[str]
+from laboratory.plan import Group
 
 
 class Pipeline:
@@ -31,9 +25,9 @@ class Pipeline:
         # The copy of `lock`.
         self.kept = Path(".dvc/tmp") / f"{'-'.join(folder.parts)}.lock"
 
-    def repro(self, name: str = "") -> None:
-        """With its output where the user sees it."""
-        target = f"{self.file}:{name}" if name else self.file.as_posix()
+    def repro(self, name: str) -> None:
+        """Make a stage, with its output where the user sees it."""
+        target = f"{self.file}:{name}"
         if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
             raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
 

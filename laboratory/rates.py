@@ -1,14 +1,12 @@
 """Which learning rate suits which setting and length: `python -m laboratory.rates SIZE`"""
 
-from typing import Any
-
 import pandas as pd
 
 from dropgpt.errors import UserError
 from dropgpt.params import Params, dotted
 from laboratory.explored import LEFT_OUT
 from laboratory.plan import TUNING, Plan, Size, arguments
-from laboratory.results import table
+from laboratory.results import load
 from stages import run
 
 # What runs with a rate to be tuned, and those that then have it, differ in.
@@ -25,9 +23,9 @@ def changes(plan: Plan, variant: str) -> str:
 def tuned(tried: pd.DataFrame) -> pd.DataFrame:
     """Of each setting and length the learning rate with the lowest development loss.
 
-    `tried` has the columns changes, readings, learning_rate, development, a row a run. So has
-    what is returned, and edge: whether it is the lowest or the highest that was tried, so that
-    one beyond it may be better.
+    `tried` has the columns changes, readings, learning_rate, development, a row a run and length.
+    So has what is returned, and edge: whether it is the lowest or the highest that was tried, so
+    that one beyond it may be better.
     """
     of_one = ["readings", "changes"]
     means = tried.groupby([*of_one, "learning_rate"]).development.mean().reset_index()
@@ -40,14 +38,28 @@ def tuned(tried: pd.DataFrame) -> pd.DataFrame:
 
 def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
     """`tuned` of all runs of the groups for it that have been made."""
-    variants = [one for one in plan.seeds if plan.group(one).startswith(TUNING)]
-    found = table(size, plan, variants)
+    found = table(size, plan)
     if found.empty:
         raise UserError(
             f"laboratory: no run of the group {TUNING} has been made: `{size.command}` makes them"
         )
-    names: dict[Any, str] = {one: changes(plan, one) for one in set(found.variant)}
-    return tuned(found.assign(changes=found.variant.map(names)))
+    return tuned(found)
+
+
+def table(size: Size, plan: Plan) -> pd.DataFrame:
+    """What `tuned` takes, of all runs of the groups for it that have been made."""
+    rows: list[tuple[str, int, float, float]] = []
+    for variant, seeds in plan.seeds.items():
+        if not plan.group(variant).startswith(TUNING):
+            continue
+        files = [size.run(variant, seed) for seed in seeds]
+        for found in (load(file) for file in files if file.exists()):
+            rate = found["made_by"]["params"]["train"]["learning_rate"]
+            rows += [
+                (changes(plan, variant), int(readings), rate, one["development"])
+                for readings, one in found["lengths"].items()
+            ]
+    return pd.DataFrame(rows, columns=["changes", "readings", "learning_rate", "development"])
 
 
 def main(name: str) -> None:

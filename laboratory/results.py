@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
@@ -158,30 +157,3 @@ def files(size: Size, chosen: Plan, group: str) -> list[Path]:
 def load(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
-
-
-def table(size: Size, chosen: Plan, variants: Iterable[str]) -> pd.DataFrame:
-    """The runs of these variants that have been made, a row a length.
-
-    Columns: variant, seed, p (the rate of dropout), learning_rate, readings, and losses in nats a
-    token: development, test, training (dropout on).
-    """
-    rows = [
-        row
-        for variant in variants
-        for seed in chosen.seeds[variant]
-        if (file := size.run(variant, seed)).exists()
-        for row in _rows(file, variant, seed)
-    ]
-    columns = ["variant", "seed", "p", "learning_rate", "readings"]
-    return pd.DataFrame(rows, columns=[*columns, "development", "test", "training"])
-
-
-def _rows(file: Path, variant: str, seed: int) -> Iterable[tuple[object, ...]]:
-    found = load(file)
-    params = found["made_by"]["params"]
-    made_by = (variant, seed, params["model"]["dropout"], params["train"]["learning_rate"])
-    tokens = sum(found["documents"]["test"]["tokens"])
-    for readings, one in found["lengths"].items():
-        losses = (one["development"], sum(one["test"]) / tokens, one["training"])
-        yield (*made_by, int(readings), *losses)

@@ -1,7 +1,7 @@
 """The result in sentences, at the head of the page."""
 
 from laboratory import tables
-from laboratory.map import Best, Row
+from laboratory.by_length import Best, Row
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dropgpt.comparison.interval import Chance, Difference, mean_difference, of_each
+from dropgpt.comparison.interval import Chance, Difference, bonferroni, mean_difference
 from dropgpt.errors import UserError
 from dropgpt.randomness import generator
 from laboratory.claims import CLAIMS
@@ -39,7 +39,7 @@ def found(
     for _ in range(pages):
         each = [_drawn(random, *pair, sizes) for pair in zip(regions, chances, strict=True)]
         if planted:
-            effect = chances[0].effect_for(of_each(len(regions)))
+            effect = chances[0].effect_for(bonferroni(len(regions)))
             each[0] = _drawn(random, regions[0], chances[0], sizes, effect)
         said = [one.said for one in verdicts(regions, each)]
         told += any(one != CANNOT_TELL for one in (said[:1] if planted else said))
@@ -63,7 +63,7 @@ def _drawn(
 
 
 def main(name: str) -> None:
-    def simulate(_: object) -> None:
+    def laboratory(_: object) -> None:
         size = Size(name)
         results = read(size, size.load())
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
@@ -79,7 +79,7 @@ def main(name: str) -> None:
             share = found(regions, chances, results.sizes, PAGES, planted)
             print(f"{share:.1%} of {PAGES:,} pages have {what}")
 
-    run(simulate)
+    run(laboratory)
 
 
 if __name__ == "__main__":

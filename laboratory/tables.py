@@ -5,10 +5,10 @@ import math
 import pandas as pd
 
 from dropgpt.comparison.interval import Difference
+from laboratory.by_length import Best, Row
 from laboratory.claims import CLAIMS
 from laboratory.explored import Explored, LeftOn
 from laboratory.judge import Claim, Verdict, seen
-from laboratory.map import Best, Row
 from laboratory.worth import Gain
 
 

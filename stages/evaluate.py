@@ -92,18 +92,8 @@ def evaluate(params: Params) -> list[str]:
     write(measured, summary, made_from)
     trained = made_from.get("train")  # here, not elsewhere
     often = readings(trained["params"], tokens.n_train) if trained else None
-    lines = told(folder, summary, often)
-    if params.evaluate.extra_corpora:
-        encoding = gpt2_encoding(tokens.n_vocab)
-        parted = checksum_of_parted(tokens.tokens, tokens.documents, encoding)
-    for path in params.evaluate.extra_corpora:
-        table = corpora[path][1]
-        lines += copies_lines(tensor.copies(TOKENS, table), table, f"documents of {path}")
-        lines += [
-            f"warning: {id} of {path} was parted, and its beginning is in the training part"
-            for id in table.id[table.sha256 == parted]
-        ]
-    return lines
+    further = {path: corpora[path][1] for path in params.evaluate.extra_corpora}
+    return told(folder, summary, often) + trained_on(further, tokens)
 
 
 def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Tokens, pd.DataFrame]:
@@ -113,8 +103,23 @@ def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Toke
         return tokens.held_out, documents
     # A model from elsewhere reads the same texts in its own tokens.
     texts = decode_documents(tokens.held_out, documents, gpt2_encoding(tokens.n_vocab))
-    again = map(Document, texts, documents.source, documents.id)
+    again = map(Document, texts, documents.id, documents.source)
     return tensor.in_memory(encode_documents(again, gpt2_encoding(n_vocab), end_of_text))
+
+
+def trained_on(further: dict[str, pd.DataFrame], tokens: TokenTensor) -> list[str]:
+    """Warnings of the documents of further corpora that the training part has, whole or begun."""
+    if not further:
+        return []
+    parted = checksum_of_parted(tokens.tokens, tokens.documents, gpt2_encoding(tokens.n_vocab))
+    lines = []
+    for path, table in further.items():
+        lines += copies_lines(tensor.copies(TOKENS, table), table, f"documents of {path}")
+        lines += [
+            f"warning: {id} of {path} was parted, and its beginning is in the training part"
+            for id in table.id[table.sha256 == parted]
+        ]
+    return lines
 
 
 def counted(tokens: TokenTensor) -> dict[str, float]:

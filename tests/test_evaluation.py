@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from conftest import params_with
+from dropgpt.corpus.document import Document
 from dropgpt.evaluation import by_document, document_losses, losses, plan
 from dropgpt.model.gpt import GPT
 from dropgpt.perplexity import perplexity
 from dropgpt.randomness import seed_dropout
-from dropgpt.tokens.vocabulary import N_VOCAB
-from stages.evaluate import told
+from dropgpt.tokens import tensor
+from dropgpt.tokens.encoding import encode_documents
+from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
+from stages.evaluate import held_out, told
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
 TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)
@@ -161,3 +164,19 @@ def test_a_document_without_tokens_has_no_loss() -> None:
     )
     assert found["loss"] == pytest.approx(7 / 3)
     assert found["perplexity_95_low"] < math.exp(7 / 3) < found["perplexity_95_high"]
+
+
+@pytest.mark.parametrize("n_vocab", [N_VOCAB, 300])
+def test_in_another_vocabulary_the_held_out_documents_are_the_same(
+    tmp_path: Path, n_vocab: int
+) -> None:
+    texts = [Document(f"The {n}th cat, 天地.", f"page {n}#1", f"page {n}") for n in range(4)]
+    encoded = encode_documents(texts, gpt2_encoding(n_vocab), end_of_text=True)
+    tensor.write(encoded, tmp_path / "tokens", n_vocab, validation_fraction=0.4)
+    for of_model in (N_VOCAB, 300):
+        tokens, documents = held_out(tensor.read(tmp_path / "tokens"), of_model, end_of_text=True)
+        assert documents.id.tolist() == ["page 2#1", "page 3#1"]
+        assert documents.source.tolist() == ["page 2", "page 3"]
+        assert documents.bytes.tolist() == [len(text.text.encode()) for text in texts[2:]]
+        written = gpt2_encoding(of_model).decode(tokens.tolist())
+        assert written == "".join(f"{text.text}<|endoftext|>" for text in texts[2:])

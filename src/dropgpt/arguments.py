@@ -11,9 +11,11 @@ from dropgpt.errors import UserError
 
 Commands = Any  # what add_subparsers gives, of a type without a public name
 
-DESCRIPTION = "What dropout does in GPT pretraining: look at what the pipeline has made."
+# Within 80 columns, as are the examples; the others are folded by argparse.
+DESCRIPTION = """Let models write, measure them, and compare them: what dropout does in GPT
+pretraining.
+"""
 
-# Within 80 columns; the others are folded by argparse.
 EXAMPLES = """examples:
   dropgpt write "Once upon a time"     the model in models/gpt goes on
   dropgpt compare --by model.dropout   all experiments since HEAD, by dropout

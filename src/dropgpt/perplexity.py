@@ -40,24 +40,33 @@ def summary(documents: pd.DataFrame) -> dict[str, Any]:
 def perplexity(nats: pd.Series, tokens: pd.Series, source: pd.Series) -> dict[str, Any]:
     """Loss a token and perplexity of documents with `nats` in all and so many `tokens` each.
 
-    The 95% interval is over articles (`tokens.articles`), since the tokens of one are not
-    independent: the jackknife's, with as many degrees of freedom as articles of one size would have
-    that tell as much (`Chance`); null where there is one document only. A perplexity beyond
-    floating point is null, too. Raises UserError where the loss is not finite.
+    The 95% interval is that of `interval`; null where there is none, and so is a perplexity beyond
+    floating point. Raises UserError where the loss is not finite.
     """
     loss = _loss(nats, tokens.sum())
-    sums, sizes = (articles.sums(each.to_numpy(), source) for each in (nats, tokens))
-    some = sizes > 0  # what has no tokens says nothing
-    low = high = None
-    if some.sum() > 1:  # beside 0, the loss is a difference as between two models
-        found = mean_difference(sums[np.newaxis, some], sizes[some])
-        low, high = max(found.low, 0.0), found.high
+    low, high = interval(nats, tokens, source) or (None, None)
     return {
         "loss": loss,
         "perplexity": _exp(loss),
         "perplexity_95_low": _exp(low),
         "perplexity_95_high": _exp(high),
     }
+
+
+def interval(nats: pd.Series, sizes: pd.Series, source: pd.Series) -> tuple[float, float] | None:
+    """The 95% interval of the loss in nats a token or, if `sizes` are in bytes, a byte.
+
+    It is over articles (`tokens.articles`), since the tokens of one are not independent: the
+    jackknife's, with as many degrees of freedom as articles of one size would have that tell as
+    much (`Chance`). None where there is one document only.
+    """
+    sums, lengths = (articles.sums(each.to_numpy(), source) for each in (nats, sizes))
+    some = lengths > 0  # what has no tokens says nothing
+    if some.sum() < 2:
+        return None
+    # Beside 0, the loss is a difference as between two models.
+    found = mean_difference(sums[np.newaxis, some], lengths[some])
+    return max(found.low, 0.0), found.high
 
 
 def _loss(nats: pd.Series, size: float) -> float:

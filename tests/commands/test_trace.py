@@ -124,29 +124,6 @@ def test_it_names_what_the_training_reads(
             assert [part["text"] for part in one["documents"]] == texts
 
 
-def test_what_older_code_has_read_cannot_be_told_where_windows_have_moved(
-    clone: Clone, trace: Trace
-) -> None:
-    """It called `epoch` what is called `fixed` now."""
-
-    def warned() -> list[bool]:
-        """Whether a line comes before all that is said of a step, of each step."""
-        warning, heading = "trace: models/gpt was made by other code", "models/gpt, step"
-        said = [trace("--step", str(step)).splitlines() for step in range(3)]
-        found = [lines[0].startswith(warning) for lines in said]
-        for lines, is_warned in zip(said, found, strict=True):
-            assert lines[is_warned].startswith(heading)
-        return found
-
-    for sampling in ("epoch", "fixed"):
-        clone.set(train=THREE_EPOCHS | {"sampling": sampling})
-        train(load(Path("params.yaml")))
-        assert warned() == [False] * 3
-        with (clone.folder / "src/dropgpt/tokens/batches.py").open("a") as file:
-            file.write("# Another one.\n")
-        assert warned() == [False, sampling == "epoch", sampling == "epoch"]
-
-
 @pytest.mark.parametrize("columns", [None, 40])
 def test_a_person_reads_a_line_of_each_text(
     trace: Trace, monkeypatch: pytest.MonkeyPatch, columns: int | None

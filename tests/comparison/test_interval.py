@@ -21,9 +21,9 @@ from dropgpt.comparison.interval import (
     Chance,
     Difference,
     answer,
+    bonferroni,
     mean_difference,
-    of_each,
-    of_each_look,
+    pocock,
 )
 
 CHANCE = Chance(of_documents=1e-7, documents=40, of_seeds=4.5e-6, seeds=3)
@@ -39,7 +39,7 @@ def bounds(low: float, high: float, times: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 8])
-@pytest.mark.parametrize("confidence", [0.95, of_each(9)])
+@pytest.mark.parametrize("confidence", [0.95, bonferroni(9)])
 def test_the_interval_is_never_wrong_more_often_than_it_says(seeds: int, confidence: float) -> None:
     """By integration over both estimates of variance, for all shares of seeds in the whole."""
     of_seeds = stats.chi2.ppf((np.arange(300) + 0.5) / 300, seeds - 1) / (seeds - 1)
@@ -47,7 +47,7 @@ def test_the_interval_is_never_wrong_more_often_than_it_says(seeds: int, confide
     wrong = []
     for share in (0.0, 0.1, 0.5, 0.9, 0.98, 1.0):
         halves = [
-            Chance((1 - share) * d, 40, share * seeds * s, seeds).half(confidence)
+            Chance((1 - share) * d, 40, share * seeds * s, seeds).half_width(confidence)
             for d in of_documents
             for s in of_seeds
         ]
@@ -104,13 +104,13 @@ def test_looking_after_each_seed_is_wrong_no_more_often(
 
 
 def test_more_looks_ask_for_more() -> None:
-    levels = [of_each_look(seeds) for seeds in (2, 3, 8, 20)]
+    levels = [pocock(seeds) for seeds in (2, 3, 8, 20)]
     assert levels == sorted(levels)
     assert levels[0] == pytest.approx(0.95, abs=0.001)  # one look
-    assert of_each_look(8, of_each(10)) > levels[2]
+    assert pocock(8, bonferroni(10)) > levels[2]
 
 
-@pytest.mark.parametrize("confidence", [0.95, of_each(3)])
+@pytest.mark.parametrize("confidence", [0.95, bonferroni(3)])
 def test_as_many_seeds_as_are_asked_for_find_the_difference(confidence: float) -> None:
     """A simulation with that many finds it in 80%."""
     effect = 0.003
@@ -123,7 +123,7 @@ def test_as_many_seeds_as_are_asked_for_find_the_difference(confidence: float) -
         of_documents = random.normal(0, math.sqrt(CHANCE.of_documents * 40), 40)
         chance = Chance(of_documents.var(ddof=1) / 40, 40, float(by_seed.var(ddof=1)), seeds)
         mean = by_seed.mean() + of_documents.mean()
-        found += mean > chance.half(confidence)
+        found += mean > chance.half_width(confidence)
     assert 0.74 <= found / 400 <= 0.9
 
 
@@ -184,5 +184,5 @@ def test_a_claim_of_several_holds_of_all_or_falls_with_one() -> None:
 
 def test_intervals_that_hold_together_are_wider() -> None:
     sums = np.random.default_rng(6).normal(0, 1, (3, 40))
-    one, of_two = (mean_difference(sums, np.ones(40, int), of_each(n)) for n in (1, 2))
+    one, of_two = (mean_difference(sums, np.ones(40, int), bonferroni(n)) for n in (1, 2))
     assert of_two.low < one.low < one.high < of_two.high

@@ -16,7 +16,6 @@ from dropgpt.__main__ import main
 from dropgpt.commands import compare
 from dropgpt.comparison import experiments
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import (
     bits_per_byte,
     by_document,
@@ -29,6 +28,7 @@ from dropgpt.comparison.statistics import (
     table,
     varied,
 )
+from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
 
 TOKENS = np.arange(20, 60)

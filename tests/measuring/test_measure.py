@@ -33,10 +33,11 @@ from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import provenance, threads
-from dropgpt.measuring import hub
+from dropgpt.measuring import transformers_model
 from dropgpt.model import artifact
 from dropgpt.model.gpt import initialised
 from dropgpt.params import load
+from dropgpt.perplexity import perplexity
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
 
 TEXTS = ["One.", *(ROOT / "README.md").read_text().split("\n## ")[:2], "天地 </s> 🙂 " * 30]
@@ -286,16 +287,16 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("nats", "between"),
-    [
-        ([100, 110, 120], "114.803 to 202.590"),
-        ([100, 700, 900], "0.000 to beyond floating point"),
-        ([900, 901, 902], "beyond floating point to beyond floating point"),
-        ([900], "unknown, of one document"),
-    ],
+    ("nats", "sizes"),
+    [([30.0, 55.0, 0.5, 12.0], [20, 44, 0, 9]), ([1.0, 70.0, 90.0], [1, 1, 1]), ([90.0], [1])],
 )
-def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -> None:
-    documents = pd.DataFrame({"nats": nats, "bytes": 1, "tokens": 1, "source": range(len(nats))})
+def test_the_interval_is_that_of_the_perplexity(nats: list[float], sizes: list[int]) -> None:
+    documents = pd.DataFrame(
+        {"nats": nats, "bytes": sizes, "tokens": 1, "source": range(len(nats))}
+    )
+    found = perplexity(documents.nats, documents.bytes, documents.source)
+    ends = [found[f"perplexity_95_{end}"] for end in ("low", "high")]
+    between = " to ".join(f"{math.log2(end):.3f}" for end in ends if end)
     how = Measured(
         stride=1,
         context=1,
@@ -304,7 +305,8 @@ def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -
         tokenizer="a",
         dtype="float32",
     )
-    assert f"(95% interval {between})" in measure.told("it", documents, how)[0]
+    expected = between or "unknown, of one document"
+    assert f"(95% interval {expected})" in measure.told("it", documents, how)[0]
 
 
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:
@@ -587,9 +589,7 @@ def test_without_texts_or_tokens_it_says_what_to_name() -> None:
 
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dropgpt.measuring import hub
-
-    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(transformers_model, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'transformers>=5\.23,<6'"):
         run("theirs", "texts.json")
 
@@ -602,8 +602,8 @@ def test_a_model_is_opened_where_any_kernel_will_do(monkeypatch: pytest.MonkeyPa
         modes.append(torch.get_deterministic_debug_mode())
         raise UserError("far enough")
 
-    monkeypatch.setattr("dropgpt.measuring.hub._opened", opened)
+    monkeypatch.setattr("dropgpt.measuring.transformers_model._opened", opened)
     torch.set_deterministic_debug_mode("error")
     with pytest.raises(UserError, match="far enough"):
-        hub.read("any", torch.device("cpu"))
+        transformers_model.read("any", torch.device("cpu"))
     assert modes == [0]

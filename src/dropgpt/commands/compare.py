@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pandas as pd
 
 from dropgpt.comparison import experiments, result_file, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.interval import answer, of_each
-from dropgpt.comparison.report import drawing, folded, markdown, narrow, needed, plain, rounded
+from dropgpt.comparison.interval import answer, bonferroni
 from dropgpt.comparison.statistics import SEED, Groups
+from dropgpt.comparison.tables import drawing, folded, markdown, narrow, needed, plain, rounded
 from dropgpt.errors import UserError
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.repository import since_head
@@ -25,7 +26,31 @@ compare within one vocabulary only.
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
-SHOWN = 5  # documents at either end
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    title        in what the groups differ
+    table        see `statistics.table`
+    comparisons  how many there are, and were before: their intervals hold together
+    claim        what `--require` asks for, if it does, and `margin` with it
+    answer       to that; see `interval.answer`
+    runs         in what they differ, by the name of each
+    pair         the baseline's run and the other one, where just two were named
+    notes        what to know of all this, in lines
+    """
+
+    title: str
+    table: pd.DataFrame
+    comparisons: int
+    claim: str | None
+    margin: float | None
+    answer: str | None
+    runs: dict[str, dict[str, object]]
+    pair: tuple[Run, Run] | None
+    notes: list[str]
 
 
 def run(
@@ -43,70 +68,33 @@ def run(
     _check(revisions, by, group, require, margin, tries)
     members = result_file.expand(group or [])
     revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
-    runs, notes = _runs(revisions)
-    if members:
-        title, groups = "group", result_file.grouped(runs, members)
-    elif revisions and not by:
-        title, groups = "run", {run.name: {"": run} for run in runs}
-    else:
-        runs, lines = statistics.distinct(runs)
-        notes += lines
-        keys = by or statistics.varied(runs)
-        title, groups = ", ".join(keys), statistics.groups(runs, keys)
-        if require and baseline is None:  # the first is but the lowest value, not what was there
-            raise UserError(
-                f"compare: --require {require} beside which of these? --baseline takes one of "
-                f"{', '.join(groups)}"
-            )
+    title, groups, runs, notes = _grouped(revisions, members, by)
+    if require and baseline is None and not group and (by or not revisions):
+        # The first is but the lowest value, not what was there before.
+        raise UserError(
+            f"compare: --require {require} beside which of these? --baseline takes one of "
+            f"{', '.join(groups)}"
+        )
     if baseline is not None and baseline not in groups:
         raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
     baseline = baseline or next(iter(groups))
     differences = statistics.differences(groups, baseline, tries)
-    table = statistics.table(groups, baseline, differences, margin)
-    comparisons = len(differences) + tries
-    told = require and answer(differences.values(), require, margin or 0.0)
-    notes += _without_pair(groups, baseline)
-    both = _two(groups, baseline) if len(revisions) == 2 else None
-    documents = both and statistics.by_document([both[::-1]])
+    differing = [SEED, *statistics.varied(runs)]
+    found = Comparison(
+        title,
+        table=statistics.table(groups, baseline, differences, margin),
+        comparisons=len(differences) + tries,
+        claim=require,
+        margin=margin,
+        answer=require and answer(differences.values(), require, margin or 0.0),
+        runs={run.name: {key: run.made_by.get(key) for key in differing} for run in runs},
+        pair=_two(groups, baseline) if len(revisions) == 2 else None,
+        notes=notes + _without_pair(groups, baseline),
+    )
     if plot:
-        _draw(table, title, plot)
-    differing = {
-        run.name: {key: run.made_by.get(key) for key in [SEED, *statistics.varied(runs)]}
-        for run in runs
-    }
-    match format:
-        case "csv":
-            print(table.to_csv(index=False), end="")
-        case "json":
-            found = {
-                "by": title,
-                "groups": _records(table),
-                "comparisons": comparisons,
-                "confidence_of_each": of_each(comparisons),
-                "require": require and {"claim": require, "margin": margin, "answer": told},
-                "needed": needed(table, margin),
-                "notes": notes,
-                "runs": differing,
-            }
-            found |= {} if documents is None else {"documents": _records(documents)}
-            print(json.dumps(found, indent=2))
-        case "md":
-            print(markdown(rounded(table, title)))
-        case None:
-            note = NOTE + (TOGETHER.format(comparisons) if comparisons > 1 else "")
-            print(plain(narrow(table, title)), folded(note), sep="\n\n", end="\n\n")
-            if lines := needed(table, margin):
-                print(*map(folded, lines), sep="\n", end="\n\n")
-            if both and documents is not None:
-                theirs, ours = (run.name for run in both)
-                _print_differing(differing[theirs], differing[ours])
-                _print_documents(documents, theirs, ours)
-    if format != "json":
-        for note in notes:
-            print(folded(f"note: {note}"), file=sys.stderr)
-        if require:
-            print(folded(f"--require {require}: {told}"), file=sys.stderr)
-    return STATUS[told] if told else 0
+        _draw(found.table, title, plot)
+    _print(found, format)
+    return STATUS[found.answer] if found.answer else 0
 
 
 def _check(
@@ -159,6 +147,20 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     return runs, notes
 
 
+def _grouped(
+    revisions: list[str], members: dict[str, list[str]], by: list[str] | None
+) -> tuple[str, Groups, list[Run], list[str]]:
+    """In what the groups differ, the groups, all of their runs, and what to know of these."""
+    runs, notes = _runs(revisions)
+    if members:
+        return "group", result_file.grouped(runs, members), runs, notes
+    if revisions and not by:
+        return "run", {run.name: {"": run} for run in runs}, runs, notes
+    runs, lines = statistics.distinct(runs)
+    keys = by or statistics.varied(runs)
+    return ", ".join(keys), statistics.groups(runs, keys), runs, notes + lines
+
+
 def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
     """The baseline's run and the other one, where there are just two."""
     theirs, *others = sorted(groups, key=lambda label: label != baseline)
@@ -183,6 +185,50 @@ def _records(table: pd.DataFrame) -> list[dict[str, object]]:
     return json.loads(table.to_json(orient="records"))
 
 
+def _print(found: Comparison, format: str | None) -> None:
+    """To standard output what was asked for; to standard error, unless it is in there, the rest."""
+    match format:
+        case "csv":
+            print(found.table.to_csv(index=False), end="")
+        case "md":
+            print(markdown(rounded(found.table, found.title)))
+        case "json":
+            print(json.dumps(_for_programs(found), indent=2))
+            return
+        case None:
+            _print_for_people(found)
+    for note in found.notes:
+        print(folded(f"note: {note}"), file=sys.stderr)
+    if found.claim:
+        print(folded(f"--require {found.claim}: {found.answer}"), file=sys.stderr)
+
+
+def _for_programs(found: Comparison) -> dict[str, object]:
+    claim = {"claim": found.claim, "margin": found.margin, "answer": found.answer}
+    documents = found.pair and _records(statistics.by_document([found.pair[::-1]]))
+    return {
+        "by": found.title,
+        "groups": _records(found.table),
+        "comparisons": found.comparisons,
+        "confidence_of_each": bonferroni(found.comparisons),
+        "require": found.claim and claim,
+        "needed": needed(found.table, found.margin),
+        "notes": found.notes,
+        "runs": found.runs,
+    } | ({} if documents is None else {"documents": documents})
+
+
+def _print_for_people(found: Comparison) -> None:
+    note = NOTE + (TOGETHER.format(found.comparisons) if found.comparisons > 1 else "")
+    print(plain(narrow(found.table, found.title)), folded(note), sep="\n\n", end="\n\n")
+    if lines := needed(found.table, found.margin):
+        print(*map(folded, lines), sep="\n", end="\n\n")
+    if found.pair:
+        theirs, ours = (run.name for run in found.pair)
+        _print_differing(found.runs[theirs], found.runs[ours])
+        _print_documents(statistics.by_document([found.pair[::-1]]), theirs, ours)
+
+
 def _print_differing(baseline: dict[str, object], ours: dict[str, object]) -> None:
     for key, value in baseline.items():
         print(folded(f"{key}: {' -> '.join(dict.fromkeys([str(value), str(ours[key])]))}"))
@@ -196,11 +242,7 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
         f"baseline, and {worse} worse. Those at the ends, in bits per byte:"
     )
     print(folded(said), end="\n\n")
-    ends = (
-        documents
-        if len(documents) <= 2 * SHOWN
-        else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
-    )
+    ends = statistics.ends(documents)
     losses = ends[["bits_per_byte", "baseline", "difference"]].map("{:.4f}".format)
     shown = pd.concat([ends.id, ends.bytes.map(str), losses], axis=1)
     print(plain(shown.rename(columns={"bits_per_byte": "bits\nper byte"})))

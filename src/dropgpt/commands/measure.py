@@ -16,18 +16,18 @@ from ruamel.yaml import YAML
 from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
-from dropgpt.comparison.report import folded
 from dropgpt.comparison.result_file import Measured, Result
+from dropgpt.comparison.tables import folded
 from dropgpt.corpus import own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
+from dropgpt.measuring.language_model import Encoded, LanguageModel
 from dropgpt.measuring.opening import opened
-from dropgpt.measuring.reader import Encoded, Reader
 from dropgpt.params import NOT_YAML, Evaluate, Params
-from dropgpt.perplexity import perplexity
+from dropgpt.perplexity import interval
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
@@ -54,19 +54,19 @@ def run(
     documents = _read(texts, here) if texts else _held_out()
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
-        reader = opened(model, device)
+        lm = opened(model, device)
     evaluate = _evaluate(here, stride, across_documents)
-    context = context or reader.longest
-    _check(model, reader, evaluate.stride, context)
+    context = context or lm.longest
+    _check(model, lm, evaluate.stride, context)
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
     lost: dict[str, int] = {}
-    tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), lost))
+    tokens, table = tensor.in_memory(_compared(lm, lm.encode(documents, ends), lost))
     if not len(tokens):
         raise UserError("measure: the texts have no token")
     began = time.monotonic()
     with enough_memory(f"measure, on {device}", "lower --context"):
-        found = table.assign(nats=_nats(reader, tokens, table, evaluate, context))
+        found = table.assign(nats=_nats(lm, tokens, table, evaluate, context))
     speed = len(tokens) / (time.monotonic() - began)
     if not np.isfinite(total := found.nats.to_numpy().sum()):
         raise UserError(f"{model}: its loss is {total}: its weights or logits overflow")
@@ -75,26 +75,24 @@ def run(
         context=context,
         across_documents=evaluate.across_documents,
         end_of_text=ends,
-        begins_with=reader.begin[1],
-        tokenizer=reader.tokenizer,
+        begins_with=lm.begin[1],
+        tokenizer=lm.tokenizer,
         dtype="float32",
         lost_bytes=sum(lost.values()),
-        versions={name: version(name) for name in ("dropgpt", *reader.packages)},
+        versions={name: version(name) for name in ("dropgpt", *lm.packages)},
     )
     for line in [*told(model, found, measured), f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
-        _write(output, result_file.of(reader.made_by | known, measured, found))
+        _write(output, result_file.of(lm.made_by | known, measured, found))
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     """What was found, of what, and what to know of it, in lines."""
     nats, sizes = documents.nats, documents.bytes
     between = "unknown, of one document"
-    if (sizes > 0).sum() > 1:
-        a_byte = perplexity(nats, sizes, documents.source)  # of which the logarithm is wanted
-        ends = (a_byte["perplexity_95_low"], a_byte["perplexity_95_high"])
-        between = " to ".join(map(_bits, ends))
+    if found := interval(nats, sizes, documents.source):
+        between = " to ".join(f"{end / math.log(2):.3f}" for end in found)
     lines = [
         f"{model}: {nats.sum() / sizes.sum() / math.log(2):.3f} bits per byte (95% interval "
         f"{between}), {nats.sum() / documents.tokens.sum():.3f} nats a token",
@@ -113,32 +111,27 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     return lines
 
 
-def _bits(a_byte: float | None) -> str:
-    """Of a perplexity a byte."""
-    return f"{math.log2(a_byte):.3f}" if a_byte else "beyond floating point"
-
-
 def _nats(
-    reader: Reader, tokens: Any, documents: pd.DataFrame, evaluate: Evaluate, context: int
+    lm: LanguageModel, tokens: Any, documents: pd.DataFrame, evaluate: Evaluate, context: int
 ) -> Any:
     """Of each document, (len(documents),)."""
     lengths = documents.tokens.to_numpy()
     windows = evaluation.plan(lengths, context, evaluate.stride, evaluate.across_documents)
     batch_size = evaluate.batch_size
-    if reader.whole_logits:
+    if lm.whole_logits:
         widest = max(window.end - window.first for window in windows)
-        batch_size = max(1, min(batch_size, LOGITS // (widest * reader.n_vocab)))
+        batch_size = max(1, min(batch_size, LOGITS // (widest * lm.n_vocab)))
     with progress("measure", "tokens", 10, len(tokens)) as bar:
         losses = evaluation.stream_losses(
-            reader.nats, reader.begin[0], tokens, windows, batch_size, bar.update
+            lm.nats, lm.begin[0], tokens, windows, batch_size, bar.update
         )
     return evaluation.by_document(losses, documents)
 
 
-def _compared(reader: Reader, encoded: Encoded, lost: dict[str, int]) -> Encoded:
+def _compared(lm: LanguageModel, encoded: Encoded, lost: dict[str, int]) -> Encoded:
     """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
     for document, ids in encoded:
-        again = reader.decode(ids.tolist())
+        again = lm.decode(ids.tolist())
         if again != document.text:
             gone = Counter(document.text) - Counter(again)
             lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
@@ -213,10 +206,10 @@ def _held_out() -> list[Document]:
     return list(map(Document, texts, rows.id, rows.source))
 
 
-def _check(model: str, reader: Reader, stride: int, context: int) -> None:
+def _check(model: str, lm: LanguageModel, stride: int, context: int) -> None:
     """Raise UserError where windows so long, or so far apart, cannot be."""
-    if reader.n_ctx and context > reader.n_ctx:
-        raise UserError(f"{model} reads {reader.n_ctx} tokens at most: --context {context} is more")
+    if lm.n_ctx and context > lm.n_ctx:
+        raise UserError(f"{model} reads {lm.n_ctx} tokens at most: --context {context} is more")
     if stride > context:
         raise UserError(
             f"stride {stride} is above the context, {context}: tokens between two windows would "

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,18 +33,11 @@ def run(step: int, model: Path, as_json: bool) -> None:
             "or by `git checkout` and `dvc checkout`"
         )
     starts = window_starts(tokens, params, step)
-    if made["code"] != provenance.code("train") and moved(tokens, params, step):
-        print(
-            f"trace: {model} was made by other code; if that was older code, whose windows did "
-            f"not move (CHANGELOG.md), step {step} read others than these: trace it with that code",
-            file=sys.stderr,
-        )
     found = {
         "model": str(model),
         "step": step,
         "seed": params["train"]["seed"],
-        # Older models know no such parameter.
-        "token_replacement": params["train"].get("token_replacement", 0.0),
+        "token_replacement": params["train"]["token_replacement"],
         "windows": list(windows(tokens, starts, params["model"]["n_ctx"])),
     }
     if as_json:
@@ -75,18 +67,6 @@ def window_starts(tokens: TokenTensor, params: dict[str, Any], step: int) -> Sta
         train["seed"],
         step,
     )
-
-
-def moved(tokens: TokenTensor, params: dict[str, Any], step: int) -> bool:
-    """Whether `epoch` puts windows of the batch elsewhere than `fixed` would.
-
-    Older code called `epoch` what is now called `fixed`, and records do not tell which is meant.
-    """
-    if params["train"]["sampling"] != "epoch":
-        return False
-    fixed = params | {"train": params["train"] | {"sampling": "fixed"}}
-    starts, unmoved = (window_starts(tokens, one, step) for one in (params, fixed))
-    return bool((starts != unmoved).any())
 
 
 def windows(tokens: TokenTensor, starts: Starts, n_ctx: int) -> Iterator[dict[str, Any]]:

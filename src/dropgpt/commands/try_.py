@@ -13,7 +13,7 @@ import psutil
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.interval import Difference, of_each, of_each_look
+from dropgpt.comparison.interval import Difference, bonferroni, pocock
 from dropgpt.comparison.statistics import SEED, WITHOUT_EFFECT
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
@@ -36,7 +36,7 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         raise UserError(f"try: --tries {tries} is below 0")
     baseline, changed = _expected([]), _expected(settings)
     _check(settings, baseline, changed)
-    confidence = of_each_look(seeds, of_each(1 + tries))
+    confidence = pocock(seeds, bonferroni(1 + tries))
     try:
         found = _judged(settings, baseline, changed, seeds, confidence)
     except Interrupted as asked:

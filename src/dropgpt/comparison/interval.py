@@ -5,6 +5,7 @@ seeds, each an estimate with degrees of freedom of its own.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ class Chance:
         parts = [(self.of_documents, max(self.documents - 1, 1))]
         return [*parts, (self.of_seeds / seeds, seeds - 1)] if seeds > 1 else parts
 
-    def half(self, confidence: float, seeds: int | None = None) -> float:
+    def half_width(self, confidence: float, seeds: int | None = None) -> float:
         """Half the width of the interval: the bound of Banerjee (1960), each part by its own t.
 
         It misses no more often than it says, whatever the parts are, and less often where both
@@ -59,20 +60,14 @@ class Chance:
         """
         if self.seeds < 2 or not effect or self._power(effect, confidence, MOST_SEEDS) < POWER:
             return None
-        few, enough = 1, MOST_SEEDS
-        while enough - few > 1:  # the power rises with the seeds
-            middle = (few + enough) // 2
-            if self._power(effect, confidence, middle) < POWER:
-                few = middle
-            else:
-                enough = middle
-        return enough
+        number = range(2, MOST_SEEDS + 1)  # the power rises with it
+        return number[bisect_left(number, POWER, key=lambda n: self._power(effect, confidence, n))]
 
     def effect_for(self, confidence: float) -> float:
         """The difference that these seeds show with a power of 80%; see `seeds_for`."""
         from scipy import optimize  # slow to import, and only the laboratory asks for it
 
-        half = self.half(confidence)
+        half = self.half_width(confidence)
         if not half:
             return 0.0
         return float(
@@ -91,9 +86,9 @@ class Chance:
         far = abs(difference)
         if not far:
             return 1.0
-        if self.half(1 - LEAST_P) <= far:
+        if self.half_width(1 - LEAST_P) <= far:
             return LEAST_P
-        return float(optimize.brentq(lambda p: self.half(1 - p) - far, LEAST_P, 1))
+        return float(optimize.brentq(lambda p: self.half_width(1 - p) - far, LEAST_P, 1))
 
     def _power(self, effect: float, confidence: float, seeds: int) -> float:
         parts = self.parts(seeds)
@@ -101,7 +96,7 @@ class Chance:
         if not variance:
             return 1.0
         deviation = math.sqrt(variance)
-        critical = self.half(confidence, seeds) / deviation
+        critical = self.half_width(confidence, seeds) / deviation
         # Of shares, since squares of tiny or huge variances are beyond floating point.
         degrees = 1 / sum((part / variance) ** 2 / free for part, free in parts)
         found = 1 - special.nctdtr(degrees, abs(effect) / deviation, critical)
@@ -173,21 +168,21 @@ def mean_difference(
         of_seeds=float(by_seed.var(ddof=1)) if seeds > 1 else 0.0,
         seeds=seeds,
     )
-    mean, half = float(by_seed.mean()), chance.half(confidence)
+    mean, half = float(by_seed.mean()), chance.half_width(confidence)
     return Difference(mean, mean - half, mean + half, seeds, chance, confidence)
 
 
-def of_each(comparisons: int) -> float:
+def bonferroni(comparisons: int) -> float:
     """The confidence of each of so many intervals that hold together at 95% (Bonferroni)."""
     return 1 - (1 - CONFIDENCE) / max(1, comparisons)
 
 
-def of_each_look(seeds: int, confidence: float = CONFIDENCE) -> float:
+def pocock(seeds: int, confidence: float = CONFIDENCE) -> float:
     """The confidence of each look, after 2, 3, ... `seeds` seeds; together they have `confidence`.
 
     One level for all looks, as Pocock (1977) has it, but for t tests of so few seeds: simulated,
     as the share of comparisons without a difference whose lowest p is below it. Only seeds differ
-    in the simulation; documents make the interval of `Chance.half` wrong less often.
+    in the simulation; documents make the interval of `Chance.half_width` wrong less often.
     """
     drawn = generator(0, "evaluation").standard_normal((SIMULATED, seeds))
     number = np.arange(2, seeds + 1)

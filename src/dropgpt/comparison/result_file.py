@@ -53,7 +53,10 @@ class Document(_Part):
 
 
 class Measured(_Part):
-    """How it was measured: files that differ in the first, third or fourth are not compared."""
+    """How it was measured.
+
+    Files that differ in stride, across_documents or end_of_text are not compared.
+    """
 
     stride: PositiveInt = Field(description="tokens between two windows over a document")
     context: PositiveInt = Field(description="most tokens in a window")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.interval import CONFIDENCE, Difference, mean_difference, of_each
+from dropgpt.comparison.interval import CONFIDENCE, Difference, bonferroni, mean_difference
 from dropgpt.errors import UserError
 from dropgpt.tokens import articles
 
@@ -24,6 +24,7 @@ SEED = "train.seed"
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
 WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
+SHOWN = 5  # documents at either end
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
 # rounding in the case of the batch. Whatever else is set, a result may be another one.
@@ -34,7 +35,6 @@ WITHOUT_EFFECT = frozenset(
         "evaluate.seed",
         "evaluate.batch_size",
         "evaluate.dropout_passes",
-        "evaluate.bootstrap_resamples",  # which only older runs have
         "evaluate.extra_corpora",
     }
 )
@@ -166,7 +166,7 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
     Where there are several, or `tries` changes were looked at before, the intervals hold together.
     """
     others = {label: runs for label, runs in grouped.items() if label != baseline}
-    confidence = of_each(len(others) + tries)
+    confidence = bonferroni(len(others) + tries)
     found: dict[str, Difference | None] = {}
     for label, runs in others.items():
         alike = paired(runs, grouped[baseline])
@@ -264,6 +264,12 @@ def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:
     )[size > 0]
     documents["difference"] = documents.bits_per_byte - documents.baseline
     return documents.sort_values("difference", ignore_index=True)
+
+
+def ends(documents: pd.DataFrame) -> pd.DataFrame:
+    """The `SHOWN` first and last rows of what `by_document` gives; all where there are no more."""
+    few = len(documents) <= 2 * SHOWN
+    return documents if few else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
 
 
 def bits_per_byte(run: Run) -> float:

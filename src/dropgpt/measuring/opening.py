@@ -8,13 +8,13 @@ from dropgpt.comparison.experiments import made_by
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.measuring import nano_gpt
-from dropgpt.measuring.reader import Reader, of_gpt
+from dropgpt.measuring.language_model import LanguageModel, of_gpt
 from dropgpt.model import artifact
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 
-def opened(name: str, device: torch.device) -> Reader:
+def opened(name: str, device: torch.device) -> LanguageModel:
     """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
 
     Raises UserError where there is none, or none that can be measured.
@@ -28,6 +28,6 @@ def opened(name: str, device: torch.device) -> Reader:
         chain = provenance.read(path)
         weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
         return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
-    from dropgpt.measuring import hub  # which needs transformers
+    from dropgpt.measuring import transformers_model  # which needs transformers
 
-    return hub.read(name, device)
+    return transformers_model.read(name, device)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dropgpt.reporting.drawing import FAINT, Draw, Figure, colour, figure, plain_numbers, style
-from dropgpt.reporting.results import Corpus, Result
+from dropgpt.reporting.results import YARDSTICKS, Corpus, Result
 
 POINTS = 120  # of a curve by step: more than that no screen shows apart
 BINS = 10  # of a calibration
@@ -28,8 +28,8 @@ def curves(results: list[Result]) -> list[Figure]:
             axes.plot(at, mean, color=colour(number), alpha=0.55, linewidth=1)
             if (held_out := result.validations) is not None:
                 axes.plot(held_out.step, held_out.validation_loss, **style(number, "--"))
-        counting = next((r.corpus.yardsticks for r in results if r.corpus), {})
-        for name, value in counting.items():
+        for name in YARDSTICKS:
+            value = results[0].run.summary[f"{name}_loss"]
             axes.axhline(value, color=FAINT, linewidth=1)
             aside = axes.get_yaxis_transform()
             axes.text(0.99, value, name, ha="right", va="bottom", size=8, transform=aside)

@@ -9,17 +9,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.comparison.report import rounded
 from dropgpt.comparison.statistics import Groups
+from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
 from dropgpt.perplexity import in_words, number_in_words
-from dropgpt.reporting import figures, verdict
+from dropgpt.reporting import comparison, figures
 from dropgpt.reporting.drawing import MARKERS, RUNS, printable
-from dropgpt.reporting.results import Result
+from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
 
 EXTREMES = 5  # documents at either end, with their text
 MOST = 400  # documents in the table
+ABSENT = object()  # the value of a parameter that a run does not know
 
 
 def page(results: list[Result], default: dict[str, Any]) -> str:
@@ -111,20 +112,18 @@ def _headline(results: list[Result]) -> dict[str, Any]:
                 "on": f"{found['loss_dropout_on']:.3f}",
             }
         )
-    yardsticks = []
-    if corpus := next((result.corpus for result in results if result.corpus), None):
-        tokens_per_byte = corpus.held_out.tokens.sum() / corpus.held_out.bytes.sum()
-        yardsticks = [
-            {
-                "name": name,
-                "bits": f"{loss / math.log(2) * tokens_per_byte:.3f}",
-                "perplexity": number_in_words(math.exp(loss)),
-                "interval": "",
-                "loss": f"{loss:.3f}",
-                "on": "",
-            }
-            for name, loss in corpus.yardsticks.items()
-        ]
+    counted = results[0].run.summary
+    yardsticks = [
+        {
+            "name": name,
+            "bits": f"{counted[f'{name}_bits_per_byte']:.3f}",
+            "perplexity": number_in_words(counted[f"{name}_perplexity"]),
+            "interval": "",
+            "loss": f"{counted[f'{name}_loss']:.3f}",
+            "on": "",
+        }
+        for name in YARDSTICKS
+    ]
     return {"runs": rows, "yardsticks": yardsticks}
 
 
@@ -144,7 +143,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
     shown = rounded(table, title)
     pictures = []
     if statistics.varied(runs):  # or they differ in the seed alone, and are one group
-        pictures = verdict.pictures(runs, groups, baseline, differences, table, title)
+        pictures = comparison.pictures(runs, groups, baseline, differences, table, title)
     return {
         "why_not": None,
         "title": title,
@@ -177,14 +176,11 @@ def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[
     """Those that differ from the default in a run or more; and all."""
     rows = []
     for key in dict.fromkeys(key for found in made_by for key in found):
-        values = [found.get(key, _Absent) for found in made_by]
-        differs = any(value != default.get(key, _Absent) for value in values)
-        shown = [_value(value) for value in [default.get(key, _Absent), *values]]
+        values = [found.get(key, ABSENT) for found in made_by]
+        differs = any(value != default.get(key, ABSENT) for value in values)
+        shown = [_value(value) for value in [default.get(key, ABSENT), *values]]
         rows.append({"key": key, "differs": differs, "values": shown})
     return {"all": rows, "differing": [row for row in rows if row["differs"]]}
-
-
-_Absent = object()
 
 
 def _documents(results: list[Result]) -> dict[str, Any]:
@@ -270,7 +266,7 @@ def _provenance(results: list[Result]) -> list[dict[str, Any]]:
 
 def _value(value: Any) -> str:
     """As params.yaml has it."""
-    if value is _Absent:
+    if value is ABSENT:
         return ""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -7,13 +7,14 @@ was evaluated are left out, with a line that says so.
 import json
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from dropgpt.machine import kept
 from dropgpt.machine.files import SUMS, check_seal, sha256
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.provenance import FILE, Chain
-from dropgpt.machine.repository import changed, opened
+from dropgpt.machine.repository import Revision, changed, opened
 from dropgpt.params import Evaluate, Runtime
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
@@ -36,22 +37,20 @@ from dropgpt.tokens.vocabulary import gpt2_encoding
 
 EXCERPT = 300  # characters of a document's text
 WEIGHTS = "model.safetensors"  # in models/gpt
+YARDSTICKS = ("trigram", "unigram")  # in the summary of a run
 
 Shown = Callable[[Iterable[pd.DataFrame], int], Iterable[pd.DataFrame]]
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Corpus:
     """The tokens that a run was trained and measured on.
 
-    checksum    by which two corpora are told apart
-    ranks       of the tokens by how often they occur; see `rank_frequency`
-    training    the tokens of each document, (documents,)
-    held_out    a row of each held-out document; see `TokenTensor`
-    excerpts    how each held-out document begins
-    yardsticks  the loss that counting alone reaches, in nats a token, by name
+    checksum  by which two corpora are told apart
+    ranks     of the tokens by how often they occur; see `rank_frequency`
+    training  the tokens of each document, (documents,)
+    held_out  a row of each held-out document; see `TokenTensor`
+    excerpts  how each held-out document begins
     """
 
     checksum: str
@@ -59,7 +58,6 @@ class Corpus:
     training: npt.NDArray[np.int64]
     held_out: pd.DataFrame
     excerpts: list[str]
-    yardsticks: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -90,93 +88,141 @@ class Result:
         return self.run.name
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Those of a revision; what is not there, nor in DVC's cache, is None.
+
+    temporary  where copies may lie
+    notes      says what is damaged, in lines
+    """
+
+    revision: str
+    files: Revision
+    temporary: Path
+    notes: list[str]
+
+    def note(self, line: str) -> None:
+        self.notes.append(f"{self.revision}: {line}")
+
+    def folder(self, name: str, stage: str) -> Path | None:
+        """What `stage` has made, where it is at hand; of what lies elsewhere, a copy."""
+        if self.revision == "workspace" and Path(name).is_dir():
+            return Path(name)
+        there = self.temporary / name
+        there.parent.mkdir(exist_ok=True)
+        try:
+            self.files.copy(name, there)
+            check_seal(there, stage, [])
+        except FileNotFoundError:
+            return None
+        except UserError:  # it would name the copy, of which nobody knows
+            self.note(f"{name} is damaged in DVC's cache: docs/recovery.md says how to mend it")
+            return None
+        return there
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        with suppress(FileNotFoundError):
+            return pd.read_csv(BytesIO(self.files.read(name)))
+        return None
+
+    def json(self, name: str) -> Any:
+        with suppress(FileNotFoundError):
+            return json.loads(self.files.read(name))
+        return None
+
+
 def read(run: Run, runtime: Runtime) -> Result:
     """What else there is of a run, in the revision in which it was found.
 
     What is measured for it is kept for the next time.
     """
-    revision = run.name
-    inputs = run.chain["evaluate"]["inputs"]
-    weights = inputs["weights"]
+    notes = list(run.notes)
+    with opened(run.name) as opened_files, TemporaryDirectory() as temporary:
+        files = _Files(run.name, opened_files, Path(temporary), notes)
+        tokens, corpus = _read_tokens(files, run)
+        model = _read_model(files, run)
+        steps, validations = _read_curves(files) if model else (None, None)
+        generations, made_by = _read_samples(files, run)
+        return Result(
+            run=run,
+            steps=steps,
+            validations=validations,
+            corpus=corpus,
+            each_token=_kept_each_token(run, model, tokens, runtime) if model and tokens else None,
+            parameters=_parameters(model / WEIGHTS) if model else None,
+            generations=generations,
+            chain=run.chain | made_by,
+            notes=notes,
+        )
+
+
+def _read_tokens(files: _Files, run: Run) -> tuple[TokenTensor | None, Corpus | None]:
+    """Those that the run was measured on."""
+    checksum = run.chain["evaluate"]["inputs"]["tokens"]
+    folder = files.folder("data/tokens", "tokenize")
+    if folder is None or not _is(folder / SUMS, checksum):
+        files.note("data/tokens is not at hand, or is not what was measured on")
+        return None, None
+    tokens = tensor.read(folder)
+    lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
+    return tokens, _corpus(tokens, lengths, checksum)
+
+
+def _read_model(files: _Files, run: Run) -> Path | None:
+    """The folder of the model that was measured, if the stage train has made it."""
+    if (elsewhere := evaluated(run.chain).model) is not None:
+        files.note(f"{elsewhere} was made elsewhere: it has no curves here")
+        return None
+    folder = files.folder("models/gpt", "train")
+    if folder is None or not _is(folder / WEIGHTS, run.chain["evaluate"]["inputs"]["weights"]):
+        files.note("models/gpt is not at hand, or is not what was measured")
+        return None
+    check_seal(folder, "train", [WEIGHTS, "config.json"])
+    return folder
+
+
+def _read_curves(files: _Files) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Those of the training: by step, and of its validations."""
+    # git brings metrics/ of another commit alone: then one of the two is of no lock here.
+    made = ("models/gpt", "metrics/training.csv")
+    if files.revision == "workspace" and len(changed(*made)) == 1:
+        files.note(
+            "models/gpt is not of the training in metrics/training.csv, as after `git checkout`: "
+            "`dvc checkout` brings its model"
+        )
+        return None, None
+    return files.table("metrics/training.csv"), files.table("metrics/validation.csv")
+
+
+def _read_samples(files: _Files, run: Run) -> tuple[list[dict[str, Any]] | None, Chain]:
+    """What the model that was measured has written, and what made that."""
+    made_by: Chain = files.json(f"samples/{FILE}") or {}
+    weights = run.chain["evaluate"]["inputs"]["weights"]
+    if "sample" not in made_by or made_by["sample"]["inputs"]["weights"] != weights:
+        files.note("samples is not at hand, or of another model")
+        return None, {}
+    return files.json("samples/samples.json"), {"sample": made_by["sample"]}
+
+
+def _kept_each_token(run: Run, model: Path, tokens: TokenTensor, runtime: Runtime) -> pd.DataFrame:
+    """As `_each_token` has it, measured if it was not before."""
     evaluate = evaluated(run.chain)
-    steps = validations = corpus = table = parameters = generations = None
-    chain, notes = dict(run.chain), list(run.notes)
 
-    with opened(revision) as files, TemporaryDirectory() as temporary:
+    def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
+        title = f"report: {run.name}"
+        return progress(title, "windows", runtime.log_interval, number, found, delay=UNSEEN)
 
-        def fetched(folder: str, stage: str) -> Path | None:
-            """What `stage` has made, where it is at hand; of what lies elsewhere, a copy."""
-            if revision == "workspace" and Path(folder).is_dir():
-                return Path(folder)
-            there = Path(temporary, folder)
-            there.parent.mkdir(exist_ok=True)
-            try:
-                files.copy(folder, there)
-                check_seal(there, stage, [])
-            except FileNotFoundError:
-                return None
-            except UserError:  # it would name the copy, of which nobody knows
-                notes.append(
-                    f"{revision}: {folder} is damaged in DVC's cache: docs/recovery.md says how to "
-                    "mend it"
-                )
-                return None
-            return there
-
-        def table_of(name: str) -> pd.DataFrame:
-            return pd.read_csv(BytesIO(files.read(f"metrics/{name}")))
-
-        def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
-            title = f"report: {revision}"
-            return progress(title, "windows", runtime.log_interval, number, found, delay=UNSEEN)
-
-        def json_of(name: str) -> Any:
-            return json.loads(files.read(f"samples/{name}"))
-
-        tokens = None
-        if (folder := fetched("data/tokens", "tokenize")) and _is(folder / SUMS, inputs["tokens"]):
-            tokens = tensor.read(folder)
-            lengths = pd.concat(tensor.tables(folder, "tokens")).tokens
-            corpus = _corpus(tokens, lengths, inputs["tokens"], run.summary)
-        else:
-            notes.append(f"{revision}: data/tokens is not at hand, or is not what was measured on")
-
-        if evaluate.model is not None:
-            notes.append(f"{revision}: {evaluate.model} was made elsewhere: it has no curves here")
-        elif (folder := fetched("models/gpt", "train")) and _is(folder / WEIGHTS, weights):
-            check_seal(folder, "train", [WEIGHTS, "config.json"])
-            # git brings metrics/ of another commit alone: then one of the two is of no lock here.
-            if revision != "workspace" or len(changed("models/gpt", "metrics/training.csv")) != 1:
-                steps = _if_there(lambda: table_of("training.csv"))
-                validations = _if_there(lambda: table_of("validation.csv"))
-            else:
-                notes.append(
-                    "workspace: models/gpt is not of the training in metrics/training.csv, as "
-                    "after `git checkout`: `dvc checkout` brings its model"
-                )
-            parameters = _parameters(folder / WEIGHTS)
-            if tokens:
-                table = kept.table(
-                    {
-                        "model": sha256(folder / SUMS),
-                        "tokens": inputs["tokens"],
-                        "evaluate": evaluate.model_dump(),
-                        # Another processor changes the last bits, which no picture shows.
-                        "device": runtime.device,
-                        "torch": version("torch"),
-                    },
-                    partial(_each_token, folder, tokens, evaluate, runtime, shown),
-                )
-        else:
-            notes.append(f"{revision}: models/gpt is not at hand, or is not what was measured")
-
-        made_by: Chain = _if_there(lambda: json_of(FILE)) or {}
-        if "sample" in made_by and made_by["sample"]["inputs"]["weights"] == weights:
-            generations = _if_there(lambda: json_of("samples.json"))
-            chain["sample"] = made_by["sample"]
-        else:
-            notes.append(f"{revision}: samples is not at hand, or of another model")
-    return Result(run, steps, validations, corpus, table, parameters, generations, chain, notes)
+    return kept.table(
+        {
+            "model": sha256(model / SUMS),
+            "tokens": run.chain["evaluate"]["inputs"]["tokens"],
+            "evaluate": evaluate.model_dump(),
+            # Another processor changes the last bits, which no picture shows.
+            "device": runtime.device,
+            "torch": version("torch"),
+        },
+        partial(_each_token, model, tokens, evaluate, runtime, shown),
+    )
 
 
 def _each_token(
@@ -203,20 +249,10 @@ def _is(file: Path, checksum: str) -> bool:
     return file.is_file() and sha256(file) == checksum
 
 
-def _if_there(read: Callable[[], Value]) -> Value | None:
-    """What `read` gives; None where the file is not there, nor in DVC's cache."""
-    try:
-        return read()
-    except FileNotFoundError:
-        return None
-
-
 _encoding = cache(gpt2_encoding)  # half a second, and most runs have the same
 
 
-def _corpus(
-    tokens: TokenTensor, lengths: pd.Series, checksum: str, summary: dict[str, Any]
-) -> Corpus:
+def _corpus(tokens: TokenTensor, lengths: pd.Series, checksum: str) -> Corpus:
     encoding = _encoding(tokens.n_vocab)
     held_out = tokens.held_out_documents
     return Corpus(
@@ -225,7 +261,6 @@ def _corpus(
         lengths[: -len(held_out)].to_numpy(),
         held_out,
         [_begin(text) for text in decode_documents(tokens.held_out, held_out, encoding)],
-        {name: summary[f"{name}_loss"] for name in ("trigram", "unigram")},
     )
 
 

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dropgpt.comparison.report import folded, markdown, narrow, plain
+from dropgpt.comparison.tables import folded, markdown, narrow, plain
 
 LONG = "a-branch-with-a-name-that-no-column-can-take"
 

@@ -18,7 +18,7 @@ Encoded = Iterator[tuple[Document, npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
-class Reader:
+class LanguageModel:
     """A language model with its tokenizer, in eval mode, in float32.
 
     nats          how its losses are found
@@ -44,7 +44,7 @@ class Reader:
     packages: tuple[str, ...] = ("torch", "tiktoken")  # that compute it
 
 
-def of_gpt(model: GPT, n_entries: int, known: dict[str, Any]) -> Reader:
+def of_gpt(model: GPT, n_entries: int, known: dict[str, Any]) -> LanguageModel:
     """Of our own class, whose tokens are the first `n_entries` of GPT-2's."""
     encoding = gpt2_encoding(n_entries)
 
@@ -52,7 +52,7 @@ def of_gpt(model: GPT, n_entries: int, known: dict[str, Any]) -> Reader:
         for document, ids in encode_documents(documents, encoding, end_of_text):
             yield document, ids.astype(np.int64)
 
-    return Reader(
+    return LanguageModel(
         nats=partial(gpt_nats, model),
         n_ctx=model.config.n_ctx,
         longest=model.config.n_ctx,

@@ -12,10 +12,9 @@ from matplotlib.ticker import FuncFormatter
 from dropgpt.comparison import statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import Difference
-from dropgpt.comparison.statistics import Groups
+from dropgpt.comparison.statistics import SHOWN, Groups
 from dropgpt.reporting.drawing import FAINT, TEXT, Figure, figure, printable, style
 
-SHOWN = 5  # documents at either end
 LONGEST = 54  # characters over a row, its name and its value
 ROW, FRAME, LOWEST = 0.43, 0.8, 2.0  # inches; upright, a folded title fits into the lowest
 
@@ -92,8 +91,7 @@ def _differences(known: dict[str, Difference], baseline: str, title: str) -> Fig
 
 def _documents(label: str, baseline: str, documents: pd.DataFrame) -> Figure:
     """Of what `statistics.by_document` gives, the best first."""
-    all_of = len(documents) <= 2 * SHOWN
-    ends = documents if all_of else pd.concat([documents.head(SHOWN), documents.tail(SHOWN)])
+    ends = statistics.ends(documents)
 
     def stems(axes: Axes) -> None:
         axes.hlines(range(len(ends)), 0, ends.difference, color=TEXT, linewidth=1.3)
@@ -101,7 +99,9 @@ def _documents(label: str, baseline: str, documents: pd.DataFrame) -> Figure:
         _signed(axes)
         _rows(axes, ends.id, ends.difference.map("{:+.4f}".format))
 
-    which = f"All {len(documents)}" if all_of else f"Of {len(documents):,} the {SHOWN} at each end"
+    which = f"Of {len(documents):,} the {SHOWN} at each end"
+    if len(ends) == len(documents):
+        which = f"All {len(documents)}"
     return figure(
         f"Documents: {label} beside {baseline}",
         f"{which}, the mean over the seeds: above what gains most, below what gains least or "

@@ -12,7 +12,7 @@ import pytest
 from dropgpt.comparison import statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.reporting.page import page
-from dropgpt.reporting.results import Result
+from dropgpt.reporting.results import YARDSTICKS, Result
 
 NAMES = [f"texts/{n}.txt" for n in range(38)] + ["<b>天地</b> & #000001", f"long {'x' * 80} end"]
 BYTES = np.arange(80, 120)
@@ -24,8 +24,10 @@ def a_run(bits: Any, dropout: float, seed: int) -> Run:
     documents = pd.DataFrame({"id": NAMES, "tokens": BYTES, "bytes": BYTES, "nats": nats})
     documents = documents.assign(nats_dropout_on=nats, sha256="same", source=NAMES)
     made_by = {"model.dropout": dropout, "train.seed": seed, "environment": "one"}
-    summary = dict.fromkeys(["bits_per_byte", "loss", "loss_dropout_on", "perplexity"], 1.0)
-    summary |= dict.fromkeys(["perplexity_95_low", "perplexity_95_high"], 1.0)
+    values = ["bits_per_byte", "loss", "perplexity"]
+    values += [f"{name}_{value}" for name in YARDSTICKS for value in values]
+    values += ["loss_dropout_on", "perplexity_95_low", "perplexity_95_high"]
+    summary = dict.fromkeys(values, 1.0)
     return Run(f"{dropout} of seed {seed}", made_by, documents, summary=summary)
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from laboratory import map as by_length
+from laboratory import by_length
 from laboratory.results import Results
 from laboratory.sentences import answer
 from made_up import NAMED, results

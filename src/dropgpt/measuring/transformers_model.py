@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import threads
-from dropgpt.measuring.reader import Encoded, Reader
+from dropgpt.measuring.language_model import Encoded, LanguageModel
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LONGEST = 1024  # tokens of a window where nobody says how many: some models read a book at once
@@ -25,7 +25,7 @@ INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)
 MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
 
-def read(name: str, device: torch.device) -> Reader:
+def read(name: str, device: torch.device) -> LanguageModel:
     """The model in the folder, or of the hub's id, `name`, with its own tokenizer.
 
     Raises UserError where transformers cannot open it, and where its losses would mean nothing.
@@ -63,7 +63,7 @@ def read(name: str, device: torch.device) -> Reader:
     known = {"model": name, "weights": _checksum(model)[:8]}
     if commit := getattr(model.config, "_commit_hash", None):
         known["revision"] = commit
-    return Reader(
+    return LanguageModel(
         nats=nats,
         n_ctx=n_ctx,
         longest=min(n_ctx or LONGEST, LONGEST),

@@ -51,12 +51,12 @@ class Best:
 
 def rows(results: Results, settings: list[str]) -> list[Row]:
     """A row for each length that all the settings have; the first setting is no dropout."""
-    none = settings[0]
     shared = set.intersection(*(set(results.lengths(one)) for one in settings))
-    return [_row(results, settings, none, readings) for readings in sorted(shared)]
+    return [_row(results, settings, readings) for readings in sorted(shared)]
 
 
-def _row(results: Results, settings: list[str], none: str, readings: int) -> Row:
+def _row(results: Results, settings: list[str], readings: int) -> Row:
+    none = settings[0]
     best = results.chosen(*settings, readings=readings)
 
     def less(ours: str, theirs: str, among: int = 1) -> Difference:
