@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from conftest import ROOT, tiny_model
@@ -30,6 +30,7 @@ from dropgpt.commands import compare, measure
 from dropgpt.comparison import result_file
 from dropgpt.comparison.result_file import Measured, read
 from dropgpt.comparison.statistics import check_comparable
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import provenance, threads
@@ -83,7 +84,9 @@ def tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
 
 
-def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
+def save(
+    kind: str, folder: Path, n_positions: int = 64, n_vocab: int | None = None, **changes: Any
+) -> Any:
     """A random model of transformers, with weights that matter, and its tokenizer."""
     own = tokenizer(**changes)
     torch.manual_seed(1)
@@ -99,7 +102,7 @@ def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
         "Roberta": "RobertaForCausalLM",
     }[kind]
     size = size | ({"is_decoder": True, "pad_token_id": 1} if kind == "Roberta" else {})
-    config = getattr(transformers, f"{kind}Config")(vocab_size=len(own), **size)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=n_vocab or len(own), **size)
     model = getattr(transformers, model_class)(config).eval()
     model.save_pretrained(folder)
     own.save_pretrained(folder)
@@ -305,6 +308,55 @@ def test_an_interval_whose_ends_no_number_holds(nats: list[int], between: str) -
         dtype="float32",
     )
     assert f"(95% interval {between})" in measure.told("it", documents, how)[0]
+
+
+def cut_otherwise(folder: Path, tokenizer_class: str | None, pre_tokenizer: Any) -> Tokenizer:
+    """Let tokenizer.json cut a text in another way than a class of transformers would.
+
+    Without a class the files name no tokens for the ends, either, as GPT-2's on the hub.
+    """
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.pre_tokenizer = pre_tokenizer
+    own.add_special_tokens(["<|endoftext|>"])
+    own.save(str(folder / "tokenizer.json"))
+    path = folder / "tokenizer_config.json"
+    stated = json.loads(path.read_text()) | {"tokenizer_class": tokenizer_class}
+    path.write_text(json.dumps(stated if tokenizer_class else {"model_max_length": 64}))
+    own.encode_special_tokens = True
+    return own
+
+
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+THREES = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(r"\p{L}{1,3}|\p{N}|[^\p{L}\p{N}]+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokenizer_class", "pre_tokenizer", "ends"),
+    [
+        ("GPT2", "GPT2Tokenizer", THREES, ["<s>", "</s>"]),
+        ("GPT2", None, THREES, ["<|endoftext|>"] * 2),
+        ("GPTNeoX", "GPTNeoXTokenizerFast", THREES, ["<s>", "</s>"]),
+        ("GPT2", "CodeGenTokenizer", THREES, ["<s>", "</s>"]),
+        ("Llama", "Qwen2Tokenizer", BYTES, ["<s>", "</s>"]),
+        ("Llama", "LlamaTokenizerFast", THREES, ["<s>", "</s>"]),
+    ],
+)
+def test_tokens_are_those_of_tokenizer_json(
+    kind: str, tokenizer_class: str | None, pre_tokenizer: Any, ends: list[str]
+) -> None:
+    """Whatever class its config names; the ends stay those that the class knows."""
+    save(kind, Path("theirs"), n_vocab=401)
+    own = cut_otherwise(Path("theirs"), tokenizer_class, pre_tokenizer)
+    reader = hub.read("theirs", torch.device("cpu"))
+    begin, end = map(own.token_to_id, ends)
+    assert reader.begin == (begin, ends[0])
+    found = [ids.tolist() for _, ids in reader.encode([Document(t, t, t) for t in TEXTS], True)]
+    assert found == [[*own.encode(t, add_special_tokens=False).ids, end] for t in TEXTS]
 
 
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:

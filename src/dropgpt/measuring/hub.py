@@ -94,7 +94,7 @@ def _opened(name: str) -> tuple[Any, Any]:
             name, dtype=torch.float32, output_loading_info=True
         )
         model, loading = both
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = _tokenizer(name)
     if missing := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
         raise UserError(
             f"{name}: it has no {missing[0]} as a {type(model).__name__} needs it: "
@@ -109,6 +109,23 @@ def _opened(name: str) -> tuple[Any, Any]:
     if others:
         raise UserError(f"{name}: its weights stay {', '.join(others)}: it cannot be measured")
     return model.eval(), tokenizer
+
+
+def _tokenizer(name: str) -> Any:
+    """As its tokenizer.json has it, where there is one.
+
+    The classes of AutoTokenizer read no more than the vocabulary from that file, and build anew how
+    a text is cut: not always as the model was trained (huggingface/transformers#45488). But they
+    know the tokens at the ends, where no file names them, as with GPT-2.
+    """
+    import transformers
+    from transformers.utils.hub import cached_file
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    if not cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False):
+        return tokenizer
+    ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    return transformers.PreTrainedTokenizerFast.from_pretrained(name, **ends)
 
 
 @contextmanager
