@@ -609,6 +609,17 @@ def test_an_error_is_a_line(make: Callable[[Path], Any], arguments: list[str], w
     assert "\n" not in str(error.value)
 
 
+def test_code_that_comes_with_a_model_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it ask whether it may be, as transformers does."""
+    classes = dict.fromkeys(["AutoConfig", "AutoModelForCausalLM"], "code.Own")
+    config(model_type="own", auto_map=classes)(Path("it"))
+    Path("it/code.py").write_text(f"open({str(Path.cwd() / 'was run')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda prompt="": "yes")
+    with pytest.raises(UserError, match=r"it: transformers cannot open it: .*custom code"):
+        run("it", "texts.json")
+    assert not Path("was run").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

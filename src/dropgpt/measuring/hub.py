@@ -21,6 +21,8 @@ from dropgpt.measuring.reader import Encoded, Reader
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LONGEST = 1024  # tokens of a window where nobody says how many: some models read a book at once
 INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)"
+# Of transformers: where nobody says so, it asks whether code that comes with a model may run.
+OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 # What a token may see, which old files have among the weights.
 MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
@@ -91,7 +93,7 @@ def _opened(name: str) -> tuple[Any, Any]:
     where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
     with _told(f"{name}: {where}transformers cannot open it"):
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
+            name, dtype=torch.float32, output_loading_info=True, **OWN_CODE
         )
         model, loading = both
         tokenizer = _tokenizer(name)
@@ -121,7 +123,7 @@ def _tokenizer(name: str) -> Any:
     import transformers
     from transformers.utils.hub import cached_file
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **OWN_CODE)
     if not cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False):
         return tokenizer
     ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
