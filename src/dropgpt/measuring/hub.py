@@ -47,6 +47,8 @@ def read(name: str, device: torch.device) -> Reader:
         )
 
     def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
+        if begin != end:
+            rows[:, 0] = begin  # a model that has a BOS may need it wherever a window begins
         logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
         return F.cross_entropy(logits, targets.to(device), reduction="none")
 
