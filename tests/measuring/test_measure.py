@@ -469,6 +469,16 @@ def no_ends(folder: Path) -> None:
     tokenizer(bos_token=None, eos_token=None).save_pretrained(folder)
 
 
+def bos_beyond(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(bos_token="<begin>").save_pretrained(folder)
+
+
+def eos_beyond(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(eos_token="<end>").save_pretrained(folder)
+
+
 def other_tokens(folder: Path) -> None:
     saved, _ = checkpoint(65, False, "")
     torch.save(saved, folder)
@@ -554,6 +564,8 @@ def pointer(folder: Path) -> None:
         (bert, [], "it sees the tokens that it should predict"),
         (no_head, [], "it has no lm_head.weight as a LlamaForCausalLM needs it"),
         (no_ends, [], "no token that ends a document"),
+        (bos_beyond, [], "more tokens than the model, 400: '<begin>' is number 400"),
+        (eos_beyond, [], "more tokens than the model, 400: '<end>' is number 400"),
         (Path.mkdir, [], "transformers cannot open it: "),
         (other_tokens, [], "vocab_size is 65, so its tokens are not GPT-2's"),
         (lacking, [], r"tensor h\.1\.ln_2\.bias is not there"),

@@ -45,6 +45,16 @@ def read(name: str, device: torch.device) -> Reader:
         raise UserError(
             f"{name}: its tokenizer has no token that ends a document (eos_token): none can begin"
         )
+    n_vocab = model.get_input_embeddings().num_embeddings
+
+    def check_known(ids: list[int]) -> None:
+        if ids and max(ids) >= n_vocab:
+            raise UserError(
+                f"{name}: its tokenizer has more tokens than the model, {n_vocab}: "
+                f"{tokenizer.convert_ids_to_tokens(max(ids))!r} is number {max(ids)}"
+            )
+
+    check_known([begin])
 
     def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
         if begin != end:
@@ -59,11 +69,9 @@ def read(name: str, device: torch.device) -> Reader:
                 document.text, add_special_tokens=False, split_special_tokens=True, verbose=False
             )
             ids += [end] * end_of_text
-            if ids and max(ids) >= n_vocab:
-                raise UserError(f"{name}: its tokenizer has more tokens than the model, {n_vocab}")
+            check_known(ids)
             yield document, np.array(ids, dtype=np.int64)
 
-    n_vocab = model.get_input_embeddings().num_embeddings
     known = {"model": name, "weights": _checksum(model)[:8]}
     if commit := getattr(model.config, "_commit_hash", None):
         known["revision"] = commit
