@@ -689,6 +689,25 @@ def test_a_context_may_be_a_few_tokens(n_positions: int) -> None:
     assert measured()["context"] == n_positions
 
 
+@pytest.mark.parametrize(
+    ("make", "place", "attribute"),
+    [
+        (partial(save, "Llama"), transformers.AutoModelForCausalLM, "from_pretrained"),
+        (partial(save, "Llama"), transformers.LlamaForCausalLM, "forward"),
+        (Path.touch, torch, "load"),
+    ],
+)
+def test_a_lack_of_memory_is_told_as_that(
+    make: Callable[[Path], Any], place: Any, attribute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In opening a model, and in looking at it: what torch raises is a RuntimeError."""
+    make(Path("it"))
+    # Too much for any machine, so that torch says it in its own words.
+    monkeypatch.setattr(place, attribute, lambda *_, **__: torch.empty(1 << 60))
+    with pytest.raises(UserError, match="measure, on cpu: out of memory; it in float32 takes more"):
+        run("it", "texts.json")
+
+
 def test_without_texts_or_tokens_it_says_what_to_name() -> None:
     with pytest.raises(UserError, match="name files with texts to measure on"):
         run("theirs")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import threads
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.measuring.reader import Encoded, Reader
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -145,9 +146,9 @@ def _told(what: str) -> Iterator[None]:
     """Raise UserError with `what` where the block raises anything, as by what a file holds."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
 

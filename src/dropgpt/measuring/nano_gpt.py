@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dropgpt.errors import UserError, check_here
 from dropgpt.machine.files import sha256
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.gpt import GPT, OURS
 from dropgpt.model.hugging_face import CAUSAL_MASK, Size, in_float32, without_values
 from dropgpt.params import DropoutSites, Model, Rate, dotted, explain
@@ -71,9 +72,9 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     try:
         # weights_only: what else is in the file is not run.
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # by what the bytes happen to be
+        if out_of_memory(error):
+            raise
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why[0]}") from None
     try:
