@@ -94,11 +94,14 @@ def save(
     if kind == "GPT2":
         size = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": n_positions}
         size |= {"initializer_range": 0.2}
+    if kind == "Mpt":
+        size = {"n_layers": 2, "n_heads": 2, "d_model": 32, "max_seq_len": n_positions}
     model_class = {
         "Llama": "LlamaForCausalLM",
         "GPTNeoX": "GPTNeoXForCausalLM",
         "GPT2": "GPT2LMHeadModel",
         "Bert": "BertLMHeadModel",
+        "Mpt": "MptForCausalLM",
         "Roberta": "RobertaForCausalLM",
     }[kind]
     size = size | ({"is_decoder": True, "pad_token_id": 1} if kind == "Roberta" else {})
@@ -404,6 +407,24 @@ def test_positions_that_begin_behind_padding_are_fewer() -> None:
     save("Roberta", Path("theirs"))
     run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
     assert measured()["context"] == 62
+
+
+def test_mpt_says_its_context_in_its_own_word() -> None:
+    save("Mpt", Path("theirs"))
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+    assert measured()["context"] == 64
+    with pytest.raises(UserError, match="theirs reads 64 tokens at most: --context 65 is more"):
+        run("theirs", "texts.json", "--stride", "24", "--context", "65")
+
+
+def test_a_window_that_a_model_cannot_read_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is longer than a model reads that does not say how long that is."""
+    save("Mpt", Path("theirs"))
+    monkeypatch.setattr(hub, "_n_ctx", lambda *_: None)
+    with pytest.raises(UserError, match="theirs: transformers cannot run it: The size of tensor"):
+        run("theirs", "texts.json", "--context", "65")
 
 
 def test_in_another_project_the_settings_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,8 @@ def read(name: str, device: torch.device) -> Reader:
     def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
         if begin != end:
             rows[:, 0] = begin  # a model that has a BOS may need it wherever a window begins
-        logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
+        with _told(f"{name}: transformers cannot run it"):
+            logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
         return F.cross_entropy(logits, targets.to(device), reduction="none")
 
     def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
@@ -155,7 +156,8 @@ def _told(what: str) -> Iterator[None]:
 
 def _n_ctx(model: nn.Module, config: Any) -> int | None:
     """Of how many tokens a window may be, where the model says so."""
-    n_ctx: int | None = getattr(config, "max_position_embeddings", None)
+    stated = (getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
+    n_ctx: int | None = next((n for n in stated if n), None)  # the second is MPT's
     for module in model.modules():  # RoBERTa counts its positions from behind that of padding on
         if isinstance(module, nn.Embedding) and module.num_embeddings == n_ctx:
             return n_ctx - 1 - (-1 if module.padding_idx is None else module.padding_idx)
