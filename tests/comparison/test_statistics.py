@@ -141,6 +141,20 @@ def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     assert found.verdict["0.4"].startswith("cannot tell: no run of the baseline")
 
 
+def test_models_of_the_hub_pair_though_each_has_a_name_and_a_commit() -> None:
+    runs = [
+        replace(run, made_by=run.made_by | dict.fromkeys(("model", "revision"), run.name))
+        for rate in (0.0, 0.1)
+        for run in [
+            a_run(rate + n, f"{rate} {n}", model_dropout=rate, train_seed=n) for n in (1, 2)
+        ]
+    ]
+    assert varied(runs) == ["model.dropout", "model", "revision"]
+    found = differences(groups(runs, ["model.dropout"]), "0.0")["0.1"]
+    assert found is not None
+    assert found.seeds == 2
+
+
 def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> None:
     runs = [a_run(2, "a"), a_run(2, "b"), a_run(2, "c", code_train="bbbbbbbb")]
     found, lines = distinct([*runs, a_run(2, "d", environment="2")])
@@ -295,6 +309,26 @@ def test_the_table_in_each_format(command: Callable[..., str]) -> None:
     assert found["groups"][0]["difference"] == pytest.approx(-0.4)
     assert found["groups"][2]["verdict"] == "baseline"
     assert found["groups"][2]["difference"] is None
+
+
+def test_groups_of_which_no_runs_are_alike_say_in_what_they_differ(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the least that any two of them do."""
+    runs = {
+        name: a_run(
+            3, name, **{"model_dropout": 0.1, "train_seed": 2, "model_n_layer": 2} | changes
+        )
+        for name, changes in {
+            "a": {"model_dropout": 0.0, "train_seed": 1},
+            "b": {"train_seed": 3},
+            "c": {"model_n_layer": 3},
+        }.items()
+    }
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
+    (note,) = json.loads(command("--by", "model.dropout", "--json"))["notes"]
+    assert note == "0.1 and 0.0 are nowhere alike in all else: train.seed"
 
 
 def test_two_runs_document_by_document(command: Callable[..., str]) -> None:

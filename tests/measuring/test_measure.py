@@ -455,13 +455,18 @@ def test_a_result_that_cannot_be_written_is_printed(
 
 
 def test_runs_of_nanogpt_pair_by_what_made_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each has a file, a folder and weights of its own, which are no parameters."""
+    """Each has a file, a folder, weights and a best iteration of its own, which are no parameters.
+
+    Nor is it one whether a training was stopped and went on.
+    """
     for number, (rate, seed) in enumerate(product((0.0, 0.2), (1, 2))):
         saved, _ = checkpoint(N_VOCAB, True, "")
         torch.manual_seed(number)
         saved["model"]["transformer.wte.weight"] += 0.01 * torch.randn(N_VOCAB, 32)
         saved["model_args"]["dropout"] = rate
         saved["config"] |= {"out_dir": f"out-{number}", "grad_clip": math.inf}
+        saved["config"]["init_from"] = "resume" if rate else "scratch"
+        saved["iter_num"] += number
         torch.save(saved, f"{number}.pt")
         made_by = ["--made-by", f"train.seed={seed}", "--made-by", "run=2024-13-01"]
         run(f"{number}.pt", "texts.json", "--stride", "32", "--output", f"{number}.json", *made_by)

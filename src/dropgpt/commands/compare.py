@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +44,7 @@ def run(
     members = result_file.expand(group or [])
     revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
     runs, notes = _runs(revisions)
+    keys: list[str] = []
     if members:
         title, groups = "group", result_file.grouped(runs, members)
     elif revisions and not by:
@@ -65,7 +66,7 @@ def run(
     table = statistics.table(groups, baseline, differences, margin)
     comparisons = len(differences) + tries
     told = require and answer(differences.values(), require, margin or 0.0)
-    notes += _without_pair(groups, baseline)
+    notes += _without_pair(groups, baseline, keys)
     both = _two(groups, baseline) if len(revisions) == 2 else None
     documents = both and statistics.by_document([both[::-1]])
     if plot:
@@ -166,17 +167,34 @@ def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
     return (each[0], each[1]) if len(others) == 1 and len(each) == 2 else None
 
 
-def _without_pair(groups: Groups, baseline: str) -> list[str]:
-    """A line for each group of which some runs are compared, and others not."""
+def _without_pair(groups: Groups, baseline: str, by: list[str]) -> list[str]:
+    """A line for each group of which some runs are compared, and others not, or none by `by`."""
     lines = []
     for label, runs in groups.items():
         alone = statistics.unpaired(runs, groups[baseline])
-        if alone and statistics.paired(runs, groups[baseline]):
+        if by and not statistics.paired(runs, groups[baseline]):
+            differ = ", ".join(_unlike(runs, groups[baseline], by))
+            lines.append(f"{label} and {baseline} are nowhere alike in all else: {differ}")
+        elif alone and statistics.paired(runs, groups[baseline]):
             lines.append(
                 f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
                 "else: in the mean of its group, but not in the difference"
             )
     return lines
+
+
+def _unlike(ours: dict[str, Run], theirs: dict[str, Run], by: list[str]) -> list[str]:
+    """In what two runs differ that are of one group each, of those two that differ in least."""
+    each = [
+        [SEED] * (our.made_by.get(SEED) != their.made_by.get(SEED))
+        + statistics.varied([our, their])
+        for our, their in product(ours.values(), theirs.values())
+    ]
+    beside = (*by, *statistics.WHICH)
+    return min(
+        ([k for k in keys if k not in beside and not k.startswith("code.")] for keys in each),
+        key=len,
+    )
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:

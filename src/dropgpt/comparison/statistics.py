@@ -22,7 +22,8 @@ SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
-WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
+# Names a single model, so that no two seeds would be alike in it; nanoGPT keeps its best iteration.
+WHICH = ("model", "weights", "revision", "iter_num")
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
 # rounding in the case of the batch. Whatever else is set, a result may be another one.
