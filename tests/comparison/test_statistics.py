@@ -116,6 +116,16 @@ def test_one_seed_and_one_document_have_no_interval() -> None:
     assert told.perplexity[0] == "beyond floating point"
 
 
+def test_documents_without_text_make_no_interval() -> None:
+    """There an end may be predicted, and nothing else."""
+    pair = (a_run(2), a_run(3))
+    for run in pair:
+        run.documents.loc[1:, "bytes"] = 0
+        run.documents.loc[2:, ["tokens", "nats"]] = 0
+    assert math.isnan(difference([pair]).low)
+    assert not math.isnan(difference([pair, (a_run(2, train_seed=9), a_run(4, train_seed=9))]).low)
+
+
 def test_equal_runs_differ_by_nothing() -> None:
     found = difference([(a_run(loss, train_seed=loss),) * 2 for loss in (2, 3)])
     assert (found.mean, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")

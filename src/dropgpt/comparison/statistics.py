@@ -237,12 +237,14 @@ def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> 
     """How ours differ from theirs, each pair alike but for what is compared.
 
     Pairs of one seed are no independent draws: their mean counts as one. Of one seed and one
-    document, `low` and `high` are not a number.
+    document that has text, `low` and `high` are not a number.
     """
     ours, theirs = _by_seed(pairs)
     sums = ours - theirs
-    found = mean_difference(sums, pairs[0][1].documents.bytes.to_numpy(), confidence)
-    return found if sums.size > 1 else replace(found, low=math.nan, high=math.nan)
+    sizes = pairs[0][1].documents.bytes.to_numpy()
+    found = mean_difference(sums, sizes, confidence)
+    alone = len(sums) * np.count_nonzero(sizes) <= 1
+    return replace(found, low=math.nan, high=math.nan) if alone else found
 
 
 def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:
