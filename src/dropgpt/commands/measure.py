@@ -60,7 +60,7 @@ def run(
     _check(model, reader, evaluate.stride, context)
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
-    lost: dict[str, int] = {}
+    lost: list[int] = []
     tokens, table = tensor.in_memory(_compared(reader, reader.encode(documents, ends), lost))
     if not len(tokens):
         raise UserError("measure: the texts have no token")
@@ -78,7 +78,7 @@ def run(
         begins_with=reader.begin[1],
         tokenizer=reader.tokenizer,
         dtype="float32",
-        lost_bytes=sum(lost.values()),
+        lost_bytes=sum(lost),
         versions={name: version(name) for name in ("dropgpt", *reader.packages)},
     )
     for line in [*told(model, found, measured), f"{speed:,.0f} tokens/s on {device}"]:
@@ -136,13 +136,13 @@ def _nats(
     return evaluation.by_document(losses, documents)
 
 
-def _compared(reader: Reader, encoded: Encoded, lost: dict[str, int]) -> Encoded:
-    """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
+def _compared(reader: Reader, encoded: Encoded, lost: list[int]) -> Encoded:
+    """The same; `lost` is told of each document that has some how many bytes its tokens lose."""
     for document, ids in encoded:
         again = reader.decode(ids.tolist())
         if again != document.text:
             gone = Counter(document.text) - Counter(again)
-            lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
+            lost.append(sum(len(c.encode()) * n for c, n in gone.items()))
         yield document, ids
 
 
