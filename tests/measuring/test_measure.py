@@ -6,6 +6,7 @@ import json
 import math
 import os
 import runpy
+import shutil
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -398,6 +399,26 @@ def test_tokens_are_those_of_tokenizer_json(
     assert found == [[*own.encode(t, add_special_tokens=False).ids, end] for t in TEXTS]
 
 
+def test_a_revision_is_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and tokenizer both, as the hub's client keeps them."""
+    place = folder / "hub/models--own--it"
+    (place / "refs").mkdir(parents=True)
+    for name, kind, commit in [("main", "GPT2", "a" * 40), ("v1", "Llama", "b" * 40)]:
+        save(kind, Path(name), n_vocab=401)
+        cut_otherwise(Path(name), "Qwen2Tokenizer", THREES if name == "v1" else BYTES)
+        shutil.copytree(name, place / "snapshots" / commit)
+        (place / "refs" / name).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    for name, given in [("main", []), ("v1", ["--revision", "v1"])]:
+        run("own/it", "texts.json", "--context", "64", *given, "--output", "o.json")
+        run(name, "texts.json", "--context", "64", "--output", "same.json")
+        assert nats() == nats("same.json")
+        assert read("o.json").made_by["revision"] == ("b" if given else "a") * 40
+    with pytest.raises(UserError, match="own/it: no such folder, and not to be had from the hub"):
+        run("own/it", "texts.json", "--revision", "v2")
+
+
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:
     save("Llama", Path("theirs"))
     Path("theirs/SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
@@ -607,6 +628,7 @@ def pointer(folder: Path) -> None:
             ["--stride", "65"],
             "stride 65 is above the context",
         ),
+        (some_bytes, ["--revision", "v1"], "it lies here .*: leave out --revision v1"),
         (some_bytes, ["no.txt"], "no.txt: no such file"),
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
         (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
@@ -754,7 +776,7 @@ def test_a_model_is_opened_where_any_kernel_will_do(monkeypatch: pytest.MonkeyPa
     """On a GPU some models have no deterministic one, and their first pass is before the texts'."""
     modes: list[int] = []
 
-    def opened(name: str) -> Any:
+    def opened(*_: Any) -> Any:
         modes.append(torch.get_deterministic_debug_mode())
         raise UserError("far enough")
 

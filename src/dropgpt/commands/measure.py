@@ -40,6 +40,7 @@ LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
 def run(
     model: str,
     texts: list[Path],
+    revision: str | None,
     stride: int | None,
     context: int | None,
     across_documents: bool,
@@ -54,7 +55,7 @@ def run(
     documents = _read(texts, here) if texts else _held_out()
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
-        reader = opened(model, device)
+        reader = opened(model, device, revision)
     evaluate = _evaluate(here, stride, across_documents)
     context = context or reader.longest
     _check(model, reader, evaluate.stride, context)

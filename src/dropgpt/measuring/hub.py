@@ -28,15 +28,16 @@ OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
 
-def read(name: str, device: torch.device) -> Reader:
+def read(name: str, device: torch.device, revision: str | None = None) -> Reader:
     """The model in the folder, or of the hub's id, `name`, with its own tokenizer.
 
+    `revision` is a branch, a tag or a commit on the hub; None: what is there now.
     Raises UserError where transformers cannot open it, and where its losses would mean nothing.
     """
     if not find_spec("transformers"):
         raise UserError(f"{name}: transformers opens such a model, and is not installed: {INSTALL}")
     _one_at_a_time()
-    model, tokenizer = _opened(name)
+    model, tokenizer, commit = _opened(name, revision)
     config = model.config.get_text_config()
     n_ctx = _n_ctx(model, config)
     _check_causal(name, model.to(device), config.vocab_size, n_ctx)
@@ -75,7 +76,7 @@ def read(name: str, device: torch.device) -> Reader:
             yield document, np.array(ids, dtype=np.int64)
 
     known = {"model": name, "weights": _checksum(model)[:8]}
-    if commit := getattr(model.config, "_commit_hash", None):
+    if commit:
         known["revision"] = commit
     return Reader(
         nats=nats,
@@ -94,8 +95,8 @@ def read(name: str, device: torch.device) -> Reader:
     )
 
 
-def _opened(name: str) -> tuple[Any, Any]:
-    """The model, in eval mode in float32, and its tokenizer."""
+def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
+    """The model, in eval mode in float32, its tokenizer, and on the hub the commit of both."""
     import transformers
 
     if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
@@ -104,11 +105,13 @@ def _opened(name: str) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
     with _told(f"{name}: {where}transformers cannot open it"):
+        commit = _commit(name, revision)
+        which: dict[str, Any] = {"revision": commit or revision or "main"}
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True, **OWN_CODE
+            name, dtype=torch.float32, output_loading_info=True, **OWN_CODE, **which
         )
         model, loading = both
-        tokenizer = _tokenizer(name)
+        tokenizer = _tokenizer(name, which)
     if missing := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
         raise UserError(
             f"{name}: it has no {missing[0]} as a {type(model).__name__} needs it: "
@@ -122,10 +125,23 @@ def _opened(name: str) -> tuple[Any, Any]:
     others = {str(p.dtype) for p in model.parameters()} - {"torch.float32"}
     if others:
         raise UserError(f"{name}: its weights stay {', '.join(others)}: it cannot be measured")
-    return model.eval(), tokenizer
+    return model.eval(), tokenizer, commit
 
 
-def _tokenizer(name: str) -> Any:
+def _commit(name: str, revision: str | None) -> str | None:
+    """That of the hub's revision, so that model and tokenizer are of one; None of a folder."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    config = cached_file(
+        name,
+        "config.json",
+        revision=revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return extract_commit_hash(config, None)
+
+
+def _tokenizer(name: str, which: dict[str, Any]) -> Any:
     """As its tokenizer.json has it, where there is one.
 
     The classes of AutoTokenizer read no more than the vocabulary from that file, and build anew how
@@ -135,11 +151,13 @@ def _tokenizer(name: str) -> Any:
     import transformers
     from transformers.utils.hub import cached_file
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **OWN_CODE)
-    if not cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **OWN_CODE, **which)
+    if not cached_file(
+        name, "tokenizer.json", **which, _raise_exceptions_for_missing_entries=False
+    ):
         return tokenizer
     ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
-    return transformers.PreTrainedTokenizerFast.from_pretrained(name, **ends)
+    return transformers.PreTrainedTokenizerFast.from_pretrained(name, **ends, **which)
 
 
 @contextmanager
