@@ -316,6 +316,27 @@ def test_without_params_yaml_the_settings_are_its_own() -> None:
     assert stated == measure.EVALUATE
 
 
+def test_how_texts_are_read_may_be_said() -> None:
+    """Without a project, and otherwise than it has it."""
+    save("Llama", Path("theirs"))
+    Path("a.csv").write_text("n,body\n1,One.\n2,Two.\n")
+    Path("a.txt").write_text("One\n\n\nTwo\t\tThree<|endoftext|>Four")
+
+    def parts(file: str, *arguments: str) -> list[int]:
+        run("theirs", file, "--stride", "24", *arguments, "--output", "o.json")
+        return [
+            document["bytes"] for document in json.loads(Path("o.json").read_text())["documents"]
+        ]
+
+    for _ in range(2):
+        assert parts("a.csv", "--text-column", "body") == [4, 4]
+        assert parts("a.txt", "--separator", r"\n\n\n") == [3, 27]
+        assert parts("a.txt", "--separator", r"\t\t") == [9, 22]
+        assert parts("a.txt", "--separator", "") == [33]
+        shutil.copy(ROOT / "params.yaml", ".")
+    assert parts("a.txt") == [16, 4]
+
+
 def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     save("Llama", Path("theirs"), lowercase=True)
     Path("a.txt").write_text("ÄÖ and One, ok", encoding="utf-8")
@@ -762,6 +783,12 @@ def test_a_lack_of_memory_is_told_as_that(
 def test_without_texts_or_tokens_it_says_what_to_name() -> None:
     with pytest.raises(UserError, match="name files with texts to measure on"):
         run("theirs")
+
+
+@pytest.mark.parametrize("option", ["--text-column", "--separator"])
+def test_how_to_read_no_texts_is_a_mistake(option: str) -> None:
+    with pytest.raises(UserError, match="say how to read TEXTs: name some"):
+        run("theirs", option, "a")
 
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

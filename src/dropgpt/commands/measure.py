@@ -41,6 +41,8 @@ def run(
     model: str,
     texts: list[Path],
     revision: str | None,
+    text_column: str | None,
+    separator: str | None,
     stride: int | None,
     context: int | None,
     across_documents: bool,
@@ -52,7 +54,12 @@ def run(
     if output:
         _check_output(output)
     here = _ours()
-    documents = _read(texts, here) if texts else _held_out()
+    if texts:
+        documents = _read(texts, here, text_column, separator)
+    elif text_column is None and separator is None:
+        documents = _held_out()
+    else:
+        raise UserError("measure: --text-column and --separator say how to read TEXTs: name some")
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
         reader = opened(model, device, revision)
@@ -193,13 +200,17 @@ def _ours() -> Params | None:
     return params.load(PARAMS)
 
 
-def _read(texts: list[Path], here: Params | None) -> list[Document]:
-    """The documents of files, wherever they lie."""
+def _read(
+    texts: list[Path], here: Params | None, text_column: str | None, separator: str | None
+) -> list[Document]:
+    """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
     if missing := [path for path in texts if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
-    column = here.data.text_column if here else "text"
-    separator = here.data.separator if here else END_OF_TEXT
-    return list(own_files.read(texts, column, separator, "TEXT"))
+    if text_column is None:
+        text_column = here.data.text_column if here else "text"
+    if separator is None:
+        separator = here.data.separator if here else END_OF_TEXT
+    return list(own_files.read(texts, text_column, separator or None, "TEXT"))
 
 
 def _held_out() -> list[Document]:
