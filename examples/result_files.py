@@ -64,7 +64,13 @@ def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
     begin = end if tokens.bos_token_id is None else tokens.bos_token_id
     encode = partial(tokens.encode, add_special_tokens=False, split_special_tokens=True)
     ids = [[*encode(text), end] for text in texts]
-    losses = [nats(lambda x: model(x.to(model.device)).logits.cpu(), own, begin) for own in ids]
+
+    def predict(row: torch.Tensor) -> torch.Tensor:
+        if begin != end:
+            row[:, 0] = begin  # a model that has a BOS may need it wherever a window begins
+        return model(row.to(model.device)).logits.cpu()
+
+    losses = [nats(predict, own, begin) for own in ids]
     known = {"train.seed": options.seed, "train.learning_rate": options.learning_rate}
     write(file, texts, ids, losses, known, type(tokens).__name__)
 

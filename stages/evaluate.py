@@ -93,7 +93,8 @@ def evaluate(params: Params) -> list[str]:
     trained = made_from.get("train")  # here, not elsewhere
     often = readings(trained["params"], tokens.n_train) if trained else None
     further = {path: corpora[path][1] for path in params.evaluate.extra_corpora}
-    return told(folder, summary, often) + trained_on(further, tokens)
+    lines = told(folder, summary, often) + artifact.lines_of_other_tokens(folder, TOKENS)
+    return lines + trained_on(further, tokens)
 
 
 def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Tokens, pd.DataFrame]:

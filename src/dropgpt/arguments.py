@@ -153,6 +153,13 @@ def add_measure(commands: Commands) -> None:
         help="files as in corpora/, but anywhere (docs/your-texts.md)",
     )
     add = command.add_argument
+    add("--text-column", metavar="KEY", help="of TEXTs in columns or JSON (text)")
+    add(
+        "--separator",
+        metavar="S",
+        help="parts documents in plain TEXTs; '': one file, one document",
+    )
+    add("--revision", metavar="NAME", help="of MODEL on the hub: a branch, a tag or a commit")
     add("--stride", type=positive, metavar="N", help="tokens between two windows")
     add("--context", type=positive, metavar="N", help="most tokens in a window")
     add("--across-documents", action="store_true", help="the context runs on from one to the next")

@@ -130,6 +130,16 @@ def test_one_seed_and_one_document_have_no_interval() -> None:
     assert told.perplexity[0] == "beyond floating point"
 
 
+def test_documents_without_text_make_no_interval() -> None:
+    """There an end may be predicted, and nothing else."""
+    pair = (a_run(2), a_run(3))
+    for run in pair:
+        run.documents.loc[1:, "bytes"] = 0
+        run.documents.loc[2:, ["tokens", "nats"]] = 0
+    assert math.isnan(difference([pair]).low)
+    assert not math.isnan(difference([pair, (a_run(2, train_seed=9), a_run(4, train_seed=9))]).low)
+
+
 def test_equal_runs_differ_by_nothing() -> None:
     found = difference([(a_run(loss, train_seed=loss),) * 2 for loss in (2, 3)])
     assert (found.mean, found.low, found.high, found.verdict) == (0, 0, 0, "cannot tell")
@@ -153,6 +163,20 @@ def test_groups_pair_their_runs_by_all_else_that_matters() -> None:
     assert found.perplexity["0.2"] == pytest.approx(2 ** (4 * 1.7))  # four bytes a token
     assert found.verdict["0.0"] == "baseline"
     assert found.verdict["0.4"].startswith("cannot tell: no run of the baseline")
+
+
+def test_models_of_the_hub_pair_though_each_has_a_name_and_a_commit() -> None:
+    runs = [
+        replace(run, made_by=run.made_by | dict.fromkeys(("model", "revision"), run.name))
+        for rate in (0.0, 0.1)
+        for run in [
+            a_run(rate + n, f"{rate} {n}", model_dropout=rate, train_seed=n) for n in (1, 2)
+        ]
+    ]
+    assert varied(runs) == ["model.dropout", "model", "revision"]
+    found = differences(groups(runs, ["model.dropout"]), "0.0")["0.1"]
+    assert found is not None
+    assert found.seeds == 2
 
 
 def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> None:
@@ -309,6 +333,26 @@ def test_the_table_in_each_format(command: Callable[..., str]) -> None:
     assert found["groups"][0]["difference"] == pytest.approx(-0.4)
     assert found["groups"][2]["verdict"] == "baseline"
     assert found["groups"][2]["difference"] is None
+
+
+def test_groups_of_which_no_runs_are_alike_say_in_what_they_differ(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the least that any two of them do."""
+    runs = {
+        name: a_run(
+            3, name, **{"model_dropout": 0.1, "train_seed": 2, "model_n_layer": 2} | changes
+        )
+        for name, changes in {
+            "a": {"model_dropout": 0.0, "train_seed": 1},
+            "b": {"train_seed": 3},
+            "c": {"model_n_layer": 3},
+        }.items()
+    }
+    monkeypatch.setattr(compare, "since_head", lambda: {name: name for name in runs})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": runs[name])
+    (note,) = json.loads(command("--by", "model.dropout", "--json"))["notes"]
+    assert note == "0.1 and 0.0 are nowhere alike in all else: train.seed"
 
 
 def test_two_runs_document_by_document(command: Callable[..., str]) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import runpy
+import shutil
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from conftest import ROOT, tiny_model
@@ -30,6 +31,7 @@ from dropgpt.commands import compare, measure
 from dropgpt.comparison import result_file
 from dropgpt.comparison.result_file import Measured, read
 from dropgpt.comparison.statistics import check_comparable
+from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan
 from dropgpt.machine import provenance, threads
@@ -84,7 +86,9 @@ def tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
 
 
-def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
+def save(
+    kind: str, folder: Path, n_positions: int = 64, n_vocab: int | None = None, **changes: Any
+) -> Any:
     """A random model of transformers, with weights that matter, and its tokenizer."""
     own = tokenizer(**changes)
     torch.manual_seed(1)
@@ -92,15 +96,18 @@ def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
     if kind == "GPT2":
         size = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": n_positions}
         size |= {"initializer_range": 0.2}
+    if kind == "Mpt":
+        size = {"n_layers": 2, "n_heads": 2, "d_model": 32, "max_seq_len": n_positions}
     model_class = {
         "Llama": "LlamaForCausalLM",
         "GPTNeoX": "GPTNeoXForCausalLM",
         "GPT2": "GPT2LMHeadModel",
         "Bert": "BertLMHeadModel",
+        "Mpt": "MptForCausalLM",
         "Roberta": "RobertaForCausalLM",
     }[kind]
     size = size | ({"is_decoder": True, "pad_token_id": 1} if kind == "Roberta" else {})
-    config = getattr(transformers, f"{kind}Config")(vocab_size=len(own), **size)
+    config = getattr(transformers, f"{kind}Config")(vocab_size=n_vocab or len(own), **size)
     model = getattr(transformers, model_class)(config).eval()
     model.save_pretrained(folder)
     own.save_pretrained(folder)
@@ -108,14 +115,23 @@ def save(kind: str, folder: Path, n_positions: int = 64, **changes: Any) -> Any:
 
 
 def expected(
-    ids: list[list[int]], begin: int, model: Callable[[torch.Tensor], torch.Tensor], stride: int
+    ids: list[list[int]],
+    begin: int,
+    model: Callable[[torch.Tensor], torch.Tensor],
+    stride: int,
+    each_window: bool = False,
 ) -> list[float]:
-    """The loss of each document, from the logits of `model` over one window at a time."""
+    """The loss of each document, from the logits of `model` over one window at a time.
+
+    Each of them begins with the token `begin`, or only the first of a document.
+    """
     found = []
     for own in ids:
         nats = 0.0
         for w in plan(np.array([len(own)]), 64, stride):
             row = torch.tensor([[begin, *own][w.first : w.end]])
+            if each_window:
+                row[0, 0] = begin
             with torch.no_grad():
                 logits = model(row)[0, w.score - w.first :].double()
             targets = torch.tensor(own[w.score : w.end])
@@ -132,16 +148,30 @@ def measured(file: str = "o.json") -> dict[str, Any]:
     return json.loads(Path(file).read_text())["measured"]
 
 
-@pytest.mark.parametrize("kind", ["Llama", "GPTNeoX", "GPT2"])
-def test_losses_are_those_of_transformers(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """</s> that stands in a text is text. The losses of a document add up to 1e-5 a token."""
+@pytest.mark.parametrize(("kind", "stride"), [("Llama", 24), ("GPTNeoX", 64), ("GPT2", 24)])
+def test_losses_are_those_of_transformers(
+    kind: str, stride: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """</s> that stands in a text is text. The losses of a document add up to 1e-5 a token.
+
+    Each window begins with <s>, which is not the end: of what it measures none is lost to it.
+    """
     model = save(kind, Path("theirs"))
-    run("theirs", "texts.json", "--stride", "24", "--output", "o.json", "--made-by", "train.seed=7")
+    run(
+        "theirs",
+        "texts.json",
+        "--stride",
+        str(stride),
+        "--output",
+        "o.json",
+        "--made-by",
+        "train.seed=7",
+    )
     own = tokenizer()
     begin, end = own.convert_tokens_to_ids(["<s>", "</s>"])
     ids = [[*own.encode(text, split_special_tokens=True), end] for text in TEXTS]
     assert max(own.count(end) for own in ids) == 1
-    wanted = expected(ids, begin, lambda row: model(row).logits, 24)
+    wanted = expected(ids, begin, lambda row: model(row).logits, stride, each_window=True)
     lengths = np.array(list(map(len, ids)))
     assert np.abs(np.array(nats()) - wanted).max() / lengths.max() < 1e-5
     np.testing.assert_allclose(np.array(nats()) / lengths, np.array(wanted) / lengths, atol=1e-5)
@@ -181,6 +211,16 @@ def test_the_context_may_be_shorter_and_cross_documents_and_the_end_left_out() -
     )
     run("theirs", "texts.json", "--context", "16", "--stride", "8", "--output", "short.json")
     assert sum(nats("short.json")) != pytest.approx(whole, rel=1e-3)
+
+
+def test_a_bos_that_is_the_eos_stands_before_a_document_only() -> None:
+    model = save("Llama", Path("theirs"), bos_token="</s>")
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+    own = tokenizer()
+    end = own.convert_tokens_to_ids("</s>")
+    ids = [[*own.encode(text, split_special_tokens=True), end] for text in TEXTS]
+    wanted = expected(ids, end, lambda row: model(row).logits, 24)
+    assert nats() == pytest.approx(wanted, rel=1e-5)
 
 
 def checkpoint(
@@ -277,9 +317,33 @@ def test_without_params_yaml_the_settings_are_its_own() -> None:
     assert stated == measure.EVALUATE
 
 
+def test_how_texts_are_read_may_be_said() -> None:
+    """Without a project, and otherwise than it has it."""
+    save("Llama", Path("theirs"))
+    Path("a.csv").write_text("n,body\n1,One.\n2,Two.\n")
+    Path("a.txt").write_text("One\n\n\nTwo\t\tThree<|endoftext|>Four")
+
+    def parts(file: str, *arguments: str) -> list[int]:
+        run("theirs", file, "--stride", "24", *arguments, "--output", "o.json")
+        return [
+            document["bytes"] for document in json.loads(Path("o.json").read_text())["documents"]
+        ]
+
+    for _ in range(2):
+        assert parts("a.csv", "--text-column", "body") == [4, 4]
+        assert parts("a.txt", "--separator", r"\n\n\n") == [3, 27]
+        assert parts("a.txt", "--separator", r"\t\t") == [9, 22]
+        assert parts("a.txt", "--separator", "") == [33]
+        shutil.copy(ROOT / "params.yaml", ".")
+    assert parts("a.txt") == [16, 4]
+
+
 def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     save("Llama", Path("theirs"), lowercase=True)
     Path("a.txt").write_text("ÄÖ and One, ok", encoding="utf-8")
+    run("theirs", "a.txt", "a.txt", "--stride", "64", "--output", "twice.json")
+    assert measured("twice.json")["lost_bytes"] == 10
+    capsys.readouterr()
     run("theirs", "a.txt", "--stride", "64", "--output", "o.json")
     assert "does not give back 5 bytes of the texts" in " ".join(capsys.readouterr().out.split())
     assert measured()["lost_bytes"] == 5
@@ -309,6 +373,75 @@ def test_the_interval_is_that_of_the_perplexity(nats: list[float], sizes: list[i
     assert f"(95% interval {expected})" in measure.told("it", documents, how)[0]
 
 
+def cut_otherwise(folder: Path, tokenizer_class: str | None, pre_tokenizer: Any) -> Tokenizer:
+    """Let tokenizer.json cut a text in another way than a class of transformers would.
+
+    Without a class the files name no tokens for the ends, either, as GPT-2's on the hub.
+    """
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.pre_tokenizer = pre_tokenizer
+    own.add_special_tokens(["<|endoftext|>"])
+    own.save(str(folder / "tokenizer.json"))
+    path = folder / "tokenizer_config.json"
+    stated = json.loads(path.read_text()) | {"tokenizer_class": tokenizer_class}
+    path.write_text(json.dumps(stated if tokenizer_class else {"model_max_length": 64}))
+    own.encode_special_tokens = True
+    return own
+
+
+BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+THREES = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(r"\p{L}{1,3}|\p{N}|[^\p{L}\p{N}]+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokenizer_class", "pre_tokenizer", "ends"),
+    [
+        ("GPT2", "GPT2Tokenizer", THREES, ["<s>", "</s>"]),
+        ("GPT2", None, THREES, ["<|endoftext|>"] * 2),
+        ("GPTNeoX", "GPTNeoXTokenizerFast", THREES, ["<s>", "</s>"]),
+        ("GPT2", "CodeGenTokenizer", THREES, ["<s>", "</s>"]),
+        ("Llama", "Qwen2Tokenizer", BYTES, ["<s>", "</s>"]),
+        ("Llama", "LlamaTokenizerFast", THREES, ["<s>", "</s>"]),
+    ],
+)
+def test_tokens_are_those_of_tokenizer_json(
+    kind: str, tokenizer_class: str | None, pre_tokenizer: Any, ends: list[str]
+) -> None:
+    """Whatever class its config names; the ends stay those that the class knows."""
+    save(kind, Path("theirs"), n_vocab=401)
+    own = cut_otherwise(Path("theirs"), tokenizer_class, pre_tokenizer)
+    reader = transformers_model.read("theirs", torch.device("cpu"))
+    begin, end = map(own.token_to_id, ends)
+    assert reader.begin == (begin, ends[0])
+    found = [ids.tolist() for _, ids in reader.encode([Document(t, t, t) for t in TEXTS], True)]
+    assert found == [[*own.encode(t, add_special_tokens=False).ids, end] for t in TEXTS]
+
+
+def test_a_revision_is_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and tokenizer both, as the hub's client keeps them."""
+    place = folder / "hub/models--own--it"
+    (place / "refs").mkdir(parents=True)
+    for name, kind, commit in [("main", "GPT2", "a" * 40), ("v1", "Llama", "b" * 40)]:
+        save(kind, Path(name), n_vocab=401)
+        cut_otherwise(Path(name), "Qwen2Tokenizer", THREES if name == "v1" else BYTES)
+        shutil.copytree(name, place / "snapshots" / commit)
+        (place / "refs" / name).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+    for name, given in [("main", []), ("v1", ["--revision", "v1"])]:
+        run("own/it", "texts.json", "--context", "64", *given, "--output", "o.json")
+        run(name, "texts.json", "--context", "64", "--output", "same.json")
+        assert nats() == nats("same.json")
+        assert read("o.json").made_by["revision"] == ("b" if given else "a") * 40
+    with pytest.raises(UserError, match="own/it: no such folder, and not to be had from the hub"):
+        run("own/it", "texts.json", "--revision", "v2")
+
+
 def test_a_folder_of_transformers_with_checksums_of_its_own() -> None:
     save("Llama", Path("theirs"))
     Path("theirs/SHA256SUMS").write_text(f"{'0' * 64}  config.json\n")
@@ -321,6 +454,24 @@ def test_positions_that_begin_behind_padding_are_fewer() -> None:
     save("Roberta", Path("theirs"))
     run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
     assert measured()["context"] == 62
+
+
+def test_mpt_says_its_context_in_its_own_word() -> None:
+    save("Mpt", Path("theirs"))
+    run("theirs", "texts.json", "--stride", "24", "--output", "o.json")
+    assert measured()["context"] == 64
+    with pytest.raises(UserError, match="theirs reads 64 tokens at most: --context 65 is more"):
+        run("theirs", "texts.json", "--stride", "24", "--context", "65")
+
+
+def test_a_window_that_a_model_cannot_read_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that is longer than a model reads that does not say how long that is."""
+    save("Mpt", Path("theirs"))
+    monkeypatch.setattr(transformers_model, "_n_ctx", lambda *_: None)
+    with pytest.raises(UserError, match="theirs: transformers cannot run it: The size of tensor"):
+        run("theirs", "texts.json", "--context", "65")
 
 
 def test_in_another_project_the_settings_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,13 +502,18 @@ def test_a_result_that_cannot_be_written_is_printed(
 
 
 def test_runs_of_nanogpt_pair_by_what_made_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each has a file, a folder and weights of its own, which are no parameters."""
+    """Each has a file, a folder, weights and a best iteration of its own, which are no parameters.
+
+    Nor is it one whether a training was stopped and went on.
+    """
     for number, (rate, seed) in enumerate(product((0.0, 0.2), (1, 2))):
         saved, _ = checkpoint(N_VOCAB, True, "")
         torch.manual_seed(number)
         saved["model"]["transformer.wte.weight"] += 0.01 * torch.randn(N_VOCAB, 32)
         saved["model_args"]["dropout"] = rate
         saved["config"] |= {"out_dir": f"out-{number}", "grad_clip": math.inf}
+        saved["config"]["init_from"] = "resume" if rate else "scratch"
+        saved["iter_num"] += number
         torch.save(saved, f"{number}.pt")
         made_by = ["--made-by", f"train.seed={seed}", "--made-by", "run=2024-13-01"]
         run(f"{number}.pt", "texts.json", "--stride", "32", "--output", f"{number}.json", *made_by)
@@ -384,6 +540,16 @@ def no_head(folder: Path) -> None:
 def no_ends(folder: Path) -> None:
     save("Llama", folder)
     tokenizer(bos_token=None, eos_token=None).save_pretrained(folder)
+
+
+def bos_beyond(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(bos_token="<begin>").save_pretrained(folder)
+
+
+def eos_beyond(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(eos_token="<end>").save_pretrained(folder)
 
 
 def other_tokens(folder: Path) -> None:
@@ -471,6 +637,8 @@ def pointer(folder: Path) -> None:
         (bert, [], "it sees the tokens that it should predict"),
         (no_head, [], "it has no lm_head.weight as a LlamaForCausalLM needs it"),
         (no_ends, [], "no token that ends a document"),
+        (bos_beyond, [], "more tokens than the model, 400: '<begin>' is number 400"),
+        (eos_beyond, [], "more tokens than the model, 400: '<end>' is number 400"),
         (Path.mkdir, [], "transformers cannot open it: "),
         (other_tokens, [], "vocab_size is 65, so its tokens are not GPT-2's"),
         (lacking, [], r"tensor h\.1\.ln_2\.bias is not there"),
@@ -483,6 +651,7 @@ def pointer(folder: Path) -> None:
             ["--stride", "65"],
             "stride 65 is above the context",
         ),
+        (some_bytes, ["--revision", "v1"], "it lies here .*: leave out --revision v1"),
         (some_bytes, ["no.txt"], "no.txt: no such file"),
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
         (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
@@ -559,6 +728,17 @@ def test_an_error_is_a_line(make: Callable[[Path], Any], arguments: list[str], w
     assert "\n" not in str(error.value)
 
 
+def test_code_that_comes_with_a_model_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it ask whether it may be, as transformers does."""
+    classes = dict.fromkeys(["AutoConfig", "AutoModelForCausalLM"], "code.Own")
+    config(model_type="own", auto_map=classes)(Path("it"))
+    Path("it/code.py").write_text(f"open({str(Path.cwd() / 'was run')!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda prompt="": "yes")
+    with pytest.raises(UserError, match=r"it: transformers cannot open it: .*custom code"):
+        run("it", "texts.json")
+    assert not Path("was run").exists()
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -583,9 +763,34 @@ def test_a_context_may_be_a_few_tokens(n_positions: int) -> None:
     assert measured()["context"] == n_positions
 
 
+@pytest.mark.parametrize(
+    ("make", "place", "attribute"),
+    [
+        (partial(save, "Llama"), transformers.AutoModelForCausalLM, "from_pretrained"),
+        (partial(save, "Llama"), transformers.LlamaForCausalLM, "forward"),
+        (Path.touch, torch, "load"),
+    ],
+)
+def test_a_lack_of_memory_is_told_as_that(
+    make: Callable[[Path], Any], place: Any, attribute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In opening a model, and in looking at it: what torch raises is a RuntimeError."""
+    make(Path("it"))
+    # Too much for any machine, so that torch says it in its own words.
+    monkeypatch.setattr(place, attribute, lambda *_, **__: torch.empty(1 << 60))
+    with pytest.raises(UserError, match="measure, on cpu: out of memory; it in float32 takes more"):
+        run("it", "texts.json")
+
+
 def test_without_texts_or_tokens_it_says_what_to_name() -> None:
     with pytest.raises(UserError, match="name files with texts to measure on"):
         run("theirs")
+
+
+@pytest.mark.parametrize("option", ["--text-column", "--separator"])
+def test_how_to_read_no_texts_is_a_mistake(option: str) -> None:
+    with pytest.raises(UserError, match="say how to read TEXTs: name some"):
+        run("theirs", option, "a")
 
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,7 +803,7 @@ def test_a_model_is_opened_where_any_kernel_will_do(monkeypatch: pytest.MonkeyPa
     """On a GPU some models have no deterministic one, and their first pass is before the texts'."""
     modes: list[int] = []
 
-    def opened(name: str) -> Any:
+    def opened(*_: Any) -> Any:
         modes.append(torch.get_deterministic_debug_mode())
         raise UserError("far enough")
 

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import pandas as pd
@@ -68,8 +68,8 @@ def run(
     _check(revisions, by, group, require, margin, tries)
     members = result_file.expand(group or [])
     revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
-    title, groups, runs, notes = _grouped(revisions, members, by)
-    if require and baseline is None and not group and (by or not revisions):
+    title, keys, groups, runs, notes = _grouped(revisions, members, by)
+    if require and baseline is None and keys:
         # The first is but the lowest value, not what was there before.
         raise UserError(
             f"compare: --require {require} beside which of these? --baseline takes one of "
@@ -89,7 +89,7 @@ def run(
         answer=require and answer(differences.values(), require, margin or 0.0),
         runs={run.name: {key: run.made_by.get(key) for key in differing} for run in runs},
         pair=_two(groups, baseline) if len(revisions) == 2 else None,
-        notes=notes + _without_pair(groups, baseline),
+        notes=notes + _without_pair(groups, baseline, keys),
     )
     if plot:
         _draw(found.table, title, plot)
@@ -149,16 +149,17 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
 
 def _grouped(
     revisions: list[str], members: dict[str, list[str]], by: list[str] | None
-) -> tuple[str, Groups, list[Run], list[str]]:
-    """In what the groups differ, the groups, all of their runs, and what to know of these."""
+) -> tuple[str, list[str], Groups, list[Run], list[str]]:
+    """In what the groups differ, by which parameters they do, the groups, all of their runs, and
+    what to know of these."""
     runs, notes = _runs(revisions)
     if members:
-        return "group", result_file.grouped(runs, members), runs, notes
+        return "group", [], result_file.grouped(runs, members), runs, notes
     if revisions and not by:
-        return "run", {run.name: {"": run} for run in runs}, runs, notes
+        return "run", [], {run.name: {"": run} for run in runs}, runs, notes
     runs, lines = statistics.distinct(runs)
     keys = by or statistics.varied(runs)
-    return ", ".join(keys), statistics.groups(runs, keys), runs, notes + lines
+    return ", ".join(keys), keys, statistics.groups(runs, keys), runs, notes + lines
 
 
 def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
@@ -168,17 +169,34 @@ def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
     return (each[0], each[1]) if len(others) == 1 and len(each) == 2 else None
 
 
-def _without_pair(groups: Groups, baseline: str) -> list[str]:
-    """A line for each group of which some runs are compared, and others not."""
+def _without_pair(groups: Groups, baseline: str, by: list[str]) -> list[str]:
+    """A line for each group of which some runs are compared, and others not, or none by `by`."""
     lines = []
     for label, runs in groups.items():
         alone = statistics.unpaired(runs, groups[baseline])
-        if alone and statistics.paired(runs, groups[baseline]):
+        if by and not statistics.paired(runs, groups[baseline]):
+            differ = ", ".join(_unlike(runs, groups[baseline], by))
+            lines.append(f"{label} and {baseline} are nowhere alike in all else: {differ}")
+        elif alone and statistics.paired(runs, groups[baseline]):
             lines.append(
                 f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
                 "else: in the mean of its group, but not in the difference"
             )
     return lines
+
+
+def _unlike(ours: dict[str, Run], theirs: dict[str, Run], by: list[str]) -> list[str]:
+    """In what two runs differ that are of one group each, of those two that differ in least."""
+    each = [
+        [SEED] * (our.made_by.get(SEED) != their.made_by.get(SEED))
+        + statistics.varied([our, their])
+        for our, their in product(ours.values(), theirs.values())
+    ]
+    beside = (*by, *statistics.WHICH)
+    return min(
+        ([k for k in keys if k not in beside and not k.startswith("code.")] for keys in each),
+        key=len,
+    )
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from dropgpt import evaluation, params
+from dropgpt import corpus, evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
 from dropgpt.comparison.result_file import Measured, Result
@@ -26,6 +26,7 @@ from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.measuring.language_model import Encoded, LanguageModel
 from dropgpt.measuring.opening import opened
+from dropgpt.model import artifact
 from dropgpt.params import NOT_YAML, Evaluate, Params
 from dropgpt.perplexity import interval
 from dropgpt.tokens import tensor
@@ -40,6 +41,9 @@ LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
 def run(
     model: str,
     texts: list[Path],
+    revision: str | None,
+    text_column: str | None,
+    separator: str | None,
     stride: int | None,
     context: int | None,
     across_documents: bool,
@@ -51,16 +55,21 @@ def run(
     if output:
         _check_output(output)
     here = _ours()
-    documents = _read(texts, here) if texts else _held_out()
+    if texts:
+        documents = _read(texts, here, text_column, separator)
+    elif text_column is None and separator is None:
+        documents = _held_out()
+    else:
+        raise UserError("measure: --text-column and --separator say how to read TEXTs: name some")
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
-        lm = opened(model, device)
+        lm = opened(model, device, revision)
     evaluate = _evaluate(here, stride, across_documents)
     context = context or lm.longest
     _check(model, lm, evaluate.stride, context)
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
-    lost: dict[str, int] = {}
+    lost: list[int] = []
     tokens, table = tensor.in_memory(_compared(lm, lm.encode(documents, ends), lost))
     if not len(tokens):
         raise UserError("measure: the texts have no token")
@@ -78,10 +87,13 @@ def run(
         begins_with=lm.begin[1],
         tokenizer=lm.tokenizer,
         dtype="float32",
-        lost_bytes=sum(lost.values()),
+        lost_bytes=sum(lost),
         versions={name: version(name) for name in ("dropgpt", *lm.packages)},
     )
-    for line in [*told(model, found, measured), f"{speed:,.0f} tokens/s on {device}"]:
+    lines = told(model, found, measured)
+    if not texts:
+        lines += artifact.lines_of_other_tokens(Path(model), TOKENS)
+    for line in [*lines, f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
         _write(output, result_file.of(lm.made_by | known, measured, found))
@@ -128,13 +140,13 @@ def _nats(
     return evaluation.by_document(losses, documents)
 
 
-def _compared(lm: LanguageModel, encoded: Encoded, lost: dict[str, int]) -> Encoded:
-    """The same; `lost` is told, by a document's id, how many bytes its tokens do not hold."""
+def _compared(lm: LanguageModel, encoded: Encoded, lost: list[int]) -> Encoded:
+    """The same; `lost` is told of each document that has some how many bytes its tokens lose."""
     for document, ids in encoded:
         again = lm.decode(ids.tolist())
         if again != document.text:
             gone = Counter(document.text) - Counter(again)
-            lost[document.id] = sum(len(c.encode()) * n for c, n in gone.items())
+            lost.append(sum(len(c.encode()) * n for c, n in gone.items()))
         yield document, ids
 
 
@@ -184,13 +196,18 @@ def _ours() -> Params | None:
     return params.load(PARAMS)
 
 
-def _read(texts: list[Path], here: Params | None) -> list[Document]:
-    """The documents of files, wherever they lie."""
+def _read(
+    texts: list[Path], here: Params | None, text_column: str | None, separator: str | None
+) -> list[Document]:
+    """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
     if missing := [path for path in texts if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
-    column = here.data.text_column if here else "text"
-    separator = here.data.separator if here else END_OF_TEXT
-    return list(own_files.read(texts, column, separator, "TEXT"))
+    if text_column is None:
+        text_column = here.data.text_column if here else "text"
+    if separator is None:
+        separator = here.data.separator if here else END_OF_TEXT
+    found = own_files.read(texts, text_column, separator or None, "TEXT")
+    return list(corpus.each_once(found, "TEXT") if here and here.data.deduplicate else found)
 
 
 def _held_out() -> list[Document]:

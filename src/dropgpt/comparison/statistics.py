@@ -23,7 +23,8 @@ SEED = "train.seed"
 # Or the numbers mean something else.
 SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 MADE_WITH = ("code.", "environment")  # what is no parameter
-WHICH = ("model", "weights")  # names a single model, so that no two seeds would be alike in it
+# Names a single model, so that no two seeds would be alike in it; nanoGPT keeps its best iteration.
+WHICH = ("model", "weights", "revision", "iter_num")
 SHOWN = 5  # documents at either end
 
 # What changes no bit of a trained model, nor of what a measurement finds for each document, beyond
@@ -237,7 +238,7 @@ def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> 
     """How ours differ from theirs, each pair alike but for what is compared.
 
     Pairs of one seed are no independent draws: their mean counts as one. Nor are the documents of
-    one article. Of one seed and one document, `low` and `high` are not a number.
+    one article. Of one seed and one document that has text, `low` and `high` are not a number.
     """
     ours, theirs = _by_seed(pairs)
     # A result file may say nothing of articles.

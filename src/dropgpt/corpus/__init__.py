@@ -29,7 +29,7 @@ def documents(data: params.Data) -> Iterator[Document]:
 def own(data: params.Data, files: str, key: str = "data.files") -> Iterator[Document]:
     """The documents of the user's own `files`, which `key` of params.yaml names, as `data` says."""
     found = own_files.documents(files, data.text_column, data.separator, key)
-    return _each_once(found, files) if data.deduplicate else found
+    return each_once(found, files) if data.deduplicate else found
 
 
 def held_out(data: params.Data) -> Iterator[Document]:
@@ -80,7 +80,7 @@ def about(data: params.Data) -> dict[str, Any]:
     return {"card": hub.card(splits(data))} if data.source == "hub" else {}
 
 
-def _each_once(documents: Iterator[Document], files: str) -> Iterator[Document]:
+def each_once(documents: Iterator[Document], files: str) -> Iterator[Document]:
     """Without those that are word for word an earlier one, of which a line tells.
 
     Else a copy of what is held out may stand in the training part, and count as another document.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dropgpt.errors import UserError, check_here
 from dropgpt.machine.files import sha256
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.gpt import GPT, OURS
 from dropgpt.model.hugging_face import CAUSAL_MASK, Size, in_float32, without_values
 from dropgpt.params import DropoutSites, Model, Rate, dotted, explain
@@ -18,6 +19,7 @@ from dropgpt.tokens.vocabulary import N_VOCAB
 PADDED = 50304  # to which nanoGPT rounds GPT-2's vocabulary up
 # Of its config, what alters no weight: with it, no two trainings would be alike in all else.
 WITHOUT_EFFECT = {"out_dir", "log_interval", "wandb_log", "wandb_project", "wandb_run_name"}
+WITHIN = [("init_from", "scratch"), ("init_from", "resume")]  # whether it was stopped in between
 PREFIXES = ("_orig_mod.", "transformer.")  # of torch.compile, and of all but the head
 
 
@@ -71,9 +73,9 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     try:
         # weights_only: what else is in the file is not run.
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # by what the bytes happen to be
+        if out_of_memory(error):
+            raise
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why[0]}") from None
     try:
@@ -88,7 +90,11 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
             "they are (meta.pkl of its data) is not known: only GPT-2's can be measured"
         )
     model = _filled(path, kind, arguments, checkpoint.model)
-    config = {key: v for key, v in checkpoint.config.items() if key not in WITHOUT_EFFECT}
+    config = {
+        key: v
+        for key, v in checkpoint.config.items()
+        if key not in WITHOUT_EFFECT and (key, v) not in WITHIN
+    }
     known = dotted({"model_args": arguments.model_dump(), "config": config})
     known["iter_num"] = checkpoint.iter_num
     scalars = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from dropgpt.comparison.experiments import made_by
+from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.measuring import nano_gpt
@@ -14,12 +15,18 @@ from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 
-def opened(name: str, device: torch.device) -> LanguageModel:
+def opened(name: str, device: torch.device, revision: str | None = None) -> LanguageModel:
     """The model in a folder that was made here, in nanoGPT's ckpt.pt, or as transformers opens it.
 
-    Raises UserError where there is none, or none that can be measured.
+    `revision` is of a model on the hub. Raises UserError where there is none, or none that can be
+    measured.
     """
     path = Path(name)
+    if revision and path.exists():
+        raise UserError(
+            f"{name} lies here and has one revision: leave out --revision {revision}, which is for "
+            "a name on the hub"
+        )
     if path.is_file():
         model, known = nano_gpt.read(path)
         return of_gpt(model.to(device), N_VOCAB, known)
@@ -30,4 +37,4 @@ def opened(name: str, device: torch.device) -> LanguageModel:
         return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
     from dropgpt.measuring import transformers_model  # which needs transformers
 
-    return transformers_model.read(name, device)
+    return transformers_model.read(name, device, revision)

@@ -16,24 +16,28 @@ from torch import Tensor, nn
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import threads
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.measuring.language_model import Encoded, LanguageModel
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LONGEST = 1024  # tokens of a window where nobody says how many: some models read a book at once
 INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)"
+# Of transformers: where nobody says so, it asks whether code that comes with a model may run.
+OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 # What a token may see, which old files have among the weights.
 MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
 
 
-def read(name: str, device: torch.device) -> LanguageModel:
+def read(name: str, device: torch.device, revision: str | None = None) -> LanguageModel:
     """The model in the folder, or of the hub's id, `name`, with its own tokenizer.
 
+    `revision` is a branch, a tag or a commit on the hub; None: what is there now.
     Raises UserError where transformers cannot open it, and where its losses would mean nothing.
     """
     if not find_spec("transformers"):
         raise UserError(f"{name}: transformers opens such a model, and is not installed: {INSTALL}")
     _one_at_a_time()
-    model, tokenizer = _opened(name)
+    model, tokenizer, commit = _opened(name, revision)
     config = model.config.get_text_config()
     n_ctx = _n_ctx(model, config)
     _check_causal(name, model.to(device), config.vocab_size, n_ctx)
@@ -43,9 +47,22 @@ def read(name: str, device: torch.device) -> LanguageModel:
         raise UserError(
             f"{name}: its tokenizer has no token that ends a document (eos_token): none can begin"
         )
+    n_vocab = model.get_input_embeddings().num_embeddings
+
+    def check_known(ids: list[int]) -> None:
+        if ids and max(ids) >= n_vocab:
+            raise UserError(
+                f"{name}: its tokenizer has more tokens than the model, {n_vocab}: "
+                f"{tokenizer.convert_ids_to_tokens(max(ids))!r} is number {max(ids)}"
+            )
+
+    check_known([begin])
 
     def nats(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
-        logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
+        if begin != end:
+            rows[:, 0] = begin  # a model that has a BOS may need it wherever a window begins
+        with _told(f"{name}: transformers cannot run it"):
+            logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
         return F.cross_entropy(logits, targets.to(device), reduction="none")
 
     def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
@@ -55,13 +72,11 @@ def read(name: str, device: torch.device) -> LanguageModel:
                 document.text, add_special_tokens=False, split_special_tokens=True, verbose=False
             )
             ids += [end] * end_of_text
-            if ids and max(ids) >= n_vocab:
-                raise UserError(f"{name}: its tokenizer has more tokens than the model, {n_vocab}")
+            check_known(ids)
             yield document, np.array(ids, dtype=np.int64)
 
-    n_vocab = model.get_input_embeddings().num_embeddings
     known = {"model": name, "weights": _checksum(model)[:8]}
-    if commit := getattr(model.config, "_commit_hash", None):
+    if commit:
         known["revision"] = commit
     return LanguageModel(
         nats=nats,
@@ -80,8 +95,8 @@ def read(name: str, device: torch.device) -> LanguageModel:
     )
 
 
-def _opened(name: str) -> tuple[Any, Any]:
-    """The model, in eval mode in float32, and its tokenizer."""
+def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
+    """The model, in eval mode in float32, its tokenizer, and on the hub the commit of both."""
     import transformers
 
     if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
@@ -90,11 +105,13 @@ def _opened(name: str) -> tuple[Any, Any]:
     transformers.utils.logging.disable_progress_bar()
     where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
     with _told(f"{name}: {where}transformers cannot open it"):
+        commit = _commit(name, revision)
+        which: dict[str, Any] = {"revision": commit or revision or "main"}
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
+            name, dtype=torch.float32, output_loading_info=True, **OWN_CODE, **which
         )
         model, loading = both
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = _tokenizer(name, which)
     if missing := sorted({*loading["missing_keys"], *(m[0] for m in loading["mismatched_keys"])}):
         raise UserError(
             f"{name}: it has no {missing[0]} as a {type(model).__name__} needs it: "
@@ -108,7 +125,39 @@ def _opened(name: str) -> tuple[Any, Any]:
     others = {str(p.dtype) for p in model.parameters()} - {"torch.float32"}
     if others:
         raise UserError(f"{name}: its weights stay {', '.join(others)}: it cannot be measured")
-    return model.eval(), tokenizer
+    return model.eval(), tokenizer, commit
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """That of the hub's revision, so that model and tokenizer are of one; None of a folder."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    config = cached_file(
+        name,
+        "config.json",
+        revision=revision or "main",
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return extract_commit_hash(config, None)
+
+
+def _tokenizer(name: str, which: dict[str, Any]) -> Any:
+    """As its tokenizer.json has it, where there is one.
+
+    The classes of AutoTokenizer read no more than the vocabulary from that file, and build anew how
+    a text is cut: not always as the model was trained (huggingface/transformers#45488). But they
+    know the tokens at the ends, where no file names them, as with GPT-2.
+    """
+    import transformers
+    from transformers.utils.hub import cached_file
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **OWN_CODE, **which)
+    if not cached_file(
+        name, "tokenizer.json", **which, _raise_exceptions_for_missing_entries=False
+    ):
+        return tokenizer
+    ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    return transformers.PreTrainedTokenizerFast.from_pretrained(name, **ends, **which)
 
 
 @contextmanager
@@ -116,16 +165,17 @@ def _told(what: str) -> Iterator[None]:
     """Raise UserError with `what` where the block raises anything, as by what a file holds."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
 
 
 def _n_ctx(model: nn.Module, config: Any) -> int | None:
     """Of how many tokens a window may be, where the model says so."""
-    n_ctx: int | None = getattr(config, "max_position_embeddings", None)
+    stated = (getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
+    n_ctx: int | None = next((n for n in stated if n), None)  # the second is MPT's
     for module in model.modules():  # RoBERTa counts its positions from behind that of padding on
         if isinstance(module, nn.Embedding) and module.num_embeddings == n_ctx:
             return n_ctx - 1 - (-1 if module.padding_idx is None else module.padding_idx)

@@ -131,6 +131,17 @@ def past(folder: Path) -> Chain:
     return chain if folder == TRAINED or not chain else {provenance.MODEL: chain}
 
 
+def lines_of_other_tokens(folder: Path, tokens: Path) -> list[str]:
+    """A warning where the model says that it was trained on others than the folder `tokens` has."""
+    made = provenance.read(folder).get("train")
+    if made is None or made["inputs"]["tokens"] == provenance.checksum([tokens / SUMS]):
+        return []
+    return [
+        f"warning: {folder} was trained on other tokens than {tokens} has, and may have read what "
+        "is held out there"
+    ]
+
+
 def chosen(value: str | None, key: str) -> Path:
     """The folder that the parameter `key` means: one in pretrained/, or None for models/gpt.
 
