@@ -183,6 +183,7 @@ def test_the_seal_covers_all_that_is_written(make_gpt: Callable[..., GPT], tmp_p
 def test_nothing_is_unpickled_and_no_remote_code_is_run() -> None:
     """Weights come from safetensors only; of nanoGPT's ckpt.pt, nothing but weights is read."""
     code = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
-    for word in ("pickle", "torch.save", "trust_remote_code"):
+    for word in ("pickle", "torch.save"):
         assert word not in code
+    assert code.count("trust_remote_code") == code.count('"trust_remote_code": False') == 1
     assert code.count("torch.load") == code.count("weights_only=True") == 1
