@@ -208,5 +208,7 @@ def clone(reproduced: Any) -> Iterator[Any]:
     reproduced.git("clean", "--quiet", "--force", "-d")
     if reproduced.stamps() != before:
         reproduced.put_back()
+    for left in (reproduced.folder / "checkpoints").glob("*.safetensors"):
+        left.unlink()  # one that has ended would be taken for the same training of another test
     shutil.rmtree(reproduced.run_cache, ignore_errors=True)
     shutil.copytree(reproduced.run_cache.with_name("committed"), reproduced.run_cache)

@@ -130,7 +130,7 @@ def test_another_number_of_processes_goes_on(
     assert "going on after step" in clone.dvc(*TRAIN)
     curves_agree(clone, one)
     assert made_in(clone, "train", "models/gpt") == [first, then]
-    assert not clone.saves()
+    assert len(clone.saves()) == 1  # the last state, until the stage evaluate begins
 
 
 @slow
