@@ -1,6 +1,7 @@
 """Where `make` leads a new user."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,28 @@ def make(folder: Path, *arguments: str, **variables: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_venv_that_could_not_be_made_is_not_taken_for_one(tmp_path: Path) -> None:
+    """Debian's Python without python3-venv leaves a folder and fails."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nmkdir -p .venv/bin\nexit 1\n")
+    broken.chmod(0o755)
+    done = subprocess.run(["make", ".venv", f"PYTHON={broken}"], cwd=tmp_path, capture_output=True)
+    assert done.returncode != 0
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_every_program_is_that_of_the_venv_whatever_path_make_looks_in() -> None:
+    recipes = re.findall(r"^\t@?(\S+)", (ROOT / "Makefile").read_text(), re.M)
+    assert {*recipes} <= {"$(BIN)/python", "$(BIN)/dvc", "$(BIN)/ruff", "$(BIN)/mypy"} | {
+        "$(PYTHON)",
+        "awk",
+        "test",
+        "echo",
+        "touch",
+    }
 
 
 def test_after_make_repro_a_new_user_learns_where_the_commands_are(folder: Path) -> None:

@@ -32,13 +32,14 @@ def attempt(
     """`dropgpt try …` where the change has an `effect`: exit status, lines, settings that were run.
 
     `corpus` is what the files hold, `edit` is done before the run of this number has read
-    params.yaml, or else after it.
+    params.yaml, or else after it; `places` are where the runs are made, by turns.
 
     What has been run stays for the next call.
     """
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(provenance, "code", lambda stage: "the code")
     monkeypatch.setattr(interval, "SIMULATED", 10_000)
+    monkeypatch.setattr(try_, "_git", lambda *arguments: "")
     there: dict[str, Run] = {}
     monkeypatch.setattr(try_, "since_head", lambda: {name: name for name in there})
     monkeypatch.setattr(experiments, "read", lambda name, commit: there[commit])
@@ -50,6 +51,7 @@ def attempt(
         effect: float = 0.0,
         corpus: str = "",
         edit: Callable[[int, str], None] = lambda number, when: None,
+        places: tuple[str, ...] = ("here",),
     ) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
@@ -67,6 +69,7 @@ def attempt(
             documents["nats"] = bits * 100 * np.log(2)
             of_texts = {k: values.pop(k) for k in [*values] if k.startswith("data.")}
             texts[name] = of_texts
+            values |= {"environment": places[len(there) % len(places)]}
             there[name] = Run(name, values | {"tokens": f"{of_texts} {corpus}"}, documents)
             made.append(" ".join(settings))
             return 0
@@ -120,6 +123,56 @@ def test_results_of_other_code_do_not_count(
     attempt(*CHANGE, "--seeds", "2")
     monkeypatch.setattr(provenance, "code", lambda stage: "another")
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
+
+
+def test_a_pair_of_two_machines_is_not_judged(attempt: Callable[..., Any]) -> None:
+    status, lines, made = attempt(*CHANGE, places=("here", "there"))
+    assert (status, len(made)) == (2, 2)
+    assert "experiment 1 was made with there, experiment 0 with here" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"rev-parse": "true"}, "this clone is shallow"),
+        ({"ls-files": "src/dropgpt/.ipynb_checkpoints/a.py"}, ""),
+        ({"ls-files": "src/.b/a.py\nsrc/dropgpt/new.py"}, "git does not know src/dropgpt/new.py"),
+    ],
+)
+def test_what_an_experiment_would_be_lost_by_is_told_before_it_is_run(
+    attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, said: dict[str, str], told: str
+) -> None:
+    monkeypatch.setattr(try_, "_git", lambda command, *_: said.get(command, ""))
+    status, lines, made = attempt(*CHANGE, "--seeds", "2")
+    assert (status, len(made)) == ((2, 0) if told else (3, 4))
+    assert told in lines[-1]
+
+
+def test_a_change_that_stands_in_params_yaml_already_is_told_as_such(
+    attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(try_, "_git", lambda command, *_: "params.yaml" * (command == "diff"))
+    _, lines, _ = attempt("-S", "model.dropout=0.1")
+    assert lines[-1].endswith("may say so already: `git diff params.yaml`")
+
+
+def test_a_commit_meanwhile_is_told(
+    attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = iter(["", "a" * 40, "b" * 40])
+    monkeypatch.setattr(
+        try_, "_git", lambda command, *_: next(heads) if command == "rev-parse" else ""
+    )
+    monkeypatch.setattr(try_, "_among", lambda expected, known: None)
+    _, lines, made = attempt(*CHANGE)
+    assert "HEAD has moved from aaaaaaaaaa to bbbbbbbbbb while it ran" in lines[-1]
+    assert len(made) == 1
+
+
+def test_held_out_texts_are_the_same_in_both(attempt: Callable[..., Any]) -> None:
+    status, lines, made = attempt("-S", "tokenize.validation_fraction=0.5")
+    assert (status, made) == (2, [])
+    assert "tokenize.validation_fraction is the same in both" in lines[-1]
 
 
 def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> None:

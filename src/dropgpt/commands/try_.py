@@ -1,5 +1,6 @@
 """`dropgpt try`: whether a change is better, run seed by seed until the verdict is in."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -34,8 +35,11 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         raise UserError(f"try: --seeds {seeds}: it takes 2 to {MOST}")
     if tries < 0:
         raise UserError(f"try: --tries {tries} is below 0")
+    _check_repository()
     baseline, changed = _expected([]), _expected(settings)
     _check(settings, baseline, changed)
+    if any(one.startswith(OF_TEXTS) for one in settings):
+        print("try: judged only if the held-out texts stay what they are", file=sys.stderr)
     confidence = pocock(seeds, bonferroni(1 + tries))
     try:
         found = _judged(settings, baseline, changed, seeds, confidence)
@@ -62,6 +66,7 @@ def _judged(
         pairs.append((ours, theirs))
         runs = [run for pair in pairs for run in pair]
         statistics.check_comparable(runs)
+        _check_same_place(ours, theirs)
         if not any(one.startswith(OF_TEXTS) for one in settings):
             _check_same_texts(runs)
         found = statistics.difference(pairs, confidence)
@@ -71,15 +76,49 @@ def _judged(
     return found
 
 
+def _check_repository() -> None:
+    """Raise UserError where an experiment in a copy of it would leave no result."""
+    if _git("rev-parse", "--is-shallow-repository") == "true":
+        raise UserError(
+            "try: this clone is shallow, and DVC loses experiments in one: `git fetch --unshallow`"
+        )
+    new = _git("ls-files", "--others", "--exclude-standard", "--", "src/*.py", "stages/*.py")
+    seen = [name for name in new.splitlines() if not re.search(r"(^|/)\.", name)]
+    if seen:
+        raise UserError(
+            f"try: git does not know {seen[0]}, so that the copy in which an experiment runs lacks "
+            "it: `git add` it, or move it away"
+        )
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where it fails."""
+    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
+
+
 def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any]) -> None:
     """Raise UserError where the change is none that can be tried."""
     if baseline["evaluate.model"] is not None or changed["evaluate.model"] is not None:
         raise UserError("try: evaluate.model is of a model from elsewhere, which is not trained")
     if baseline == changed:
-        raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show")
-    for key in (SEED, *statistics.SAME):
+        edited = "params.yaml" in _git("diff", "HEAD", "--name-only", "--", "params.yaml")
+        back = "; params.yaml here may say so already: `git diff params.yaml`" if edited else ""
+        raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show{back}")
+    for key in (SEED, "tokenize.validation_fraction", *statistics.SAME):
         if baseline[key] != changed[key]:
             raise UserError(f"try: {key} is the same in both: change something else")
+
+
+def _check_same_place(ours: Run, theirs: Run) -> None:
+    """Raise UserError where a pair's difference would be that of two machines, too."""
+    made_in = [run.made_by.get("environment") for run in (ours, theirs)]
+    if made_in[0] != made_in[1]:
+        raise UserError(
+            f"try: {ours.name} was made with {made_in[0]}, {theirs.name} with {made_in[1]}, and "
+            "what differs between them differs in the losses, too: `dvc exp remove` the older one, "
+            "or where that is the committed result `dvc repro --force`, and commit; then the same "
+            "command goes on"
+        )
 
 
 def _check_same_texts(runs: list[Run]) -> None:
@@ -131,6 +170,7 @@ def _result(settings: list[str], made_by: dict[str, Any], seed: int, known: dict
         return found
     # In a copy of the project, so that what lies here, params.yaml above all, stays.
     command = ["exp", "run", "--temp", *(option for word in words for option in ("-S", word))]
+    head = _git("rev-parse", "HEAD")
     _check_unedited(settings, made_by)
     failed = _dvc(command)
     _check_unedited(settings, made_by)
@@ -138,6 +178,11 @@ def _result(settings: list[str], made_by: dict[str, Any], seed: int, known: dict
         raise UserError(f"try: `dvc {' '.join(command)}` has failed; the same command goes on")
     if found := _among(expected, known):
         return found
+    if (now := _git("rev-parse", "HEAD")) != head:
+        raise UserError(
+            f"try: HEAD has moved from {head[:10]} to {now[:10]} while it ran, and experiments "
+            "count from HEAD: go back to it, and the same command goes on, or else it begins anew"
+        )
     raise UserError(
         f"try: `dvc {' '.join(command)}` has left no result of these parameters and this code: "
         "see `dvc exp show`"
