@@ -222,8 +222,9 @@ def test_a_mistake_is_one_line(
         folder=Path("params.yaml")
     )
     assert "params.yaml/liliput: cannot be written: " in refusal(folder=Path("params.yaml/liliput"))
-    line = refusal("--model", "models/none")
-    assert line == "error: models/none: no such folder; `dvc repro train` makes it"
+    assert refusal("--model", "models/none") == "error: models/none: no such folder"
+    (tmp_path / "theirs").mkdir()
+    assert "was not made here (it has no SHA256SUMS)" in refusal("--model", f"{tmp_path}/theirs")
     assert "does not say what it was trained on" in refusal("--model", remade(None))
     assert not (tmp_path / "liliput").exists()
 

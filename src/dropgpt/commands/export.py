@@ -36,6 +36,10 @@ TEXT = {"wikipedia": "English Wikipedia", "fineweb": "HuggingFaceFW/fineweb", "f
 def run(folder: Path, model: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: name a folder that is not there yet")
+    if model != artifact.TRAINED and not model.is_dir():
+        raise UserError(f"{model}: no such folder")
+    if model.is_dir() and not (model / SUMS).exists():
+        raise UserError(f"{model} was not made here (it has no {SUMS}), so no card can be written")
     gpt = artifact.load(model)
     chain = provenance.read(model)
     if "source" not in chain.get("tokenize", {}).get("params", {}).get("data", {}):
