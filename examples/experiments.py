@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.comparable import comparable
 from dropgpt.machine.repository import since_head
 
 BY = "model.dropout"
@@ -44,7 +45,7 @@ print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 # %%
 found, notes = experiments.read_all(since_head().items())
 notes += [note for run in found for note in run.notes]
-runs, others = statistics.comparable([r for r in found if BY in r.made_by and not r.notes])
+runs, others = comparable([r for r in found if BY in r.made_by and not r.notes])
 runs, equal = statistics.distinct(runs)
 print(*notes, *others, *equal, sep="\n")
 if not runs:

@@ -12,9 +12,7 @@ from dropgpt.errors import UserError
 Commands = Any  # what add_subparsers gives, of a type without a public name
 
 # Within 80 columns, as are the examples; the others are folded by argparse.
-DESCRIPTION = """Let models write, measure them, and compare them: what dropout does in GPT
-pretraining.
-"""
+DESCRIPTION = "What dropout does in GPT pretraining: models write, are measured and compared."
 
 EXAMPLES = """examples:
   dropgpt write "Once upon a time"     the model in models/gpt goes on

@@ -14,8 +14,8 @@ import torch
 from clone import DROPGPT, Clone, wait_for
 from conftest import message
 from dropgpt.comparison import experiments, result_file
+from dropgpt.comparison.comparable import check_comparable
 from dropgpt.comparison.experiments import made_by
-from dropgpt.comparison.statistics import check_comparable
 from dropgpt.errors import UserError
 from dropgpt.machine.repository import since_head
 from dropgpt.machine.slot import FOLDER, slot

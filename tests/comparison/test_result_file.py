@@ -15,7 +15,7 @@ from conftest import ROOT, message
 from dropgpt.arguments import parsed
 from dropgpt.commands import compare
 from dropgpt.comparison import result_file
-from dropgpt.comparison.statistics import check_comparable
+from dropgpt.comparison.comparable import check_comparable
 from dropgpt.errors import UserError
 
 

@@ -15,12 +15,11 @@ from conftest import message
 from dropgpt.__main__ import main
 from dropgpt.commands import compare
 from dropgpt.comparison import experiments
+from dropgpt.comparison.comparable import check_comparable, comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import (
     bits_per_byte,
     by_document,
-    check_comparable,
-    comparable,
     difference,
     differences,
     distinct,

@@ -29,8 +29,8 @@ from conftest import ROOT, tiny_model
 from dropgpt.arguments import parsed
 from dropgpt.commands import compare, measure
 from dropgpt.comparison import result_file
+from dropgpt.comparison.comparable import check_comparable
 from dropgpt.comparison.result_file import Measured, read
-from dropgpt.comparison.statistics import check_comparable
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.evaluation import plan

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from dropgpt.comparison import experiments, result_file, statistics
+from dropgpt.comparison.comparable import check_comparable, comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import answer, bonferroni
 from dropgpt.comparison.statistics import SEED, Groups
@@ -130,12 +131,12 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
             result_file.read(name) if result_file.is_one(name) else experiments.read(name)
             for name in progress("compare", "runs", 10, len(revisions), revisions, delay=UNSEEN)
         ]
-        statistics.check_comparable(runs)
+        check_comparable(runs)
     else:
         named = since_head().items()
         told = progress("compare", "runs", 10, len(named), named, delay=UNSEEN)
         found, notes = experiments.read_all(told)
-        runs, lines = statistics.comparable(found)
+        runs, lines = comparable(found)
         notes += lines
     notes += [line for run in runs for line in run.notes]
     if len(runs) < 2:

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.comparable import SAME, check_comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import Difference, bonferroni, pocock
 from dropgpt.comparison.statistics import SEED, WITHOUT_EFFECT
@@ -65,7 +66,7 @@ def _judged(
         ours = _result(settings, changed, seed, known)
         pairs.append((ours, theirs))
         runs = [run for pair in pairs for run in pair]
-        statistics.check_comparable(runs)
+        check_comparable(runs)
         _check_same_place(ours, theirs)
         if not any(one.startswith(OF_TEXTS) for one in settings):
             _check_same_texts(runs)
@@ -104,7 +105,7 @@ def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any
         edited = "params.yaml" in _git("diff", "HEAD", "--name-only", "--", "params.yaml")
         back = "; params.yaml here may say so already: `git diff params.yaml`" if edited else ""
         raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show{back}")
-    for key in (SEED, "tokenize.validation_fraction", *statistics.SAME):
+    for key in (SEED, "tokenize.validation_fraction", *SAME):
         if baseline[key] != changed[key]:
             raise UserError(f"try: {key} is the same in both: change something else")
 

@@ -8,6 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison.comparable import check_comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import Groups
 from dropgpt.comparison.tables import rounded
@@ -133,7 +134,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         return None
     runs = [result.run for result in results]
     try:
-        statistics.check_comparable(runs)
+        check_comparable(runs)
     except UserError as error:
         return {"why_not": str(error).removeprefix("compare: ")}
     title, groups, notes = _groups(runs)
