@@ -128,7 +128,8 @@ def test_results_of_other_code_do_not_count(
 def test_a_pair_of_two_machines_is_not_judged(attempt: Callable[..., Any]) -> None:
     status, lines, made = attempt(*CHANGE, places=("here", "there"))
     assert (status, len(made)) == (2, 2)
-    assert "experiment 1 was made with there, experiment 0 with here" in lines[-1]
+    assert "experiment 0 was made by here, experiment 1 by there: no comparison" in lines[-1]
+    assert "`dvc exp run --temp --force -S train.seed=1` makes the first again" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_commit_meanwhile_is_told(
     monkeypatch.setattr(
         try_, "_git", lambda command, *_: next(heads) if command == "rev-parse" else ""
     )
-    monkeypatch.setattr(try_, "_among", lambda expected, known: None)
+    monkeypatch.setattr(try_, "_among", lambda expected, known: [])
     _, lines, made = attempt(*CHANGE)
     assert "HEAD has moved from aaaaaaaaaa to bbbbbbbbbb while it ran" in lines[-1]
     assert len(made) == 1

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,11 @@ def _judged(
     known: dict[str, Run] = {}
     pairs: list[tuple[Run, Run]] = []
     for seed in range(1, seeds + 1):
-        theirs = _result([], baseline, seed, known)
-        ours = _result(settings, changed, seed, known)
-        pairs.append((ours, theirs))
+        theirs = _results([], baseline, seed, known)
+        ours = _results(settings, changed, seed, known)
+        pairs.append(_pair(ours, theirs, settings))
         runs = [run for pair in pairs for run in pair]
         check_comparable(runs)
-        _check_same_place(ours, theirs)
         if not any(one.startswith(OF_TEXTS) for one in settings):
             _check_same_texts(runs)
         found = statistics.difference(pairs, confidence)
@@ -83,7 +83,7 @@ def _check_repository() -> None:
         raise UserError(
             "try: this clone is shallow, and DVC loses experiments in one: `git fetch --unshallow`"
         )
-    new = _git("ls-files", "--others", "--exclude-standard", "--", "src/*.py", "stages/*.py")
+    new = _git("ls-files", "--others", "--", "src/*.py", "stages/*.py")
     seen = [name for name in new.splitlines() if not re.search(r"(^|/)\.", name)]
     if seen:
         raise UserError(
@@ -110,16 +110,25 @@ def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any
             raise UserError(f"try: {key} is the same in both: change something else")
 
 
-def _check_same_place(ours: Run, theirs: Run) -> None:
-    """Raise UserError where a pair's difference would be that of two machines, too."""
-    made_in = [run.made_by.get("environment") for run in (ours, theirs)]
-    if made_in[0] != made_in[1]:
-        raise UserError(
-            f"try: {ours.name} was made with {made_in[0]}, {theirs.name} with {made_in[1]}, and "
-            "what differs between them differs in the losses, too: `dvc exp remove` the older one, "
-            "or where that is the committed result `dvc repro --force`, and commit; then the same "
-            "command goes on"
-        )
+def _pair(ours: list[Run], theirs: list[Run], settings: list[str]) -> tuple[Run, Run]:
+    """Two runs of one seed that were made in the same environment, as `dropgpt compare` pairs them.
+
+    Raises UserError where there are none: the effect of another machine would count as that of the
+    change.
+    """
+    for pair in product(ours, theirs):
+        if pair[0].made_by["environment"] == pair[1].made_by["environment"]:
+            return pair
+    words = [f"{SEED}={theirs[0].made_by[SEED]}"]
+    # By force, or DVC would take the same result from dvc.lock or from its run-cache.
+    first, second = (
+        " -S ".join(["dvc exp run --temp --force", *more, *words]) for more in ([], settings)
+    )
+    raise UserError(
+        f"try: {theirs[0].name} was made by {theirs[0].made_by['environment']}, {ours[0].name} by "
+        f"{ours[0].made_by['environment']}: no comparison; `{first}` makes the first again, here "
+        f"and now, `{second}` the second"
+    )
 
 
 def _check_same_texts(runs: list[Run]) -> None:
@@ -159,8 +168,10 @@ def _check_unedited(settings: list[str], began_with: dict[str, Any]) -> None:
         )
 
 
-def _result(settings: list[str], made_by: dict[str, Any], seed: int, known: dict[str, Run]) -> Run:
-    """The run of this seed: that of an experiment since HEAD, or else a new one.
+def _results(
+    settings: list[str], made_by: dict[str, Any], seed: int, known: dict[str, Run]
+) -> list[Run]:
+    """The runs of this seed: those of experiments since HEAD, or else a new one.
 
     `made_by` is what was expected of `settings` at the start, `known` has the runs that were read
     before.
@@ -222,20 +233,20 @@ def _lives(process: psutil.Process) -> bool:
     return False
 
 
-def _among(expected: dict[str, Any], known: dict[str, Run]) -> Run | None:
-    """The run since HEAD that was made as expected, if there is one."""
+def _among(expected: dict[str, Any], known: dict[str, Run]) -> list[Run]:
+    """The runs since HEAD that were made as expected, in whatever environment."""
     commits = since_head()
     runs, _ = experiments.read_all(pair for pair in commits.items() if pair[0] not in known)
     for run in runs:  # a result does not say where its texts came from, but its experiment does
         said = experiments.params(commits[run.name])
         texts = {key: value for key, value in said.items() if key.startswith("data.")}
         known[run.name] = replace(run, made_by=run.made_by | texts)
-    for run in known.values():
-        if all(run.made_by.get(key, value) == value for key, value in expected.items()) and (
-            SEED in run.made_by
-        ):
-            return run
-    return None
+    return [
+        run
+        for run in known.values()
+        if all(run.made_by.get(key, value) == value for key, value in expected.items())
+        and SEED in run.made_by
+    ]
 
 
 def _line(found: Difference) -> str:
