@@ -103,10 +103,9 @@ def read(name: str) -> Run:
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
     except (OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
-    documents = pd.DataFrame([one.model_dump() for one in result.documents])
-    if "source" not in documents:
-        documents["source"] = None
-    documents["source"] = documents.source.where(documents.source.notna(), documents.id)
+    documents = pd.DataFrame(
+        [{"source": one.id} | one.model_dump() for one in result.documents]  # an article of its own
+    )
     if not documents.id.is_unique:
         twice = documents.id[documents.id.duplicated()].iloc[0]
         raise UserError(f"{path}: two documents have the id {twice!r}: give each its own")
