@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from clone import Clone, stages_run, wait_for
+from clone import Clone, environment, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
@@ -201,6 +201,30 @@ def test_an_experiment_runs_only_what_it_changes(clone: Clone) -> None:
     clone.git("checkout", "params.yaml", "dvc.lock", "metrics")  # back, as the README has it
     clone.dvc("checkout")
     assert clone.bytes() == before
+
+
+def test_the_commands_of_every_day_end_well_in_their_order(clone: Clone, tmp_path: Path) -> None:
+    """README.md's, as they stand there; what is too long for the tiny configuration is cut."""
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^## Every day\n.*?^```\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    mine = clone.copy(tmp_path / "mine")
+    for key in ("name", "email"):
+        mine.git("config", f"user.{key}", "me@example.org")
+    shorter = {"dropgpt try": "dropgpt try --seeds 2", "--step 430": "--step 3"}
+    said = ""
+    for line in block.splitlines():
+        for words, fewer in shorter.items():
+            line = line.replace(words, fewer)
+        if ran := re.search(r"Ran experiment\(s\): (\S+)", said):
+            line = line.replace("NAME", ran[1])
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=mine.folder, env=environment(), capture_output=True, text=True
+        )
+        expected = {0, 1, 3} if "dropgpt try" in line else {0}  # 3: two seeds cannot tell
+        assert done.returncode in expected, f"{line}: {done.stdout}{done.stderr}"
+        said += done.stdout + done.stderr
+    assert YAML(typ="safe").load(mine.folder / "params.yaml")["model"]["dropout"] == 0.2
+    assert mine.git("status", "--porcelain").stdout == ""
 
 
 def test_new_temperatures_only_sample_again(clone: Clone) -> None:

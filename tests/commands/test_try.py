@@ -20,6 +20,7 @@ from dropgpt.__main__ import main
 from dropgpt.commands import try_
 from dropgpt.comparison import experiments, interval
 from dropgpt.comparison.experiments import Run
+from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 
 CHANGE = ["-S", "model.dropout=0.3"]
@@ -243,6 +244,14 @@ def test_mistakes_are_told_in_a_line(
     status, lines, made = attempt(*arguments)
     assert (status, len(lines), made) == (2, 1, [])
     assert why in lines[0]
+
+
+def test_outside_of_a_repository_it_says_what_git_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"try: `git rev-parse .*`: fatal: not a git repository"):
+        try_.run(["model.dropout=0.3"], seeds=2, tries=0)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
 from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.comparison.tables import folded
-from dropgpt.corpus import own_files
+from dropgpt.corpus import formats, own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import prepare
@@ -207,7 +207,10 @@ def _read(
     if separator is None:
         separator = here.data.separator if here else END_OF_TEXT
     found = own_files.read(texts, text_column, separator or None, "TEXT")
-    return list(corpus.each_once(found, "TEXT") if here and here.data.deduplicate else found)
+    try:
+        return list(corpus.each_once(found, "TEXT") if here and here.data.deduplicate else found)
+    except UserError as error:  # it may name the setting of a params.yaml, which need not be there
+        raise UserError(str(error).replace(formats.SETTING, "--text-column")) from None
 
 
 def _held_out() -> list[Document]:

@@ -93,8 +93,11 @@ def _check_repository() -> None:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints; nothing where it fails."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout.strip()
+    """What git prints. Raises UserError where it fails, as outside of a repository."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"try: `git {' '.join(arguments)}`: {done.stderr.splitlines()[0]}")
+    return done.stdout.strip()
 
 
 def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any]) -> None:
