@@ -26,5 +26,8 @@ def peers_device_and_dtype(threads: int | None = None) -> tuple[torch.device, to
     """The same ones. What else `prepare` sets is ours: a peer runs as torch comes."""
     if threads:
         torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = PARAMS.runtime.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
     return device, compute_dtype(PARAMS.train.precision, device)

@@ -86,7 +86,8 @@ for stage in STAGES[:-1]:  # the last reads no documents
 
 if __name__ == "__main__":
     found = WORK[sys.argv[1]]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # from KiB, on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     print(json.dumps({"found": found, "peak_mb": peak / 1e6}))

@@ -44,9 +44,9 @@ SECTIONS = {
     "evaluate": "How the held-out text is measured. What the numbers mean is in "
     "[measures.md](measures.md).",
     "sample": "What the model is asked to write.",
-    "runtime": "How the stages compute, which is no part of a result. Of these, only the device "
-    "and the number of threads and processes change one: by rounding, and on a GPU by other "
-    "dropout masks. More processes and machines are in [scale.md](scale.md).",
+    "runtime": "How the stages compute, which is no part of a result. Of these, only the device, "
+    "the number of threads and processes, and `shard_weights` change one: by rounding, and on a "
+    "GPU by other dropout masks. More processes and machines are in [scale.md](scale.md).",
 }
 
 

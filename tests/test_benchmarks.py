@@ -56,3 +56,11 @@ def test_every_row_names_work_that_there_is(monkeypatch: pytest.MonkeyPatch, gpu
     for row in rows:
         assert {row.ours, row.peer or row.ours} <= {*work.WORK}
     assert any("GPT-2 small at 1,024, nanoGPT" in row.title for row in rows) == (gpus > 0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_peer_works_where_ours_does(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    cuda.stand_in(monkeypatch)
+    monkeypatch.setattr(setting, "PARAMS", params_with(runtime={"device": device}))
+    places = setting.device_and_dtype(), setting.peers_device_and_dtype()
+    assert [(place.type, dtype) for place, dtype in places] == [(device, places[0][1])] * 2

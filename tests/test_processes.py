@@ -31,7 +31,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.set(
         train={"steps": 40, "batch_size": 5, "validation_interval": 15, "precision": "float32"}
         | {"token_replacement": 0.1},
-        runtime={"threads": 1, "checkpoint_interval": 0},
+        # Of GPUs a machine may have fewer than processes.
+        runtime={"device": "cpu", "threads": 1, "checkpoint_interval": 0},
     )
     clone.dvc("repro", "evaluate")
     clone.commit()

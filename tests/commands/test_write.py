@@ -11,10 +11,12 @@ import pytest
 
 from clone import DROPGPT, Clone, environment, wait_for
 from conftest import ROOT, message, needs_fork
+from dropgpt.commands import write
 from dropgpt.comparison import experiments
 from dropgpt.errors import UserError
 from dropgpt.machine.repository import maker
 from dropgpt.model import artifact
+from dropgpt.model.gpt import GPT
 
 BEGINNING = "the cat"
 HINT = (
@@ -41,6 +43,15 @@ def test_without_a_seed_it_tells_the_new_one(clone: Clone, tmp_path: Path) -> No
     assert (again.stdout, again.stderr) == (first.stdout, "")
     other = clone.run(DROPGPT, "write", BEGINNING, "--model", model, at=tmp_path)
     assert other.stdout != first.stdout
+
+
+def test_a_full_gpu_is_told_as_that(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(GPT, "to", full)
+    with pytest.raises(UserError, match="write: out of memory; `CUDA_VISIBLE_DEVICES= dropgpt wri"):
+        write.run(BEGINNING, clone.folder / "models/gpt", 1.0, 5, None, None, 1)
 
 
 @pytest.mark.slow

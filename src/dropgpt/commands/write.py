@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from dropgpt.machine.hardware import prepare
+from dropgpt.machine.memory import enough_memory
 from dropgpt.writing import load, pieces, settings
 
 
@@ -18,13 +19,14 @@ def run(
 ) -> None:
     params = settings(prompt, temperature, tokens, top_k, top_p, seed)
     device = prepare()
-    gpt = load(model).to(device)
-    if seed is None:
-        print(f"write: --seed {params.seed} writes this again", file=sys.stderr)
-    try:
-        for text in pieces(gpt, params):
-            print(text, end="", flush=True)
-    except KeyboardInterrupt:
-        print()  # what the shell says next begins a line
-        raise
+    with enough_memory("write", "`CUDA_VISIBLE_DEVICES= dropgpt write` takes the processor"):
+        gpt = load(model).to(device)
+        if seed is None:
+            print(f"write: --seed {params.seed} writes this again", file=sys.stderr)
+        try:
+            for text in pieces(gpt, params):
+                print(text, end="", flush=True)
+        except KeyboardInterrupt:
+            print()  # what the shell says next begins a line
+            raise
     print()

@@ -230,11 +230,13 @@ def _each_token(
 ) -> pd.DataFrame:
     # Imported where something is measured: torch takes longer than the page without it.
     from dropgpt.machine.hardware import prepare
+    from dropgpt.machine.memory import enough_memory
     from dropgpt.model import artifact
     from dropgpt.reporting.each_token import each_token
 
     device = prepare(runtime.device, runtime.threads)
-    return each_token(artifact.load(model).to(device), tokens, evaluate, shown=shown)
+    with enough_memory("report", "set runtime.device to cpu for it"):
+        return each_token(artifact.load(model).to(device), tokens, evaluate, shown=shown)
 
 
 def _parameters(weights: Path) -> int:
