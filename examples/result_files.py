@@ -8,7 +8,6 @@ yours; it needs nothing of dropgpt. docs/results.md describes the file.
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def nats(predict: Callable[[torch.Tensor], torch.Tensor], ids: list[int], begin:
         end = min(len(ids), score + (STRIDE if score else CONTEXT))
         first = max(0, end - CONTEXT)
         with torch.no_grad():
-            logits = predict(torch.tensor([inputs[first:end]]))[0, score - first :]
+            logits = predict(torch.tensor([inputs[first:end]]))[0, score - first :].float()
         total += F.cross_entropy(logits, torch.tensor(ids[score:end]), reduction="sum").item()
         score = end
     return total
@@ -46,24 +45,26 @@ def write(file: str, texts: Any, ids: Any, losses: Any, made_by: Any, tokenizer:
 
 
 # %% nanoGPT
-# At the end of its train.py, with `enc = tiktoken.get_encoding("gpt2")`:
-# `of_nanogpt(raw_model.eval(), enc.encode_ordinary, enc.eot_token, texts, "nano.json", config)`.
-def of_nanogpt(model: Any, encode: Any, end: int, texts: list[str], file: str, config: Any) -> None:
-    ids = [[*encode(text), end] for text in texts]
+# In its train.py write `seed = 1337` above `config_keys`, and `seed` for 1337 below it; at its end
+# `of_nanogpt(raw_model.eval(), tiktoken.get_encoding("gpt2"), texts, "nano.json", config)`.
+def of_nanogpt(model: Any, encoding: Any, texts: list[str], file: str, config: Any) -> None:
+    end, place = encoding.eot_token, config["device"]
+    ids = [[*encoding.encode_ordinary(text), end] for text in texts]
     # Only where it is given targets does it give the logits of all places.
-    move = partial(torch.Tensor.to, device=config["device"])
-    losses = [nats(lambda x: model(move(x), move(x))[0].cpu(), own, end) for own in ids]
-    write(file, texts, ids, losses, config, "GPT-2")
+    losses = [nats(lambda x: model(x.to(place), x.to(place))[0].cpu(), own, end) for own in ids]
+    made_by = {k: v for k, v in config.items() if k != "out_dir" and not k.startswith("wandb_")}
+    write(file, texts, ids, losses, made_by | {"train.seed": made_by.pop("seed")}, "GPT-2")
 
 
 # %% The Trainer of transformers
-# After `trainer.train()`: `of_trainer(trainer, texts, "trainer.json")`.
+# After `trainer.train()`, since it makes the weights float32: `of_trainer(trainer, texts, FILE)`.
 def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
-    model, tokens, options = trainer.model.eval(), trainer.processing_class, trainer.args
+    tokens, args = trainer.processing_class, trainer.args
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).float().eval()
     end = tokens.eos_token_id
     begin = end if tokens.bos_token_id is None else tokens.bos_token_id
-    encode = partial(tokens.encode, add_special_tokens=False, split_special_tokens=True)
-    ids = [[*encode(text), end] for text in texts]
+    plain = {"add_special_tokens": False, "split_special_tokens": True}
+    ids = [[*tokens.encode(text, **plain), end] for text in texts]
 
     def predict(row: torch.Tensor) -> torch.Tensor:
         if begin != end:
@@ -71,7 +72,7 @@ def of_trainer(trainer: Any, texts: list[str], file: str) -> None:
         return model(row.to(model.device)).logits.cpu()
 
     losses = [nats(predict, own, begin) for own in ids]
-    known = {"train.seed": options.seed, "train.learning_rate": options.learning_rate}
+    known = {"train.seed": args.seed, "train.learning_rate": args.learning_rate}
     write(file, texts, ids, losses, known, type(tokens).__name__)
 
 

@@ -129,6 +129,7 @@ def test_a_link_leads_to_the_file_that_is_written(
 
 def test_what_is_not_of_standard_output_is_not_called_so(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     command = f"ulimit -f 0; exec {shlex.quote(DROPGPT)} try -S model.dropout=0.2"
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr.startswith("error: No usable temporary directory found in ")

@@ -4,14 +4,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from keyword import iskeyword
 from typing import Any
 
 from dropgpt.arguments import parsed
 from dropgpt.errors import UserError
-from dropgpt.machine.streams import open_streams
+from dropgpt.machine.streams import Unbreakable, open_streams
 
 
 def main() -> None:
@@ -28,7 +28,9 @@ def main() -> None:
         mistake = 2 if command == "try" or arguments.get("require") else 1
         # Only what is asked for is imported: torch and DVC take seconds.
         module = import_module(f"dropgpt.commands.{command}{'_' * iskeyword(command)}")
-        with redirect_stdout(_Output(sys.stdout)):
+        output = _Output(sys.stdout, needs_a_reader=command == "write")
+        # What is told on standard error is no result.
+        with redirect_stdout(output), redirect_stderr(Unbreakable(sys.stderr)):
             status = module.run(**arguments)
             sys.stdout.flush()
         if status:
@@ -40,10 +42,8 @@ def main() -> None:
         sys.exit(mistake)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # by `| head`, say; Python would flush once more on its way out
+    except BrokenPipeError:
         _let_go_of_output()
-        if mistake != 1:
-            sys.exit(mistake)
     except OSError as error:  # as of a standard output on a full disk
         why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
         print(f"error: {why}", file=sys.stderr)
@@ -57,17 +57,23 @@ def main() -> None:
 
 
 class _Output:
-    """Standard output whose errors say that they are of it; those of a full disk name no file."""
+    """Standard output whose errors say that they are of it; those of a full disk name no file.
 
-    def __init__(self, stream: Any) -> None:
+    That its reader has gone, as by `| head`, is an error only where it `needs_a_reader`: else there
+    may be a file to write yet, or a status to give.
+    """
+
+    def __init__(self, stream: Any, needs_a_reader: bool) -> None:
         self._stream = stream
+        self._needs_a_reader = needs_a_reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         with self._named():
-            return int(self._stream.write(text))
+            self._stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
         with self._named():
@@ -77,12 +83,17 @@ class _Output:
     def _named(self) -> Iterator[None]:
         try:
             yield
+        except BrokenPipeError:
+            if self._needs_a_reader:
+                raise
+            _let_go_of_output()
         except OSError as error:
             error.filename = "standard output"
             raise
 
 
 def _let_go_of_output() -> None:
+    """Python would flush it once more on its way out."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

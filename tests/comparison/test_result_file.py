@@ -188,14 +188,15 @@ def test_options_may_stand_between_names(capsys: pytest.CaptureFixture[str]) -> 
     assert "unrecognized arguments: --what b.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/null 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/null 2>&-", "| true", "2>&1 | true"])
 def test_a_verdict_is_one_though_nobody_hears_it(closed: str) -> None:
     for seed in (1, 2, 3):
         write(f"a-{seed}.json", result(120, seed))
         write(f"b-{seed}.json", result(100, seed))
     for group, status in (("better", 0), ("worse", 1)):
         command = f"{DROPGPT} compare --group 'a=a-*' --group 'b=b-*' --require {group} {closed}"
-        assert subprocess.run(command, shell=True).returncode == status
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command])
+        assert done.returncode == status
 
 
 def test_a_full_disk_is_told_in_a_line() -> None:
@@ -217,6 +218,41 @@ def test_a_plot_of_a_name_with_signs_of_mathematics(capsys: pytest.CaptureFixtur
     with pytest.raises(UserError, match=r"full\.svg: cannot be written: No space left"):
         Path("full.svg").symlink_to("/dev/full")
         run(*groups, "--plot", "full.svg", capsys=capsys)
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.JSON"])
+def test_a_file_of_another_ending_is_no_revision(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(UserError, match=rf"{name}: a result file ends in \.json: unpack or rename"):
+        run(write("b.json", result()), write(name, result()), capsys=capsys)
+
+
+def test_a_file_whose_name_is_not_utf_8_is_told_as_that() -> None:
+    with pytest.raises(UserError, match="not a result file: 'utf-8' codec can't encode"):
+        result_file.read(write("r\udce9s.json", result()))
+
+
+def test_a_seed_may_come_from_a_table_of_floats(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.json", result(100, seed=1))
+    write("b.json", result(120, seed=1) | {"made_by": {"train.seed": 1.0}})
+    found = run("--group", "a=a.json", "--group", "b=b.json", capsys=capsys)
+    assert found["groups"][1]["difference"] == pytest.approx(20 / np.log(2) / 200, rel=0.1)
+
+
+def test_groups_without_a_common_seed_are_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        write(f"a-{number}.json", result(100, seed=number))
+        write(f"b-{number}.json", result(120, seed=number + 2))
+    found = run("--group", "a=a-*", "--group", "b=b-*", capsys=capsys)
+    assert found["notes"] == ["b and a have no train.seed in common: 3, 4 and 1, 2"]
+
+
+def test_files_without_a_seed_are_told_what_they_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, made_by in enumerate([{"rate": 0}, {"rate": 0}, {"rate": 1}]):
+        write(f"{number}.json", result(100 + number, made_by=made_by))
+    with pytest.raises(UserError, match=r"losses differ: give each its train\.seed in made_by"):
+        run("0.json", "1.json", "2.json", "--by", "rate", capsys=capsys)
 
 
 def test_a_file_that_is_not_there_is_no_revision(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,6 +329,7 @@ def document(**changes: Any) -> dict[str, Any]:
         (document(nats="1"), "documents.1.nats is '1': input should be a valid number"),
         (document(nats=-1.0), "documents.1.nats is -1.0: input should be greater"),
         (document(nats=float("nan")), "documents.1.nats is nan: input should be a finite number"),
+        (document(id="\ud800"), "a.json: not a result file: 'utf-8' codec can't encode"),
         (document(sha256="abc"), "documents.1.sha256 is 'abc': string should match"),
         (document(id="text 0"), "two documents have the id 'text 0'"),
         (result(documents=[{}] * 9), "and 42 more; see docs/results.md"),

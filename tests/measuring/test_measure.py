@@ -7,8 +7,9 @@ import math
 import os
 import runpy
 import shutil
+import subprocess
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from clone import DROPGPT, environment
 from conftest import ROOT, tiny_model
 from dropgpt.arguments import parsed
 from dropgpt.commands import compare, measure
@@ -289,23 +291,44 @@ def test_the_example_of_nanogpt_writes_what_measure_finds(example: dict[str, Any
     saved, same = checkpoint(N_VOCAB, True, "", n_ctx=128)
     torch.save(saved, "ckpt.pt")
     run("ckpt.pt", "texts.json", "--output", "o.json")
-    encode = partial(gpt2_encoding().encode, disallowed_special=())
 
     def model(rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, None]:
         assert targets.shape == rows.shape
         return same(rows).logits, None
 
-    known = {"device": "cpu", "learning_rate": 6e-4}
-    example["of_nanogpt"](model, encode, N_VOCAB - 1, TEXTS, "nano.json", known)
+    known = {"device": "cpu", "learning_rate": 6e-4, "out_dir": "out", "seed": 1337}
+    example["of_nanogpt"](model, gpt2_encoding(), TEXTS, "nano.json", known)
     assert nats("nano.json") == pytest.approx(nats(), rel=1e-6)
     check_comparable([read("o.json"), read("nano.json")])
+    assert read("nano.json").made_by["train.seed"] == 1337
+    assert "out_dir" not in read("nano.json").made_by
+
+
+def autocast(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(forward)
+    def wrapped(*arguments: Any, **more: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(*arguments, **more)
+
+    return wrapped
 
 
 def test_the_example_of_the_trainer_writes_what_measure_finds(example: dict[str, Any]) -> None:
-    model = save("GPT2", Path("theirs"), n_positions=128)
+    """In float32, too, where it was trained in bfloat16, as accelerate has it."""
+    save("GPT2", Path("theirs"), n_positions=128).bfloat16().save_pretrained("theirs")
     run("theirs", "texts.json", "--output", "o.json")
     options = SimpleNamespace(seed=5, learning_rate=1e-3)
-    trainer = SimpleNamespace(model=model, processing_class=tokenizer(), args=options)
+    model = transformers.AutoModelForCausalLM.from_pretrained("theirs", dtype="bfloat16")
+    model.forward = autocast(model.forward)
+
+    def unwrap_model(wrapped: Any, keep_fp32_wrapper: bool) -> Any:
+        assert not keep_fp32_wrapper
+        wrapped.forward = wrapped.forward.__wrapped__
+        return wrapped
+
+    accelerator = SimpleNamespace(unwrap_model=unwrap_model)
+    trainer = SimpleNamespace(model=model, accelerator=accelerator, args=options)
+    trainer.processing_class = tokenizer()
     example["of_trainer"](trainer, TEXTS, "trainer.json")
     assert nats("trainer.json") == pytest.approx(nats(), rel=1e-6)
     check_comparable([read("o.json"), read("trainer.json")])
@@ -654,6 +677,12 @@ def pointer(folder: Path) -> None:
         (some_bytes, ["--revision", "v1"], "it lies here .*: leave out --revision v1"),
         (some_bytes, ["no.txt"], "no.txt: no such file"),
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
+        (some_bytes, ["."], r"\.: a folder: name files in it"),
+        (
+            some_bytes,
+            ["--output", "o.json", "--made-by", "a=\udcff"],
+            "a result file is UTF-8, and",
+        ),
         (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
         (some_bytes, ["--output", "no/o.json"], "no folder no to write in"),
         (some_bytes, ["--output", "."], r"\. is a folder: name a file in it"),
@@ -705,6 +734,7 @@ def pointer(folder: Path) -> None:
             [],
             r"wpe\.weight is \[64, 32\], by model_args",
         ),
+        (nano_of_sizes(use_rope=True), [], r"use_rope: nanoGPT's own GPT has none, so what this"),
         (nano_of_sizes(bias=False), [], r"c_attn\.bias is \[96\], by model_args it should be not"),
         (
             config(n_layer=1),
@@ -743,6 +773,7 @@ def test_code_that_comes_with_a_model_is_not_run(monkeypatch: pytest.MonkeyPatch
     ("kind", "names"),
     [
         ("GPT2", ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"]),
+        ("GPT2", ["transformer.h.0.attn.causal_mask"]),  # by this name in CodeGen
         ("GPTNeoX", ["gpt_neox.layers.0.attention.bias"]),
         ("Llama", ["model.layers.0.self_attn.rotary_emb.inv_freq"]),
     ],
@@ -754,6 +785,20 @@ def test_what_old_files_have_among_the_weights_does_no_harm(kind: str, names: li
     save_file(weights, "it/model.safetensors", metadata={"format": "pt"})
     run("it", "texts.json", "--stride", "24", "--output", "o.json")
     assert nats() == nats("new.json")
+
+
+@pytest.mark.parametrize("padding", [None, 0, -1])
+def test_a_context_may_be_as_long_as_the_vocabulary_is_large(
+    monkeypatch: pytest.MonkeyPatch, padding: int | None
+) -> None:
+    """The embedding of tokens, which may have a padding, is no table of positions."""
+    size = len(tokenizer())
+    padding = size - 1 if padding == -1 else padding
+    monkeypatch.setitem(SIZE, "max_position_embeddings", size)
+    monkeypatch.setitem(SIZE, "pad_token_id", padding)
+    save("Llama", Path("theirs"))
+    run("theirs", "texts.json", "--output", "o.json")
+    assert measured()["context"] == size
 
 
 @pytest.mark.parametrize("n_positions", [1, 2, 7])
@@ -787,6 +832,15 @@ def test_a_column_that_is_not_there_is_told_with_the_option_that_names_another()
     Path("a.csv").write_text("n,body\n1,One.\n")
     with pytest.raises(UserError, match=r"no column 'text' \(--text-column\); it has n, body"):
         run("theirs", "a.csv")
+
+
+@pytest.mark.parametrize("gone", ["| true", "2>&1 | true", "2> /dev/full"])
+def test_the_result_is_there_though_nobody_hears_of_it(gone: str) -> None:
+    save("Llama", Path("theirs"))
+    command = f"{DROPGPT} measure theirs texts.json --stride 24 --output o.json {gone}"
+    alone = environment() | {"PYTHONUNBUFFERED": "1"}
+    assert subprocess.run(["bash", "-o", "pipefail", "-c", command], env=alone).returncode == 0
+    assert read("o.json").documents.nats.sum() > 0
 
 
 def test_without_texts_or_tokens_it_says_what_to_name() -> None:

@@ -125,6 +125,9 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     """
     if lacking := next((n for n in revisions if n.endswith(".json") and not Path(n).is_file()), ""):
         raise UserError(f"compare: {lacking}: no such result file")
+    for name in revisions:
+        if ".json" in name.lower() and Path(name).is_file() and not result_file.is_one(name):
+            raise UserError(f"compare: {name}: a result file ends in .json: unpack or rename it")
     notes: list[str] = []
     if revisions:
         runs = [
@@ -171,14 +174,18 @@ def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
 
 
 def _without_pair(groups: Groups, baseline: str, by: list[str]) -> list[str]:
-    """A line for each group of which some runs are compared, and others not, or none by `by`."""
+    """A line for each group of which some runs are compared, and others not, or none."""
     lines = []
     for label, runs in groups.items():
         alone = statistics.unpaired(runs, groups[baseline])
-        if by and not statistics.paired(runs, groups[baseline]):
+        pairs = statistics.paired(runs, groups[baseline])
+        if not pairs and not by:
+            seeds = " and ".join(", ".join(each) for each in (runs, groups[baseline]))
+            lines.append(f"{label} and {baseline} have no {SEED} in common: {seeds}")
+        elif not pairs:
             differ = ", ".join(_unlike(runs, groups[baseline], by))
             lines.append(f"{label} and {baseline} are nowhere alike in all else: {differ}")
-        elif alone and statistics.paired(runs, groups[baseline]):
+        elif alone:
             lines.append(
                 f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
                 "else: in the mean of its group, but not in the difference"

@@ -1,5 +1,6 @@
 """`dropgpt measure`: any causal language model, as the stage evaluate measures ours."""
 
+import json
 import math
 import time
 from collections import Counter
@@ -53,7 +54,7 @@ def run(
 ) -> None:
     known = dict(map(_pair, made_by))
     if output:
-        _check_output(output)
+        _check_output(output, [model, *made_by])
     here = _ours()
     if texts:
         documents = _read(texts, here, text_column, separator)
@@ -90,13 +91,15 @@ def run(
         lost_bytes=sum(lost),
         versions={name: version(name) for name in ("dropgpt", *lm.packages)},
     )
+    if output:
+        _write(output, result_file.of(lm.made_by | known, measured, found))
     lines = told(model, found, measured)
     if not texts:
         lines += artifact.lines_of_other_tokens(Path(model), TOKENS)
     for line in [*lines, f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
-        _write(output, result_file.of(lm.made_by | known, measured, found))
+        print(f"{output}: for `dropgpt compare`")
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
@@ -158,8 +161,11 @@ def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -
     return evaluate.model_copy(update=asked)
 
 
-def _check_output(output: Path) -> None:
-    """Raise UserError where no result file can be written, before hours have gone into it."""
+def _check_output(output: Path, words: list[str]) -> None:
+    """Raise UserError where no result file can be written, before hours have gone into it.
+
+    `words` are those of the command that stand in it.
+    """
     if output.suffix != ".json":
         raise UserError(f"{output}: name it .json: by that `dropgpt compare` knows a result file")
     if not output.absolute().parent.is_dir():
@@ -169,18 +175,21 @@ def _check_output(output: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror}") from None
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"measure: a result file is UTF-8, and {' '.join(words)} is not") from None
 
 
 def _write(output: Path, result: Result) -> None:
     try:
         result_file.write(output, result)
     except OSError as error:
-        print(result.model_dump_json())
+        print(json.dumps(result.model_dump()))
         raise UserError(
             f"{output} cannot be written: {error.strerror}; the line before is what was to stand "
             "there"
         ) from None
-    print(f"{output}: for `dropgpt compare`")
 
 
 def _ours() -> Params | None:
@@ -201,7 +210,8 @@ def _read(
 ) -> list[Document]:
     """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
     if missing := [path for path in texts if not path.is_file()]:
-        raise UserError(f"{missing[0]}: no such file")
+        what = "a folder: name files in it" if missing[0].is_dir() else "no such file"
+        raise UserError(f"{missing[0]}: {what}")
     if text_column is None:
         text_column = here.data.text_column if here else "text"
     if separator is None:

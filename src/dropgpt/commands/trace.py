@@ -37,11 +37,11 @@ def run(step: int, model: Path, as_json: bool) -> None:
         "model": str(model),
         "step": step,
         "seed": params["train"]["seed"],
-        "token_replacement": params["train"]["token_replacement"],
+        "token_replacement": params["train"].get("token_replacement", 0.0),
         "windows": list(windows(tokens, starts, params["model"]["n_ctx"])),
     }
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2))
     else:
         print("\n".join(told(found, params["model"]["n_ctx"])))
 

@@ -96,6 +96,10 @@ def read(name: str) -> Run:
         if not isinstance(content, dict):
             raise TypeError("it holds no JSON object")
         result = Result.model_validate(content)
+        documents = pd.DataFrame(
+            [{"source": d.id} | d.model_dump() for d in result.documents]  # an article of its own
+        )
+        name.encode()  # tables and JSON hold it
     except ValidationError as error:
         found = error.errors()
         lines = [_explain(path, one) for one in found[:SHOWN]]
@@ -103,9 +107,6 @@ def read(name: str) -> Run:
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
     except (OSError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a result file: {error}; see {PAGE}") from None
-    documents = pd.DataFrame(
-        [{"source": one.id} | one.model_dump() for one in result.documents]  # an article of its own
-    )
     if not documents.id.is_unique:
         twice = documents.id[documents.id.duplicated()].iloc[0]
         raise UserError(f"{path}: two documents have the id {twice!r}: give each its own")
@@ -119,6 +120,9 @@ def read(name: str) -> Run:
     notes = []
     if lost := result.measured.lost_bytes:
         notes.append(f"{name}: its tokens do not hold {lost:,} bytes of the texts")
+    seed = result.made_by.get(SEED)
+    if isinstance(seed, float) and seed.is_integer():  # of a table of pandas, say
+        as_set[SEED] = int(seed)
     return Run(name, result.made_by | as_set, documents, tuple(notes))
 
 

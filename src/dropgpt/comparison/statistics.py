@@ -81,9 +81,12 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
         rest = _text({k: v for k, v in _effective(run).items() if k not in by and k not in WHICH})
         group = found.setdefault(tuple(_value(run, key) for key in by), {})
         if rest in group:
+            way_out = "name the runs to compare, without --by"
+            if SEED not in run.made_by:
+                way_out = f"give each its {SEED} in made_by"
             raise UserError(
                 f"compare: {group[rest].name} and {run.name} are alike in parameters, code and "
-                "environment, yet their losses differ: name the runs to compare"
+                f"environment, yet their losses differ: {way_out}"
             )
         group[rest] = run
     return dict(zip(_labels(found, by), found.values(), strict=True))

@@ -25,7 +25,7 @@ INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)
 # Of transformers: where nobody says so, it asks whether code that comes with a model may run.
 OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 # What a token may see, which old files have among the weights.
-MASK = re.compile(r"(^|\.)(attn|attention)\.(masked_)?bias$")
+MASK = re.compile(r"(^|\.)(attn|attention)\.((masked_)?bias|causal_mask)$")
 
 
 def read(name: str, device: torch.device, revision: str | None = None) -> LanguageModel:
@@ -176,8 +176,11 @@ def _n_ctx(model: nn.Module, config: Any) -> int | None:
     """Of how many tokens a window may be, where the model says so."""
     stated = (getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
     n_ctx: int | None = next((n for n in stated if n), None)  # the second is MPT's
+    of_tokens = model.get_input_embeddings()  # type: ignore[operator]
     for module in model.modules():  # RoBERTa counts its positions from behind that of padding on
-        if isinstance(module, nn.Embedding) and module.num_embeddings == n_ctx:
+        if module is of_tokens or not isinstance(module, nn.Embedding):
+            continue
+        if module.num_embeddings == n_ctx:
             return n_ctx - 1 - (-1 if module.padding_idx is None else module.padding_idx)
     return n_ctx
 
