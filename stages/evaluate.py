@@ -57,7 +57,10 @@ def evaluate(params: Params) -> list[str]:
 
     passes = 1 + params.evaluate.dropout_passes  # dropout off, dropout on
     total = passes * sum(len(ids) for ids, _ in corpora.values())
-    advice = f"evaluate.batch_size is {params.evaluate.batch_size}: lower it"
+    windows = params.evaluate.batch_size
+    advice = (
+        f"evaluate.batch_size is {windows}: lower it" if windows > 1 else "take a smaller model"
+    )
     with (
         enough_memory(f"evaluate, on {device}", advice),
         slot(device),

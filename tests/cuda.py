@@ -15,7 +15,9 @@ H100 = "NVIDIA H100 80GB HBM3"
 WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")  # for a result
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, gpus: int = 2) -> list[int]:
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, gpus: int = 2, capability: tuple[int, int] = (9, 0)
+) -> list[int]:
     """Some GPUs, which only answer; the list of those that will have been set.
 
     What torch does in Python before it asks the driver is its own code, with its own refusals.
@@ -25,6 +27,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, gpus: int = 2) -> list[int]:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: H100)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "compute_120"])
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     return chosen
 

@@ -54,7 +54,7 @@ def logs(clone: Clone) -> list[str]:
 def test_what_cannot_be_compared_is_told_in_a_line(clone: Clone) -> None:
     clone.dvc("exp", "remove", "--all-commits")
     for arguments, why in [
-        (["HEAD", "no-such"], "compare: no-such: "),
+        (["HEAD", "no-such"], "error: no-such: "),
         (["HEAD", "HEAD~1"], "HEAD~1 has no data/evaluation in DVC's cache"),
         ([], "it takes two runs or more"),
     ]:
@@ -87,7 +87,7 @@ def test_a_damaged_result_is_told_in_a_line(clone: Clone, monkeypatch: pytest.Mo
             path.write_bytes(damaged)
             with pytest.raises(UserError) as error:
                 experiments.read("workspace")
-            assert "compare: data/evaluation of workspace is damaged: " in message(error)
+            assert "data/evaluation of workspace is damaged: " in message(error)
             assert name in message(error) or name == "SHA256SUMS", number
         path.write_bytes(content)
     assert experiments.read("workspace").summary == clone.summary()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cuda
-from conftest import needs_fork, second_of_two
+from conftest import ROOT, needs_fork, second_of_two
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, peak_flops, prepare
 
@@ -18,6 +18,38 @@ from dropgpt.machine.hardware import compute_dtype, environment, peak_flops, pre
 def test_a_device_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UserError, match=rf"runtime\.device is {name}, and torch finds no such"):
         prepare(name)
+
+
+@pytest.mark.parametrize(
+    ("capability", "serves"), [((7, 0), False), ((7, 5), True), ((12, 0), True)]
+)
+def test_a_gpu_for_which_torch_has_no_kernels_is_told(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], serves: bool
+) -> None:
+    cuda.stand_in(monkeypatch, capability=capability)
+    if serves:
+        assert prepare().type == "cuda"
+        return
+    with pytest.raises(
+        UserError, match=r"H100 .* is too old for this torch, 2.*: set runtime\.dev"
+    ):
+        prepare()
+
+
+def test_auto_is_no_device_that_no_test_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert prepare().type == "cpu"
+    assert prepare("mps").type == "mps"
+
+
+def test_float32_is_float32_whatever_a_container_says() -> None:
+    said = {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "PYTHONPATH": str(ROOT / "src")}
+    code = (
+        "import torch; from dropgpt.machine.hardware import prepare; print(prepare('cpu'), "
+        "torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32)"
+    )
+    found = subprocess.check_output([sys.executable, "-c", code], env=said, text=True)
+    assert found.split() == ["cpu", "highest", "False"]
 
 
 @pytest.mark.parametrize("name", ["cuda:1", "mps"])
@@ -52,6 +84,12 @@ def test_what_the_user_of_a_gpu_meets_first(
         ("NVIDIA L40", 181e12),
         ("Tesla T4", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
     ],
 )
 def test_the_peak_of_a_gpu_is_known_by_its_name(

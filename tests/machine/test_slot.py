@@ -1,9 +1,11 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,11 +49,22 @@ def test_a_gpu_is_the_same_one_whatever_a_job_may_see(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
         with slot(torch.device("cuda"), tmp_path):
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-            assert name(torch.device("cuda:1")) == "cuda-1"
+            assert name(torch.device("cuda:1")) == f"{platform.node()}-cuda-1"
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, MIG-GPU-5a/1/0")
-            assert name(torch.device("cuda:1")) == "cuda-MIG-GPU-5a-1-0"
+            assert name(torch.device("cuda:1")) == f"{platform.node()}-cuda-MIG-GPU-5a-1-0"
             with slot(torch.device("cuda:1"), tmp_path):
                 pass
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_machines_that_share_the_folder_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits", pytrace=False))
+    with other_job(device, tmp_path) as job:
+        monkeypatch.setattr(platform, "node", lambda: "another")
+        with slot(torch.device(device), tmp_path):
+            job.kill()
 
 
 def test_a_killed_job_gives_its_slot_back(tmp_path: Path) -> None:
@@ -81,7 +94,9 @@ def test_a_cpu_serves_as_many_jobs_as_it_has_cores_for(
 
 @pytest.mark.usefixtures("handlers_put_back")
 def test_a_job_that_waits_can_be_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    # Not the sleep of other threads, which would be stopped before anything waits.
+    sleep = SimpleNamespace(sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("dropgpt.machine.slot.time", sleep)
     listen()
     with other_job("cuda", tmp_path) as job:
         with pytest.raises(Interrupted, match="SIGTERM"), slot(torch.device("cuda"), tmp_path):

@@ -1,6 +1,7 @@
 """A whole config of FineWeb, by the real stages, killed and gone on with by more processes."""
 
 import errno
+import os
 import random
 import shutil
 import signal
@@ -187,6 +188,22 @@ def test_a_shard_that_cannot_be_read_now_is_kept(
             shards.make(params.data, params.tokenize, params.runtime)
     assert shards.make(params.data, params.tokenize, params.runtime) == [shard]
     assert shard.stat().st_ino == before
+
+
+def test_a_job_that_was_lent_two_cores_of_many_starts_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(shards, "_side_by_side", lambda work, number, look: started.append(number))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5, 6}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(shards, "DOCUMENTS", tmp_path / "documents.parquet")
+    monkeypatch.setattr(shards, "FOLDER", tmp_path / "shards")
+    three = [Shard(f"data/{number}.parquet", "1", 0, 1, 0, ROWS) for number in range(3)]
+    hub_shards.write(three, shards.DOCUMENTS)
+    params = params_with(data={"source": "fineweb", "documents": None}, runtime={"threads": None})
+    shards.make(params.data, params.tokenize, params.runtime)
+    assert started == [2]
 
 
 def test_a_machine_that_helps_says_in_a_line_why_it_ends(fineweb: Clone) -> None:

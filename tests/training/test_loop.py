@@ -399,6 +399,9 @@ def test_out_of_memory_names_what_to_lower(
         run(micro_batch_size=3)
     assert "train, on cpu: out of memory; train.batch_size is 4" in message(error)
     assert "set train.micro_batch_size below 3" in message(error)
+    with pytest.raises(UserError) as error:
+        run(micro_batch_size=1)
+    assert "out of memory; lower model.n_ctx, model.n_layer" in message(error)
 
 
 def test_a_training_on_so_many_tokens_reads_no_others() -> None:

@@ -21,7 +21,7 @@ def run(revisions: list[str], output: Path) -> None:
         runs = [experiments.read(name) for name in revisions or ["workspace"]]
         default = _default()
     except UserError as error:
-        raise UserError(f"report: {str(error).removeprefix('compare: ')}") from None
+        raise UserError(f"report: {error}") from None
     text = page([results.read(one, runtime) for one in runs], default)
     try:
         with replacing(output) as partial:

@@ -18,6 +18,7 @@ from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 
 TOKENS = Path("data/tokens")
+OURS = Path("models/gpt")  # the stage train makes it
 
 
 def run(step: int, model: Path, as_json: bool) -> None:
@@ -48,6 +49,8 @@ def run(step: int, model: Path, as_json: bool) -> None:
 
 def record(model: Path) -> dict[str, Any]:
     """What the training of the model in that folder was: its parameters and inputs."""
+    if model != OURS and not model.is_dir():
+        raise UserError(f"{model}: no such folder")
     if not model.is_dir() or (model / SUMS).exists():
         check_seal(model, "train", [provenance.FILE])
     made = provenance.read(model).get("train")

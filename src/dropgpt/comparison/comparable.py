@@ -11,7 +11,7 @@ def check_comparable(runs: list[Run]) -> None:
     """Raise UserError where two runs did not measure the same texts in the same way."""
     for other in runs[1:]:
         if why := _incomparable(runs[0], other):
-            raise UserError(f"compare: {why}: no comparison")
+            raise UserError(f"{why}: no comparison")
 
 
 def comparable(runs: list[Run]) -> tuple[list[Run], list[str]]:

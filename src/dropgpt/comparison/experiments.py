@@ -61,7 +61,7 @@ def read_all(named: Iterable[tuple[str, str]]) -> tuple[list[Run], list[str]]:
         try:
             runs.append(read(name, commit))
         except UserError as error:
-            notes.append(f"{str(error).removeprefix('compare: ')}: left out")
+            notes.append(f"{error}: left out")
     return runs, notes
 
 
@@ -80,9 +80,9 @@ def read(name: str, commit: str | None = None) -> Run:
             content = {file: files.read(f"{RESULT}/{file}") for file in FILES}
     except OSError:
         if revision == "workspace":
-            check_made(Path(), f"compare: {RESULT}")
+            check_made(Path(), RESULT)
         raise UserError(
-            f"compare: {name} has no {RESULT} in DVC's cache: it was not evaluated "
+            f"{name} has no {RESULT} in DVC's cache: it was not evaluated "
             f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {name}` "
             "brings an experiment's, `dvc fetch --all-commits` those of commits"
         ) from None
@@ -92,8 +92,7 @@ def read(name: str, commit: str | None = None) -> Run:
             if revision == "workspace":
                 remedy = "remove the folder, and `dvc checkout evaluate` brings it back"
             raise UserError(
-                f"compare: {RESULT} of {name} is damaged: {file} is not what evaluate wrote there; "
-                f"{remedy}"
+                f"{RESULT} of {name} is damaged: {file} is not what evaluate wrote there; {remedy}"
             )
     table, summary, chain = (content[file] for file in FILES)
     documents = pd.read_parquet(BytesIO(table))
@@ -149,7 +148,7 @@ def _yaml(files: Revision, revision: str, name: str) -> dict[str, Any]:
     except NOT_YAML:
         values = None
     if not isinstance(values, dict):
-        raise UserError(f"compare: {name} of {revision} is not YAML with sections in it")
+        raise UserError(f"{name} of {revision} is not YAML with sections in it")
     return values
 
 

@@ -170,7 +170,7 @@ def expand(groups: list[str]) -> dict[str, list[str]]:
         places = [Path(file).resolve() for file in files]
         others = [label] if label in found else [group_of[one] for one in places if one in group_of]
         if others:
-            raise UserError(f"compare: --group {group} and {others[0]} overlap: keep them apart")
+            raise UserError(f"--group {group} and {others[0]} overlap: keep them apart")
         found[label] = files
         group_of |= dict.fromkeys(places, label)
     return found
@@ -180,14 +180,14 @@ def _matched(group: str) -> tuple[str, list[str]]:
     """The name of a group and the files of its glob; either may hold "=", as p=0.1 does."""
     words = group.split("=")
     if len(words) < 2 or not words[0] or not words[-1]:
-        raise UserError(f"compare: --group {group}: write it as 'name=glob'")
+        raise UserError(f"--group {group}: write it as 'name=glob'")
     for number in range(1, len(words)):
         pattern = "=".join(words[number:])
         # A file of just that name is meant before those that it matches as a glob.
         names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
         if files := sorted(name for name in names if is_one(name)):
             return "=".join(words[:number]), files
-    raise UserError(f"compare: --group {group}: no file that ends in .json matches")
+    raise UserError(f"--group {group}: no file that ends in .json matches")
 
 
 def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:
@@ -204,7 +204,7 @@ def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:
         group = found.setdefault(label, {})
         if str(seed) in group or (seed is None and len(members.get(label, [])) > 1):
             raise UserError(
-                f"compare: --group {label}: {run.name} says train.seed {seed} in made_by: each "
+                f"--group {label}: {run.name} says train.seed {seed} in made_by: each "
                 "file of the group needs one of its own"
             )
         group[str(seed)] = run

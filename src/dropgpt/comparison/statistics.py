@@ -74,7 +74,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
     """
     for key in by:
         if not any(key in run.made_by for run in runs):
-            raise UserError(f"compare: --by {key}: no result was made by such a parameter")
+            raise UserError(f"--by {key}: no result was made by such a parameter")
     by = [*by, *(key for key in varied(runs) if key.startswith("code.") and key not in by)]
     found: dict[tuple[str, ...], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
@@ -85,7 +85,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
             if SEED not in run.made_by:
                 way_out = f"give each its {SEED} in made_by"
             raise UserError(
-                f"compare: {group[rest].name} and {run.name} are alike in parameters, code and "
+                f"{group[rest].name} and {run.name} are alike in parameters, code and "
                 f"environment, yet their losses differ: {way_out}"
             )
         group[rest] = run

@@ -45,6 +45,8 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only so
     # What use_deterministic_algorithms(True) does, without its import of torch's compiler.
     torch.set_deterministic_debug_mode("error")
+    # float32 is float32, whatever TORCH_ALLOW_TF32_CUBLAS_OVERRIDE says in some containers.
+    torch.set_float32_matmul_precision("highest")
     # Nothing here reads memory that it did not write; filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Where several threads at once make the first call of one of MKL's vector functions, a part
@@ -52,11 +54,7 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     for vector_function in (torch.exp, torch.log):
         vector_function(torch.ones(1))
     if name == "auto":
-        name = "cpu"
-        if torch.backends.mps.is_available():
-            name = "mps"
-        if torch.cuda.is_available():
-            name = "cuda"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if torchrun.started():
         one_gpu = name.startswith("cuda:") and os.environ["LOCAL_WORLD_SIZE"] != "1"
         if one_gpu or name == "mps":
@@ -78,8 +76,21 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
         raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
     threads.set_number(n_threads if device.type == "cpu" else 1)
     if device.type == "cuda":
+        _check_kernels(device)
         torch.cuda.set_device(device)  # where NCCL works
     return device
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Raise UserError where this build of torch has none for a GPU that is so old."""
+    built_for = re.findall(r"sm_(\d+)", " ".join(torch.cuda.get_arch_list()))
+    major, minor = torch.cuda.get_device_capability(device)
+    if built_for and 10 * major + minor < min(map(int, built_for)):
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} is too old for this torch, {torch.__version__}: "
+            "set runtime.device to cpu, or install a torch for an older CUDA, as "
+            "https://pytorch.org/get-started/locally has it"
+        )
 
 
 def _keep_freed_memory() -> None:
@@ -127,7 +138,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     name = torch.cuda.get_device_name(device)
     if "MIG" in name:  # a slice, and who knows of which size
         return None
-    found = (peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", name))
+    known = r"\b{}\b(?! (Ti|D|Laptop|NVL)\b)"
+    found = (peak for words, peak in PEAK_FLOPS.items() if re.search(known.format(words), name))
     return next(found, None)
 
 

@@ -65,7 +65,7 @@ def opened(revision: str) -> Iterator[Revision]:
             files = DVCFileSystem(repo, subrepos=True, repo_factory=project)
             yield Revision(files, _root(files))
     except (DvcException, SCMError) as error:
-        raise UserError(f"compare: {revision}: {error}") from None
+        raise UserError(f"{revision}: {error}") from None
 
 
 def _check_unambiguous(scm: Any, name: str) -> None:
@@ -77,7 +77,7 @@ def _check_unambiguous(scm: Any, name: str) -> None:
     experiments = [scm.get_ref(str(ref)) for ref in exp_refs_by_names(scm, {name})[name]]
     if experiments and meant not in experiments:
         raise UserError(
-            f"compare: {name} is a branch or tag, of commit {meant[:10]}, and an experiment, of "
+            f"{name} is a branch or tag, of commit {meant[:10]}, and an experiment, of "
             f"commit {experiments[0][:10]}: name the commit"
         )
 
@@ -96,7 +96,7 @@ def since_head() -> dict[str, str]:
         with Repo() as repo:
             found = repo.experiments.ls()
     except (DvcException, SCMError) as error:
-        raise UserError(f"compare: {error}") from None
+        raise UserError(str(error)) from None
     return dict(sorted(pair for experiments in found.values() for pair in experiments))
 
 

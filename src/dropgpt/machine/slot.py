@@ -5,6 +5,7 @@ a CPU each would take all cores from the others.
 """
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -44,11 +45,14 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
 
 
 def name(device: torch.device) -> str:
-    """The same in each job, whichever GPUs it may see and whatever number one has there."""
+    """The same in each job, whichever GPUs it may see and whatever number one has there.
+
+    Machines that share the folder have turns of their own.
+    """
     number = str(device.index or 0)
     if device.type == "cuda" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")):
         number = visible.split(",")[int(number)].strip().replace("/", "-")
-    return f"{device.type}-{number}"
+    return f"{platform.node()}-{device.type}-{number}"
 
 
 def _free(locks: list[FileLock]) -> AbstractContextManager[FileLock] | None:

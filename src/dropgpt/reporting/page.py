@@ -136,7 +136,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
     try:
         check_comparable(runs)
     except UserError as error:
-        return {"why_not": str(error).removeprefix("compare: ")}
+        return {"why_not": str(error)}
     title, groups, notes = _groups(runs)
     baseline = next(label for label, of in groups.items() if any(r is runs[0] for r in of.values()))
     differences = statistics.differences(groups, baseline)

@@ -1,7 +1,6 @@
 """Documents -> each with its tokens, and back."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ import tiktoken
 
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
+from dropgpt.machine import cores
 from dropgpt.tokens.array import Array, Tokens
 from dropgpt.tokens.vocabulary import encode
 
@@ -41,7 +41,7 @@ def encode_documents(
             raise UserError(f"document {document.id!r}: tiktoken cannot encode it: {why}") from None
         return np.concatenate([ordinary, closing]).astype(np.uint16)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or cores.number()) as pool:
         following: deque[tuple[Document, Future[Array]]] = deque()
         for document in documents:
             following.append((document, pool.submit(ids, document)))

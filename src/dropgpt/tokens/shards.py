@@ -32,7 +32,7 @@ from dropgpt.corpus import document, hub_shards, splits
 from dropgpt.corpus.hub import Dataset
 from dropgpt.corpus.hub_shards import Shard
 from dropgpt.errors import UserError
-from dropgpt.machine import provenance
+from dropgpt.machine import cores, provenance
 from dropgpt.machine.files import check_seal
 from dropgpt.machine.kept import CHECKPOINTS
 from dropgpt.machine.progress import progress
@@ -71,7 +71,7 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
             shutil.rmtree(path, ignore_errors=True)
     settings = tokenize.vocabulary_size, tokenize.end_of_text
     arguments = (list(zip(shards, datasets, strict=True)), folder, *settings)
-    workers = min(runtime.threads or os.cpu_count() or 1, len(shards))
+    workers = min(runtime.threads or cores.number(), len(shards))
     total = sum(shard.documents for shard in shards)
     with progress("tokenize", "documents", runtime.log_interval, total) as bar:
 

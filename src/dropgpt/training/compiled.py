@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +36,8 @@ def compiled(model: GPT) -> Transformed:
     # Code that is chosen by a race would be other code on another day, with other last bits.
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     leave_masks_uncompiled()
+    # Its advice is another arithmetic.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     blocks = [torch.compile(block, dynamic=False) for block in model.h]
     return partial(model.transformed, blocks=blocks)
 

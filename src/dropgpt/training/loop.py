@@ -75,11 +75,12 @@ def train(
     _check_parts(training, tokens.held_out, params, n_ctx)
     _check_shares(params, shard_weights)
     at_once = windows_at_once(params, n_ctx, device)
-    advice = (
-        f"train.batch_size is {params.batch_size}, {at_once} windows at once: set "
-        f"train.micro_batch_size below {at_once}, or "
-        "lower model.n_ctx, model.n_layer or model.n_embd"
-    )
+    advice = "lower model.n_ctx, model.n_layer or model.n_embd"
+    if at_once > 1:
+        advice = (
+            f"train.batch_size is {params.batch_size}, {at_once} windows at once: set "
+            f"train.micro_batch_size below {at_once}, or {advice}"
+        )
     with (
         enough_memory(f"train, on {device}", advice),
         able_to_compile(),
