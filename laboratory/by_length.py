@@ -35,6 +35,8 @@ class Row:
 class Best:
     """A rate with the number of readings that suits it.
 
+    at_end       no longer training was run, so that one might suit it better
+    tied         it is not surely worse than the best of all, all of them together
     chosen       how often each length would be, were the seeds drawn again
     development  the loss by which it is chosen
     effect       beside no dropout at its best length, its interval one of all rates'; None of no
@@ -43,6 +45,8 @@ class Best:
 
     setting: str
     readings: int
+    at_end: bool
+    tied: bool
     chosen: dict[int, float]
     development: float
     loss: float
@@ -57,41 +61,50 @@ def rows(results: Results, settings: list[str]) -> list[Row]:
 
 def _row(results: Results, settings: list[str], readings: int) -> Row:
     none = settings[0]
-    best = results.chosen(*settings, readings=readings)
+    best = results.chosen(*settings, among=(readings,))
 
     def less(ours: str, theirs: str, among: int = 1) -> Difference:
         tests = results.test(ours, readings), results.test(theirs, readings)
         return difference(tests[0] - tests[1], results, among)
 
-    beside = {one: less(one, best) for one in settings if one != best}
-    apart = holm([found.chance.p_value(found.mean) for found in beside.values()])
     return Row(
         readings,
         best,
-        [one for one, sure in zip(beside, apart, strict=True) if not sure or beside[one].mean < 0],
+        not_worse({one: less(one, best) for one in settings if one != best}),
         results.loss(best, readings),
         less(best, none, len(settings) - 1) if best != none else None,
         {one: less(one, none) for one in settings if one != none},
     )
 
 
+def not_worse(beside: dict[str, Difference]) -> list[str]:
+    """Those that are not surely worse than the one that they are beside, all of them together."""
+    sure = holm([found.chance.p_value(found.mean) for found in beside.values()])
+    return [
+        one for one, apart in zip(beside, sure, strict=True) if not apart or beside[one].mean < 0
+    ]
+
+
 def bests(results: Results, settings: list[str]) -> list[Best]:
     none = settings[0]
     at_best = {one: results.best(one) for one in settings}
+    tests = {one: results.test(one, at_best[one]) for one in settings}
+    best = min(settings, key=lambda one: results.development(one, at_best[one]))
+    tied = not_worse(
+        {one: difference(tests[one] - tests[best], results) for one in settings if one != best}
+    )
     return [
         Best(
             one,
             at_best[one],
+            at_best[one] == results.lengths(one)[-1],
+            one in tied,
             chosen_again(results, one),
             results.development(one, at_best[one]),
             results.loss(one, at_best[one]),
             None
             if one == none
-            else difference(
-                results.test(one, at_best[one]) - results.test(none, at_best[none]),
-                results,
-                len(settings) - 1,
-            ),
+            else difference(tests[one] - tests[none], results, len(settings) - 1),
         )
         for one in settings
     ]

@@ -92,7 +92,7 @@ def of_claims(results: Results) -> dict[str, Any]:
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
     judged = len(CLAIMS) - said.pop(NOT_YET_RUN, 0)
-    counts = ", ".join(f"{count} {what}" for what, count in said.most_common())
+    counts = ", ".join(f'"{what}" {count} times' for what, count in said.most_common())
     return {
         "verdicts": markdown(tables.verdicts(verdicts)),
         "claims": len(CLAIMS),
@@ -131,8 +131,8 @@ def taken_over(size: Size, runs: list[dict[str, Any]]) -> str:
     if not older:
         return "All of them were made by the code and with the parameters that stand here."
     return (
-        f"{older} of them were made by earlier code and taken over, after some had been made "
-        "again with the same bytes (`make results-check`)."
+        f"Made by earlier code: {older}, taken over after some had been made again with the same "
+        "bytes (`make results-check`)."
     )
 
 
@@ -144,8 +144,8 @@ def environments(runs: list[dict[str, Any]]) -> str:
         e = json.loads(said)
         packages = ", ".join(f"{name} {version}" for name, version in e["packages"].items())
         lines.append(
-            f"- {count} runs: {e['device']}, {e['threads']} thread a run, {e['precision']}, "
-            f"{e['system']}, Python {e['python']}, {packages}"
+            f"- {count} run{'s' * (count > 1)}: {e['device']}, {e['threads']} thread a run, "
+            f"{e['precision']}, {e['system']}, Python {e['python']}, {packages}"
         )
     return "\n".join(lines)
 

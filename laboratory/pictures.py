@@ -13,7 +13,7 @@ from laboratory.by_length import Row
 from laboratory.results import Results
 from laboratory.worth import Gain
 
-ZOOM = 0.15  # nats a token on either side of 0
+ZOOM = 0.2  # nats a token on either side of 0
 Colour = tuple[float, float, float, float]
 Point = tuple[float, float]
 
@@ -102,7 +102,8 @@ def draw_worth(file: Path, worth: dict[int, list[Gain]]) -> None:
             axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends) * 1.1)
         each[-1].set_xlabel(
             "gain of the best rate over no dropout\n"
-            "(nats a token; above 0: better; 95% interval; hollow: no dropout is best)"
+            "(nats a token; above 0: better; 95% interval;\n"
+            "hollow: no dropout is best)"
         )
 
 
@@ -122,14 +123,29 @@ def name(
 ) -> None:
     """Write at each line what it is; at one x, apart enough to be read."""
     low, high = axes.get_ylim()
-    taken: dict[float, float] = {}
-    for one, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
-        taken[x] = max(y, taken.get(x, y) + 0.08 * (high - low)) if x in taken else y
+    at: dict[str, float] = {}
+    for x in {x for x, _ in places.values()}:
+        here = sorted(
+            (one for one in places if places[one][0] == x), key=lambda one: places[one][1]
+        )
+        at |= zip(here, apart([places[one][1] for one in here], 0.07 * (high - low)), strict=True)
+    for one in places:
         axes.annotate(
             named[one],
-            (x, taken[x]),
+            (places[one][0], at[one]),
             offset,
             textcoords="offset points",
             color=colour[one],
             va="center",
         )
+
+
+def apart(heights: list[float], least: float) -> list[float]:
+    """The same, in rising order, moved up and down until neighbours are `least` apart."""
+    found = [*heights]
+    for _ in range(len(found) ** 2):
+        for n in range(1, len(found)):
+            push = max(0.0, least - (found[n] - found[n - 1])) / 2
+            found[n - 1] -= push
+            found[n] += push
+    return found

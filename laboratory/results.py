@@ -73,16 +73,20 @@ class Results:
         """Nats a token, mean over the seeds."""
         return float(self.at(setting, readings).development.mean())
 
-    def best(self, setting: str) -> int:
-        """The length with the lowest development loss."""
-        return min(self.lengths(setting), key=lambda n: self.development(setting, n))
+    def best(self, setting: str, among: tuple[int, ...] = ()) -> int:
+        """The length with the lowest development loss, of these or of all.
 
-    def chosen(self, *settings: str, readings: int | None = None) -> str:
-        """The one with the lowest development loss, at that length or each at its best.
+        Raises NotRunError where one of these was not run.
+        """
+        lengths = among or self.lengths(setting)
+        return min(lengths, key=lambda n: self.development(setting, n))
+
+    def chosen(self, *settings: str, among: tuple[int, ...] = ()) -> str:
+        """The one with the lowest development loss, each at its best length, of these or of all.
 
         It is that of the seeds that all of them have.
         """
-        each = {one: self.at(one, readings or self.best(one)).development for one in settings}
+        each = {one: self.at(one, self.best(one, among)).development for one in settings}
         shared = set.intersection(*(set(losses.index) for losses in each.values()))
         return min(settings, key=lambda one: each[one][sorted(shared)].mean())
 

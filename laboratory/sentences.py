@@ -25,25 +25,28 @@ def where(setting: str, stretch: list[Row]) -> str | None:
     at = [str(row.readings) for row in stretch if setting in row.ties]
     if not at:
         return None
-    return "" if len(at) == len(stretch) else f" at {' and '.join(at)}"
+    return "" if len(at) == len(stretch) else f" at {listed(at)}"
 
 
 def at_best(bests: list[Best], p: dict[str, str]) -> str:
     """The best of all beside no dropout, each with the length that suits it, in words."""
     best, none = min(bests, key=lambda one: one.development), bests[0]
-    ours, theirs = (
-        f"{name} with {one.readings} reading{'s' * (one.readings > 1)}"
-        for name, one in ((p[best.setting], best), ("no dropout", none))
-    )
+    ours, theirs = with_length(p[best.setting], best), with_length("no dropout", none)
+    tied = [with_length(p[one.setting], one) for one in bests if one.tied and one.effect]
+    tied_too = f"; not surely worse: {', '.join(tied)}" if tied else ""
     if best.effect is None:
-        tied = [p[one.setting] for one in bests if one.effect and one.effect.low <= 0]
-        return f"{theirs} is best" + (f"; not surely worse: {', '.join(tied)}" if tied else "")
+        return f"{theirs} is best{tied_too}"
     gain = f"{tables.gain(best.effect)} nats a token"
     if best.effect.low > 0:
         return f"{ours} was chosen, and on the test documents {theirs} is better: a gain of {gain}"
     if best.effect.high >= 0:
-        return f"{ours} is not surely better than {theirs}: a gain of {gain}"
-    return f"{ours} gains {gain} over {theirs}"
+        return f"{ours} is not surely better than {theirs}: a gain of {gain}{tied_too}"
+    return f"{ours} gains {gain} over {theirs}{tied_too}"
+
+
+def with_length(name: str, one: Best) -> str:
+    most = " (the most that were run)" if one.at_end else ""
+    return f"{name} with {one.readings} reading{'s' * (one.readings > 1)}{most}"
 
 
 def stretches(rows: list[Row]) -> list[list[Row]]:
@@ -64,11 +67,15 @@ def often(stretch: list[Row]) -> str:
     return f"{low} to {high} times"
 
 
+def listed(words: list[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def waiting(missing: list[int]) -> str:
     """Which lengths are not there yet, in a sentence."""
     if not missing:
         return ""
-    *first, last = map(str, missing)
-    lengths = f"{', '.join(first)} and {last}" if first else last
+    lengths = listed(list(map(str, missing)))
     many = "readings" if missing != [1] else "reading"
     return f" Trainings of {lengths} {many} are still being made: nothing is said of them yet."

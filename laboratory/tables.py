@@ -41,13 +41,24 @@ def bests(each: list[Best], named: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "p": named[one.setting].removeprefix("p "),
-            "readings": str(one.readings),
-            "chosen again": ", ".join(f"{n}: {share:.0%}" for n, share in one.chosen.items()),
+            "readings": f"{one.readings}{', the most that were run' * one.at_end}",
+            "chosen again": ", ".join(f"{n}: {rounded(share)}" for n, share in one.chosen.items()),
             "test loss": f"{one.loss:.3f}",
+            "beside the best": place(one, each),
             "gain over p 0 at its best, nats a token": gain(one.effect) if one.effect else "0",
         }
         for one in each
     )
+
+
+def rounded(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "< 1%"
+
+
+def place(one: Best, each: list[Best]) -> str:
+    if one.development == min(other.development for other in each):
+        return "**the best**"
+    return "not surely worse" if one.tied else "worse"
 
 
 def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
@@ -105,9 +116,14 @@ def left_on(each: list[LeftOn]) -> pd.DataFrame:
 
 
 def power(claim: Claim, said: Verdict) -> str:
-    """How far inside its region a number had to lie to be found, and whether it goes in there."""
+    """How far inside its region a number had to lie to be found, and whether it goes in there.
+
+    Nothing where nothing varied, as where no dropout was chosen on both sides.
+    """
     assert said.found
     far, (low, high) = seen(said.found, len(CLAIMS)), claim.region
+    if not far:
+        return ""
     return f"{far:.3f}" + (", more than there is room for" if far > (high - low) / 2 else "")
 
 

@@ -154,6 +154,8 @@ def test_the_rates_to_set_are_those_of_the_results() -> None:
     found = list(results)
     assert len(found) > 2
     assert [row[0] for row in readme] == [row[0] for row in found]
+    both = [(ROOT / page).read_text() for page in ("RESULTS.md", "README.md")]
+    assert len({"being made" in page for page in both}) == 1
     example = (ROOT / "examples/own_texts.py").read_text()
     best = re.findall(r"(\d+): ([\d.]+)", re.findall(r"^best = \{(.*)\}", example, re.MULTILINE)[0])
     assert [(int(n), float(p)) for n, p in best] == [(int(r[1]), float(r[2])) for r in found]

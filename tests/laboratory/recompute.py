@@ -1,7 +1,7 @@
 """The main table of the laboratory's page, computed once more and by nothing but its runs' files.
 
 `python tests/laboratory/recompute.py laboratory/small` prints it. No line of the project's own code
-is used: numbers come from JSON, quantiles from scipy, the formulas from docs/verdicts.md.
+is used: numbers come from JSON and YAML, quantiles from scipy, the formulas from docs/verdicts.md.
 """
 
 import json
@@ -10,21 +10,28 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from ruamel.yaml import YAML
 from scipy import optimize, stats
 
 Runs = dict[float, dict[int, dict[int, dict]]]  # by p, length and seed what a run found
 
 
 def read(folder: Path) -> tuple[Runs, np.ndarray]:
-    """Of the files that are named as the map's are: p20-short-1.json."""
+    """Of the map's runs those lengths that the plan has for them; a file may hold older ones."""
     runs: Runs = defaultdict(lambda: defaultdict(dict))
     sizes = np.zeros(0)
-    for file in sorted(folder.glob("runs/p*-*-*.json")):
-        found = json.loads(file.read_text())
-        params = found["made_by"]["params"]
-        sizes = np.array(found["documents"]["test"]["tokens"])
-        for readings, one in found["lengths"].items():
-            runs[params["model"]["dropout"]][int(readings)][params["train"]["seed"]] = one
+    plan = YAML(typ="safe").load(folder / "plan.yaml")
+    group = plan["groups"]["map"]
+    for variant in group["variants"]:
+        files = [folder / f"runs/{variant}-{seed}.json" for seed in group["seeds"]]
+        if not all(file.exists() for file in files):
+            continue
+        for file, seed in zip(files, group["seeds"], strict=True):
+            found = json.loads(file.read_text())
+            sizes = np.array(found["documents"]["test"]["tokens"])
+            p = found["made_by"]["params"]["model"]["dropout"]
+            for readings in plan["variants"][variant]["readings"]:
+                runs[p][readings][seed] = found["lengths"][str(readings)]
     return runs, sizes
 
 
@@ -73,7 +80,8 @@ def row(runs: Runs, sizes: np.ndarray, readings: int) -> list[str]:
     if best == 0:
         return [*name, "0", "0", loss]
     gain = Apart(test(runs[0.0][readings]), ours, sizes)
-    ends = gain.mean - gain.half(), gain.mean + gain.half()
+    half = gain.half(0.05 / len(others))  # it is the best of so many
+    ends = gain.mean - half, gain.mean + half
     return [
         *name,
         f"{gain.mean:.3f} ({ends[0]:.3f} to {ends[1]:.3f})",

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from laboratory import by_length
-from laboratory.results import Results
+from laboratory import by_length, tables
+from laboratory.results import Losses, Results
 from laboratory.sentences import answer
 from made_up import NAMED, results
 
@@ -49,9 +49,22 @@ def test_the_answer_is_in_words() -> None:
     assert said.startswith(
         "Read 1 to 4 times, the best rate of dropout is **0**; "
         "not surely worse: 0.1 at 4, 0.3 at 4. Read 16 times, the best rate of dropout is **0.3**. "
-        "If you may choose how often: 0.3 with 16 readings gains 0.1"
+        "If you may choose how often: 0.3 with 16 readings (the most that were run) gains 0.1"
     )
-    assert said.endswith(" nats a token over no dropout with 16 readings.")
+    assert said.endswith(" nats a token over no dropout with 16 readings (the most that were run).")
+
+
+def test_what_is_as_good_with_another_number_of_readings_is_named() -> None:
+    found = results()
+    best = found.at("p30", 16)
+    found.settings["p10"] = {4: Losses(best.development + 1e-4, best.test), 16: found.at("p10", 16)}
+    bests = by_length.bests(found, SETTINGS)
+    assert [one.tied for one in bests] == [False, True, False]
+    assert [one.at_end for one in bests] == [True, False, True]
+    assert answer([], bests, NAMED).endswith("; not surely worse: 0.1 with 4 readings.")
+    table = tables.bests(bests, NAMED)
+    assert table["beside the best"].tolist() == ["worse", "not surely worse", "**the best**"]
+    assert table["readings"].tolist() == ["16, the most that were run", "4", table.readings[0]]
 
 
 def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:

@@ -1,6 +1,7 @@
 """Claims judged together."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,12 @@ import pytest
 
 from conftest import ROOT
 from dropgpt.comparison.interval import Chance
-from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at
+from laboratory.claims import ABOVE, BELOW, CLAIMS, EQUAL, at, gain, monte_carlo
 from laboratory.judge import Claim, holm, judge
 from laboratory.plan import TUNING, Size, setting
-from laboratory.results import Losses, Results, ensemble
+from laboratory.results import Losses, NotRunError, Results, ensemble
 from laboratory.simulate import found
+from laboratory.worth import RATES as WORTH
 from made_up import results
 
 
@@ -84,6 +86,33 @@ def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatc
     assert there == [1, 2, 3, 4, 5, 8, 9]
 
 
+def test_gains_are_compared_by_lengths_that_both_sides_have() -> None:
+    """The map's rates are best at 64 readings, which half the text was not read."""
+    found = results()
+    for readings in (8, 12, 16, 32, 64):
+        for p in WORTH:
+            losses = found.at("p0", 16)
+            shift = 0.0 if p == "p0" else 0.01 * readings
+            moved = Losses(losses.development - shift, losses.test - shift * found.sizes)
+            found.settings.setdefault(p, {})[readings] = moved
+            if readings < 64:
+                found.settings.setdefault(f"half-{p}", {})[readings] = moved
+    assert gain("half-")(found).equals(gain()(found))
+    del found.settings["half-p0"][12]
+    with pytest.raises(NotRunError):
+        gain("half-")(found)
+
+
+def test_passes_are_those_of_the_length_that_suits_the_rate() -> None:
+    found = results()
+    losses = found.at("p30", 4)
+    found.settings["passes-p30"] = {4: replace(losses, monte_carlo={4: losses.test - 1})}
+    with pytest.raises(NotRunError, match="passes-p30 at 16 readings"):
+        monte_carlo("p30", 4)(found)
+    found.at("p30", 4).development[:] = 0.0
+    assert monte_carlo("p30", 4)(found).mean(axis=None) == pytest.approx(-1)
+
+
 def test_one_seed_is_never_a_verdict() -> None:
     """Nor one that both sides have, whatever else each has."""
     found = results()
@@ -107,7 +136,7 @@ def test_a_setting_is_chosen_by_the_seeds_that_all_have() -> None:
     easy.development.loc[[4, 5]] -= 2
     found.settings["few"] = {16: Losses(other.development[:3], other.test[:3])}
     assert found.development("p0", 16) < found.development("few", 16)
-    assert found.chosen("p0", "few", readings=16) == "few"
+    assert found.chosen("p0", "few", among=(16,)) == "few"
 
 
 def test_pages_on_which_nothing_is_true_say_something_in_5_of_100_and_find_what_is_planted() -> (

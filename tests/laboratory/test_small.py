@@ -130,6 +130,13 @@ def test_the_pages_main_table_is_recomputed_from_the_files_alone(clone: Clone) -
     assert len(recompute.read_text().splitlines()) <= 100
 
 
+def test_so_is_that_of_the_page_that_readers_see() -> None:
+    command = [sys.executable, "tests/laboratory/recompute.py", "laboratory/small"]
+    again = subprocess.check_output(command, cwd=ROOT, text=True)
+    assert again.count("\n") >= 8
+    assert again in (ROOT / "RESULTS.md").read_text()
+
+
 def test_without_all_runs_of_the_map_there_is_no_page(clone: Clone) -> None:
     (clone.folder / ROOM / "runs/p0-short-1.json").unlink()
     done = clone.run(sys.executable, "-m", "laboratory.page", "small", ok=False)
