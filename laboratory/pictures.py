@@ -52,8 +52,8 @@ def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str
         whole.set_title("band: from the lowest to the highest seed", fontsize=9, loc="left")
 
         beside.axhline(0, color=colour[none])
-        name(beside, {none: (lengths[-1], 0)}, (6, 6), named, colour)
         beside.set_ylim(-ZOOM, ZOOM)
+        name(beside, {none: (lengths[-1], 0)}, (6, 6), named, colour)
         enters: dict[str, Point] = {}
         for one in others:
             found = [row.effects[one] for row in rows]
@@ -123,12 +123,12 @@ def name(
 ) -> None:
     """Write at each line what it is; at one x, apart enough to be read."""
     low, high = axes.get_ylim()
+    line = 0.07 * (high - low)
     at: dict[str, float] = {}
     for x in {x for x, _ in places.values()}:
-        here = sorted(
-            (one for one in places if places[one][0] == x), key=lambda one: places[one][1]
-        )
-        at |= zip(here, apart([places[one][1] for one in here], 0.07 * (high - low)), strict=True)
+        here = sorted((one for one in places if places[one][0] == x), key=lambda one: places[one])
+        heights = apart([places[one][1] for one in here], line, low + line / 2)
+        at |= zip(here, heights, strict=True)
     for one in places:
         axes.annotate(
             named[one],
@@ -140,10 +140,12 @@ def name(
         )
 
 
-def apart(heights: list[float], least: float) -> list[float]:
-    """The same, in rising order, moved up and down until neighbours are `least` apart."""
+def apart(heights: list[float], least: float, floor: float) -> list[float]:
+    """The same, in rising order, moved up and down until neighbours are about `least` apart; none
+    below `floor`."""
     found = [*heights]
-    for _ in range(len(found) ** 2):
+    for _ in range(100):
+        found[0] = max(found[0], floor)
         for n in range(1, len(found)):
             push = max(0.0, least - (found[n] - found[n - 1])) / 2
             found[n - 1] -= push
