@@ -50,6 +50,7 @@ def own(members: int | None = None, **train_params: Any) -> RunParams:
             "validation_interval": 10,
             "optimizer": "adamw",
             "dropout_schedule": "constant",
+            "precision": "float32",
         }
         | train_params
     )
