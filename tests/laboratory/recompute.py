@@ -30,7 +30,7 @@ def read(folder: Path) -> tuple[Runs, np.ndarray]:
             found = json.loads(file.read_text())
             sizes = np.array(found["documents"]["test"]["tokens"])
             p = found["made_by"]["params"]["model"]["dropout"]
-            for readings in plan["variants"][variant]["readings"]:
+            for readings in (plan["base"] | plan["variants"][variant])["readings"]:
                 runs[p][readings][seed] = found["lengths"][str(readings)]
     return runs, sizes
 
