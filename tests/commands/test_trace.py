@@ -1,6 +1,7 @@
 """`dropgpt trace` beside what the real training reads."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from rich.cells import cell_len
 from clone import Clone
 from dropgpt.__main__ import main
 from dropgpt.corpus import document
-from dropgpt.machine.files import SUMS
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS, seal
 from dropgpt.model import artifact
 from dropgpt.params import load
 from dropgpt.tokens import tensor
@@ -145,6 +147,22 @@ def test_a_person_reads_a_line_of_each_text(
         assert line == whole or (cell_len(line) == (columns or 80) and line.endswith("…"))
         assert whole.startswith(line.removesuffix("…"))
     assert any(line.endswith("…") for line in lines)
+
+
+def test_a_model_from_before_tokens_were_replaced_is_read(
+    clone: Clone, trace: Trace, tmp_path: Path
+) -> None:
+    """And JSON is in ASCII, which any locale knows."""
+    old = tmp_path / "naïve"
+    shutil.copytree(artifact.TRAINED, old, ignore=shutil.ignore_patterns(SUMS))
+    made = json.loads((old / provenance.FILE).read_text())
+    del made["train"]["params"]["train"]["token_replacement"]
+    (old / provenance.FILE).write_text(json.dumps(made))
+    seal(old)
+    said = trace("--step", "0", "--model", str(old), "--json")
+    assert said.isascii()
+    assert json.loads(said)["model"] == str(old)
+    assert json.loads(said)["token_replacement"] == 0
 
 
 def test_a_mistake_is_one_line(clone: Clone, trace: Trace, tmp_path: Path) -> None:
