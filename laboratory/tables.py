@@ -38,13 +38,18 @@ def gain(found: Difference) -> str:
 
 
 def bests(each: list[Best], named: dict[str, str]) -> pd.DataFrame:
+    best = min(each, key=lambda one: one.development)
     return pd.DataFrame(
         {
             "p": named[one.setting].removeprefix("p "),
             "readings": f"{one.readings}{', the most that were run' * one.at_end}",
             "chosen again": ", ".join(f"{n}: {rounded(share)}" for n, share in one.chosen.items()),
             "test loss": f"{one.loss:.3f}",
-            "beside the best": place(one, each),
+            "beside the best": "**the best**"
+            if one is best
+            else "not surely worse"
+            if one.tied
+            else "worse",
             "gain over p 0 at its best, nats a token": gain(one.effect) if one.effect else "0",
         }
         for one in each
@@ -53,12 +58,6 @@ def bests(each: list[Best], named: dict[str, str]) -> pd.DataFrame:
 
 def rounded(share: float) -> str:
     return f"{share:.0%}" if share >= 0.005 else "< 1%"
-
-
-def place(one: Best, each: list[Best]) -> str:
-    if one.development == min(other.development for other in each):
-        return "**the best**"
-    return "not surely worse" if one.tied else "worse"
 
 
 def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
