@@ -6,40 +6,21 @@ all for runs of the code that is there now.
 """
 
 import argparse
-from functools import partial
 
 from dropgpt.params import Params
 from laboratory import again, workers
-from laboratory.pipeline import Pipeline, stage
+from laboratory.pipeline import Pipeline
 from laboratory.plan import Size
-from laboratory.run import make
 from stages import run
 
 
 def make_missing(params: Params, size: Size) -> None:
-    chosen = size.load()  # a mistake in it is told here, and not by each run
+    plan = size.load()  # a mistake in it is told here, and not by each run
     pipeline = Pipeline(size.folder)
     with pipeline.kept_lock() as keep:
         pipeline.repro("prepare")
-        workers.make(pipeline, pipeline.missing(chosen.groups), params, keep)
+        workers.make(pipeline, pipeline.missing(plan.groups), params, keep)
         pipeline.repro("page")
-
-
-def check(params: Params, size: Size, take_over: bool) -> None:
-    chosen = size.load()
-    planned = [
-        again.Planned(
-            stage(chosen.group(variant), variant, seed),
-            size.run(variant, seed),
-            chosen.params(variant, seed).model_dump(),
-            partial(make, params, size, variant, seed),
-        )
-        for variant, seeds in chosen.seeds.items()
-        for seed in seeds
-    ]
-    made = again.check(Pipeline(size.folder), planned, params, take_over)
-    if take_over:
-        print(f"check: {made} runs taken over")
 
 
 def main() -> None:
@@ -52,7 +33,7 @@ def main() -> None:
 
     def laboratory(params: Params) -> None:
         if arguments.check or arguments.take_over:
-            check(params, size, arguments.take_over)
+            again.check(params, size, arguments.take_over)
         else:
             make_missing(params, size)
 

@@ -8,8 +8,6 @@ there now.
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,73 +15,62 @@ from typing import Any
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
-from laboratory.pipeline import Pipeline
-from laboratory.plan import serves
+from laboratory.pipeline import Pipeline, stage
+from laboratory.plan import Plan, Size, serves
+from laboratory.run import make
 
 AGAIN = 3  # runs
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A run of a plan.
-
-    stage   its name in the pipeline
-    file    what it has found, if it has been made
-    params  with which it would be made now
-    make    makes it, into another file
-    """
-
-    stage: str
-    file: Path
-    params: dict[str, Any]
-    make: Callable[[Path], None]
-
-
-def check(pipeline: Pipeline, planned: list[Planned], params: Params, take_over: bool) -> int:
-    """Make some of the runs again; how many DVC has then taken over, if it was asked to.
+def check(params: Params, size: Size, take_over: bool) -> None:
+    """Make some of the runs again; if asked to, have DVC then take all for runs of this code.
 
     Raises UserError where one differs in anything but what says by which code it was made, and
     where none was made in an environment like this one.
     """
+    plan, pipeline = size.load(), Pipeline(size.folder)
     with pipeline.kept_lock():
         pipeline.repro("prepare")
         # The others will be made anew, since the plan has changed.
         made = [
-            one
-            for one in planned
-            if one.file.exists() and serves(values(one.file)["params"], one.params)
+            (variant, seed)
+            for variant, seeds in plan.seeds.items()
+            for seed in seeds
+            if (file := size.run(variant, seed)).exists()
+            and serves(values(file)["params"], plan.params(variant, seed).model_dump())
         ]
-        _make_some(made, params)
+        _make_some(params, size, plan, made)
         if take_over:
-            pipeline.commit([one.stage for one in made])
-    return len(made)
+            pipeline.commit([stage(plan.group(one), one, seed) for one, seed in made])
+            print(f"check: {len(made)} runs taken over")
 
 
-def _make_some(made: list[Planned], params: Params) -> None:
+def _make_some(params: Params, size: Size, plan: Plan, made: list[tuple[str, int]]) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     if not made:
         raise UserError(
             "laboratory: no run was made with the parameters that the plan has now, so there is "
-            "nothing to make again: `python -m laboratory` makes what is missing"
+            f"nothing to make again: `{size.command}` makes what is missing"
         )
-    here = [one for one in made if of_here(values(one.file), params)]
+    here = [one for one in made if of_here(values(size.run(*one)), params)]
     if not here:
         raise UserError(
             f"laboratory: of {len(made)} runs none was made on a machine and with packages like "
             "these, so that none would have the same bytes here: check on a machine that made "
             "some, or remove one, and it is made here"
         )
-    here.sort(key=lambda one: hashlib.sha256(f"{commit}{one.file.stem}".encode()).digest())
-    for one in here[:AGAIN]:
-        before = of_lengths(values(one.file), one.params["readings"])
+    here.sort(key=lambda one: hashlib.sha256(f"{commit}{size.run(*one).stem}".encode()).digest())
+    for variant, seed in here[:AGAIN]:
+        file = size.run(variant, seed)
+        before = of_lengths(values(file), plan.params(variant, seed).readings)
         with TemporaryDirectory() as folder:
             anew = Path(folder) / "run.json"
-            one.make(anew)
+            make(params, size, variant, seed, anew)
             after = values(anew)
         differing = [key for key in before if before[key] != after.get(key)]
         if differing:
-            raise UserError(f"{one.file}: made again, it differs in {', '.join(differing)}")
-        print(f"check: {one.file}: the same")
+            raise UserError(f"{file}: made again, it differs in {', '.join(differing)}")
+        print(f"check: {file}: the same")
 
 
 def of_lengths(found: dict[str, Any], readings: list[int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from dropgpt.comparison.interval import Difference
 from dropgpt.params import dotted
 from laboratory.judge import difference
-from laboratory.plan import OF_LENGTH, TUNING, Plan, setting
+from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
 from laboratory.results import NotRunError, Results
 
 ELSEWHERE = ("map", "rest", "ensembles", "passes")  # groups that have tables of their own
@@ -49,31 +49,29 @@ class Explored:
 
 def explored(results: Results, plan: Plan) -> list[Explored]:
     """Of the groups that are complete, in the order of the plan."""
-    without = _without(plan)
+    params = {
+        variant: plan.params(variant, seeds[0])
+        for variant, seeds in plan.seeds.items()
+        if not plan.group(variant).startswith(TUNING)
+    }
+    rates = {
+        (setting(variant), readings): own.train.learning_rate
+        for variant, own in params.items()
+        for readings in own.readings
+    }
+    without = _without(params)
     found = []
-    for group, of in plan.groups.items():
-        for variant in of.variants if group not in ELSEWHERE else ():
-            changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
-            params = plan.params(variant, of.seeds[0])
-            own = params.train.learning_rate
-            for readings in params.readings:
-                with suppress(NotRunError):
-                    one, none = setting(variant), without[variant]
-                    loss = results.loss(one, readings)
-                    effect = _effect(results, one, none, readings)
-                    theirs = _rate(plan, none, readings) if none and effect else None
-                    found.append(Explored(one, readings, changes, own, loss, theirs, effect))
+    for variant in (one for one in params if plan.group(one) not in ELSEWHERE):
+        one, none = setting(variant), without[variant]
+        changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
+        for readings in params[variant].readings:
+            with suppress(NotRunError):
+                loss = results.loss(one, readings)
+                effect = _effect(results, one, none, readings)
+                theirs = rates[none, readings] if none and effect else None
+                own = rates[one, readings]
+                found.append(Explored(one, readings, changes, own, loss, theirs, effect))
     return found
-
-
-def _rate(plan: Plan, of: str, readings: int) -> float:
-    """The learning rate of a setting at one length."""
-    return next(
-        params.train.learning_rate
-        for variant in plan.seeds
-        if setting(variant) == of
-        and readings in (params := plan.params(variant, plan.seeds[variant][0])).readings
-    )
 
 
 @dataclass(frozen=True)
@@ -107,19 +105,15 @@ def left_on(results: Results) -> list[LeftOn]:
     ]
 
 
-def _without(plan: Plan) -> dict[str, str | None]:
+def _without(params: dict[str, RunParams]) -> dict[str, str | None]:
     """Of each variant the setting that differs from it in having no dropout."""
 
     def alike(variant: str, changes: dict[str, Any]) -> str:
-        values = dotted(plan.params(variant, plan.seeds[variant][0]).model_dump()) | changes
+        values = dotted(params[variant].model_dump()) | changes
         return repr([value for key, value in sorted(values.items()) if key not in LEFT_OUT])
 
-    there = {
-        alike(variant, {}): setting(variant)
-        for variant in plan.seeds
-        if not plan.group(variant).startswith(TUNING)
-    }
-    return {variant: there.get(alike(variant, WITHOUT)) for variant in plan.seeds}
+    there = {alike(variant, {}): setting(variant) for variant in params}
+    return {variant: there.get(alike(variant, WITHOUT)) for variant in params}
 
 
 def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:

@@ -64,12 +64,6 @@ def verdicts(regions: Sequence[Region], found: Sequence[Difference | None]) -> l
     ]
 
 
-def seen(found: Difference, claims: int) -> float:
-    """How far beyond the edge of its region a number has to lie, in nats a token, to be found there
-    in 80% of such experiments, among so many claims."""
-    return found.chance.effect_for(bonferroni(claims))
-
-
 def _said(sure: bool, margin: float) -> str:
     if not sure:
         return CANNOT_TELL

@@ -43,7 +43,7 @@ def write(params: Params, size: Size) -> None:
         absent = [file for file in planned if not file.exists()]
         raise UserError(
             f"laboratory: {len(absent)} of {len(planned)} runs of the group {GROUP} not made yet, "
-            f"as {absent[0]}: `python -m laboratory {size.name}` makes them"
+            f"as {absent[0]}: `{size.command}` makes them"
         )
     if missing := missing_lengths(plan, rows):  # nothing is judged before its whole group is there
         others = {one: so_far.settings[one] for one in so_far.settings if one not in named}
@@ -78,13 +78,13 @@ def missing_lengths(plan: Plan, rows: list[Row]) -> list[int]:
 
 
 def settings(plan: Plan) -> dict[str, str]:
-    """Those of the map, in the order of their rates, and what they are called."""
+    """Those of the map, in the order of their rates, and what these are."""
     group = plan.groups[GROUP]
     p = {
         setting(variant): plan.params(variant, group.seeds[0]).model.dropout
         for variant in group.variants
     }
-    return {one: f"p {p[one]:g}" for one in sorted(p, key=lambda one: p[one])}
+    return {one: f"{p[one]:g}" for one in sorted(p, key=lambda one: p[one])}
 
 
 def of_claims(results: Results) -> dict[str, Any]:

@@ -33,8 +33,9 @@ def panels(file: Path, number: int) -> Iterator[list[Axes]]:
 def draw_map(file: Path, results: Results, rows: list[Row], named: dict[str, str]) -> None:
     """Above, the test loss of each rate by length; below, the same beside no dropout, enlarged.
 
-    `named` are the settings with what they are called, in the order of their rates from 0 on.
+    `named` are the settings with their rates, in the order of these from 0 on.
     """
+    named = {one: f"p {p}" for one, p in named.items()}
     none, *others = named
     colour = colours([*named])
     lengths = [row.readings for row in rows]

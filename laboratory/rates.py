@@ -38,16 +38,6 @@ def tuned(tried: pd.DataFrame) -> pd.DataFrame:
 
 def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
     """`tuned` of all runs of the groups for it that have been made."""
-    found = table(size, plan)
-    if found.empty:
-        raise UserError(
-            f"laboratory: no run of the group {TUNING} has been made: `{size.command}` makes them"
-        )
-    return tuned(found)
-
-
-def table(size: Size, plan: Plan) -> pd.DataFrame:
-    """What `tuned` takes, of all runs of the groups for it that have been made."""
     rows: list[tuple[str, int, float, float]] = []
     for variant, seeds in plan.seeds.items():
         if not plan.group(variant).startswith(TUNING):
@@ -59,7 +49,13 @@ def table(size: Size, plan: Plan) -> pd.DataFrame:
                 (changes(plan, variant), int(readings), rate, one["development"])
                 for readings, one in found["lengths"].items()
             ]
-    return pd.DataFrame(rows, columns=["changes", "readings", "learning_rate", "development"])
+    if not rows:
+        raise UserError(
+            f"laboratory: no run of the group {TUNING} has been made: `{size.command}` makes them"
+        )
+    return tuned(
+        pd.DataFrame(rows, columns=["changes", "readings", "learning_rate", "development"])
+    )
 
 
 def main(name: str) -> None:

@@ -96,7 +96,7 @@ def ensemble(setting: str, members: int) -> str:
     return f"{setting}, {members} together"
 
 
-def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
+def read(size: Size, plan: Plan, in_parts: str = "") -> Results:
     """All runs of those groups of which none is missing.
 
     Of the group `in_parts` also those of the variants of which none is missing. Raises
@@ -104,7 +104,7 @@ def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
     """
     settings: dict[str, dict[int, Losses]] = defaultdict(dict)
     sizes = np.zeros(0, dtype=np.int64)
-    for name, group in chosen.groups.items():
+    for name, group in plan.groups.items():
         there = [
             variant
             for variant in group.variants
@@ -113,9 +113,9 @@ def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
         if name.startswith(TUNING) or (name != in_parts and there != group.variants):
             continue
         for variant in there:
-            runs = {seed: _checked(size, chosen, variant, seed) for seed in group.seeds}
+            runs = {seed: _checked(size, plan, variant, seed) for seed in group.seeds}
             sizes = np.array(runs[group.seeds[0]]["documents"]["test"]["tokens"])
-            for readings in chosen.params(variant, group.seeds[0]).readings:
+            for readings in plan.params(variant, group.seeds[0]).readings:
                 each = {seed: run["lengths"][str(readings)] for seed, run in runs.items()}
                 settings[setting(variant)][readings] = of_length(each)
                 for members in next(iter(each.values())).get("ensembles", ()):
@@ -125,12 +125,12 @@ def read(size: Size, chosen: Plan, in_parts: str = "") -> Results:
     return Results(dict(settings), sizes)
 
 
-def _checked(size: Size, chosen: Plan, variant: str, seed: int) -> dict[str, Any]:
+def _checked(size: Size, plan: Plan, variant: str, seed: int) -> dict[str, Any]:
     found = load(file := size.run(variant, seed))
-    if not serves(found["made_by"]["params"], chosen.params(variant, seed).model_dump()):
+    if not serves(found["made_by"]["params"], plan.params(variant, seed).model_dump()):
         raise UserError(
             f"laboratory: {file} was made with other parameters than {size.plan} has: remove it, "
-            f"and `python -m laboratory {size.name}` makes it anew"
+            f"and `{size.command}` makes it anew"
         )
     return found
 
@@ -152,9 +152,9 @@ def of_length(found: dict[int, dict[str, Any]]) -> Losses:
     )
 
 
-def files(size: Size, chosen: Plan, group: str) -> list[Path]:
+def files(size: Size, plan: Plan, group: str) -> list[Path]:
     """Those of a group's runs, made or not."""
-    of = chosen.groups[group]
+    of = plan.groups[group]
     return [size.run(variant, seed) for variant in of.variants for seed in of.seeds]
 
 

@@ -6,17 +6,14 @@ from laboratory.by_length import Best, Row
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
     """The result in a few sentences."""
-    p = {one: name.removeprefix("p ") for one, name in named.items()}
     said = []
     for stretch in stretches(rows):
-        tied = [
-            f"{p[one]}{where(one, stretch)}" for one in named if where(one, stretch) is not None
-        ]
+        tied = [f"{named[one]}{at}" for one in named if (at := where(one, stretch)) is not None]
         not_worse = f"; not surely worse: {', '.join(tied)}" if tied else ""
-        best = f"**{p[stretch[0].best]}**{not_worse}"
+        best = f"**{named[stretch[0].best]}**{not_worse}"
         said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
     if bests:
-        said.append(f"If you may choose how often: {at_best(bests, p)}.")
+        said.append(f"If you may choose how often: {at_best(bests, named)}.")
     return " ".join(said)
 
 
@@ -28,11 +25,11 @@ def where(setting: str, stretch: list[Row]) -> str | None:
     return "" if len(at) == len(stretch) else f" at {listed(at)}"
 
 
-def at_best(bests: list[Best], p: dict[str, str]) -> str:
+def at_best(bests: list[Best], named: dict[str, str]) -> str:
     """The best of all beside no dropout, each with the length that suits it, in words."""
     best, none = min(bests, key=lambda one: one.development), bests[0]
-    ours, theirs = with_length(p[best.setting], best), with_length("no dropout", none)
-    tied = [with_length(p[one.setting], one) for one in bests if one.tied and one.effect]
+    ours, theirs = with_length(named[best.setting], best), with_length("no dropout", none)
+    tied = [with_length(named[one.setting], one) for one in bests if one.tied and one.effect]
     tied_too = f"; not surely worse: {', '.join(tied)}" if tied else ""
     if best.effect is None:
         return f"{theirs} is best{tied_too}"

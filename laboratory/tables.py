@@ -4,11 +4,11 @@ import math
 
 import pandas as pd
 
-from dropgpt.comparison.interval import Difference
+from dropgpt.comparison.interval import Difference, bonferroni
 from laboratory.by_length import Best, Row
 from laboratory.claims import CLAIMS
 from laboratory.explored import Explored, LeftOn
-from laboratory.judge import Claim, Verdict, seen
+from laboratory.judge import Claim, Verdict
 from laboratory.worth import Gain
 
 
@@ -21,9 +21,8 @@ def use(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "readings": str(row.readings),
-            "best p": f"**{named[row.best].removeprefix('p ')}**",
-            "not surely worse": ", ".join(named[one].removeprefix("p ") for one in row.ties)
-            or "none",
+            "best p": f"**{named[row.best]}**",
+            "not surely worse": ", ".join(named[one] for one in row.ties) or "-",
             "gain over p 0, nats a token": gain(row.gain) if row.gain else "0",
             "perplexity": f"{math.expm1(row.gain.mean):+.1%}" if row.gain else "0",
             "test loss": f"{row.loss:.3f}",
@@ -41,7 +40,7 @@ def bests(each: list[Best], named: dict[str, str]) -> pd.DataFrame:
     best = min(each, key=lambda one: one.development)
     return pd.DataFrame(
         {
-            "p": named[one.setting].removeprefix("p "),
+            "p": named[one.setting],
             "readings": f"{one.readings}{', the most that were run' * one.at_end}",
             "chosen again": ", ".join(f"{n}: {rounded(share)}" for n, share in one.chosen.items()),
             "test loss": f"{one.loss:.3f}",
@@ -80,7 +79,8 @@ def worth(gains: dict[int, list[Gain]]) -> pd.DataFrame:
 def beside_none(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
     _, *others = named
     return pd.DataFrame(
-        {"readings": str(row.readings)} | {named[one]: told(row.effects[one]) for one in others}
+        {"readings": str(row.readings)}
+        | {f"p {named[one]}": told(row.effects[one]) for one in others}
         for row in rows
     )
 
@@ -120,7 +120,7 @@ def power(claim: Claim, said: Verdict) -> str:
     Nothing where nothing varied, as where no dropout was chosen on both sides.
     """
     assert said.found
-    far, (low, high) = seen(said.found, len(CLAIMS)), claim.region
+    far, (low, high) = said.found.chance.effect_for(bonferroni(len(CLAIMS))), claim.region
     if not far:
         return ""
     return f"{far:.3f}" + (", more than there is room for" if far > (high - low) / 2 else "")

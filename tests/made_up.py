@@ -6,7 +6,7 @@ import pandas as pd
 from laboratory.results import Losses, Results
 
 RATES = {"p0": 0.0, "p10": 0.1, "p30": 0.3}
-NAMED = {one: f"p {p:g}" for one, p in RATES.items()}
+NAMED = {one: f"{p:g}" for one, p in RATES.items()}
 SEEDS = [1, 2, 3, 4, 5]
 
 
