@@ -15,7 +15,7 @@ from dropgpt.comparison.interval import CONFIDENCE, Difference, bonferroni, mean
 from laboratory.results import NotRunError, Results
 
 Region = tuple[float, float]
-HOLDS, NOT, CANNOT_TELL, NOT_YET_RUN = "holds", "does not hold", "cannot tell", "not yet run"
+HOLDS, NOT, CANNOT_TELL, NOT_YET_RUN = "holds", "does not hold", "cannot tell", "not yet judged"
 
 
 @dataclass(frozen=True)

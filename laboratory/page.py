@@ -10,6 +10,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
+from laboratory.again import AGAIN
 from laboratory.by_length import Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
@@ -25,7 +26,7 @@ GROUP = "map"
 WORTH_AT = (8, 12, 16, 32)  # readings
 TEMPLATE = Path("laboratory/template.md")
 PAGE = Path("RESULTS.md")
-NOT_YET = "Not run yet."
+NOT_YET = "Not complete yet."
 MAP, WORTH = Path("docs/map.svg"), Path("docs/worth.svg")
 WORTH_PICTURE = (
     "![The gain of the best rate over no dropout, given weight decay, windows and ensembles, by "
@@ -131,8 +132,8 @@ def taken_over(size: Size, runs: list[dict[str, Any]]) -> str:
     if not older:
         return "All of them were made by the code and with the parameters that stand here."
     return (
-        f"Made by earlier code: {older}, taken over after some had been made again with the same "
-        "bytes (`make results-check`)."
+        f"Made by earlier code: {older}, taken over after {AGAIN} had been made again with the "
+        f"same bytes (`{size.command} --take-over`)."
     )
 
 

@@ -24,7 +24,7 @@ def use(rows: list[Row], named: dict[str, str]) -> pd.DataFrame:
             "best p": f"**{named[row.best]}**",
             "not surely worse": ", ".join(named[one] for one in row.ties) or "-",
             "gain over p 0, nats a token": gain(row.gain) if row.gain else "0",
-            "perplexity": f"{math.expm1(row.gain.mean):+.1%}" if row.gain else "0",
+            "change of perplexity": f"{math.expm1(row.gain.mean):+.1%}" if row.gain else "0",
             "test loss": f"{row.loss:.3f}",
         }
         for row in rows
@@ -129,6 +129,7 @@ def power(claim: Claim, said: Verdict) -> str:
 def verdicts(said: list[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         {
+            "no.": str(number),
             "claim": claim.text,
             "source": claim.source,
             "verdict": f"**{one.said}**" if one.found else one.said,
@@ -138,5 +139,5 @@ def verdicts(said: list[Verdict]) -> pd.DataFrame:
             "p value": "" if not one.found else "< 0.0001" if one.p < 1e-4 else f"{one.p:.4f}",
             "seen with 80% power": power(claim, one) if one.found else "",
         }
-        for claim, one in zip(CLAIMS, said, strict=True)
+        for number, (claim, one) in enumerate(zip(CLAIMS, said, strict=True), 1)
     )

@@ -76,7 +76,7 @@ def row(runs: Runs, sizes: np.ndarray, readings: int) -> list[str]:
         if not sure or others[p].mean < 0:
             ties.append(p)
     loss = f"{ours.sum(1).mean() / sizes.sum():.3f}"
-    name = [str(readings), f"**{best:g}**", ", ".join(f"{p:g}" for p in sorted(ties)) or "none"]
+    name = [str(readings), f"**{best:g}**", ", ".join(f"{p:g}" for p in sorted(ties)) or "-"]
     if best == 0:
         return [*name, "0", "0", loss]
     gain = Apart(test(runs[0.0][readings]), ours, sizes)

@@ -55,7 +55,7 @@ def test_a_claim_whose_runs_are_missing_is_not_judged_and_still_counts() -> None
     claim = Claim("", "", "", BELOW, at(4, "p30", "p0"))
     missing = Claim("", "", "", BELOW, at(4, "p30", "no such setting"))
     said = [one.said for one in judge([claim, missing], none)]
-    assert said == ["cannot tell", "not yet run"]
+    assert said == ["cannot tell", "not yet judged"]
     sure = results()
     p = judge([claim], sure)[0].p
     among = judge([claim, *[missing] * int(0.06 / p)], sure)
@@ -82,7 +82,7 @@ def test_the_plan_has_the_runs_that_a_claim_needs(monkeypatch: pytest.MonkeyPatc
                 settings.setdefault(ensemble(setting(variant), members), {}).update(found)
             settings.setdefault(setting(variant), {}).update(found)
     verdicts = judge(CLAIMS, Results(settings, sizes))
-    there = [number for number, one in enumerate(verdicts, start=1) if one.said != "not yet run"]
+    there = [number for number, one in enumerate(verdicts, start=1) if one.said != "not yet judged"]
     assert there == [1, 2, 3, 4, 5, 8, 9]
 
 
@@ -120,7 +120,7 @@ def test_one_seed_is_never_a_verdict() -> None:
     found.settings["first"] = {16: Losses(ours.development[:2], ours.test[:2])}
     found.settings["last"] = {16: Losses(theirs.development[1:], theirs.test[1:])}
     (verdict,) = judge([Claim("", "", "", BELOW, at(16, "first", "last"))], found)
-    assert verdict.said == "not yet run"
+    assert verdict.said == "not yet judged"
 
 
 def test_two_sides_that_are_one_thing_differ_in_nothing() -> None:
