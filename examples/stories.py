@@ -1,4 +1,4 @@
-"""A model that tells stories, in ten minutes of a laptop.
+"""A model for stories: ten minutes of a laptop by its speed on other text, not measured yet.
 
 TinyStories (Eldan and Li 2023) are stories in the words of a small child, so that a small model can
 learn to tell some. `python examples/stories.py` in the project's root, or cell by cell in VS Code,
