@@ -10,7 +10,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: .venv/dropgpt  ## a trained model, its perplexity and its generations
-	$(BIN)/dvc repro
+	$(BIN)/python -m dvc repro
 	@test "$$VIRTUAL_ENV" = "$(CURDIR)/.venv" || \
 		echo 'Now `source .venv/bin/activate`: it gives you `dvc` and `dropgpt`.'
 

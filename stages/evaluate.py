@@ -48,7 +48,7 @@ def evaluate(params: Params) -> list[str]:
     if "train" in (made_here := provenance.read(artifact.TRAINED)) and not processes.rank():
         kept.settle(made_here)
     tokens = tensor.read(TOKENS)
-    end_of_text = params.tokenize.end_of_text
+    end_of_text = provenance.read(TOKENS)["tokenize"]["params"]["tokenize"]["end_of_text"]
     corpora = {"held-out": held_out(tokens, model.n_vocab, end_of_text)}
     for path in params.evaluate.extra_corpora:
         documents = corpus.own(params.data, path, key="evaluate.extra_corpora")
@@ -89,11 +89,11 @@ def evaluate(params: Params) -> list[str]:
     summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    summary |= counted(tokens)
+    trained = made_from.get("train")  # here, not elsewhere
+    summary |= counted(tokens, trained["params"]["train"]["tokens"] if trained else None)
     if summaries:
         summary["extra_corpora"] = summaries
     write(measured, summary, made_from)
-    trained = made_from.get("train")  # here, not elsewhere
     often = readings(trained["params"], tokens.n_train) if trained else None
     further = {path: corpora[path][1] for path in params.evaluate.extra_corpora}
     lines = told(folder, summary, often) + artifact.lines_of_other_tokens(folder, TOKENS)
@@ -126,12 +126,13 @@ def trained_on(further: dict[str, pd.DataFrame], tokens: TokenTensor) -> list[st
     return lines
 
 
-def counted(tokens: TokenTensor) -> dict[str, float]:
-    """What counting alone reaches on the held-out part."""
+def counted(tokens: TokenTensor, first: int | None) -> dict[str, float]:
+    """What counting alone reaches on the held-out part, from the first so many tokens of the
+    training part; None: from all."""
     tokens_per_byte = len(tokens.held_out) / int(tokens.held_out_documents.bytes.sum())
     found = {}
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
-        loss = yardstick(tokens.train, tokens.held_out, tokens.n_vocab)
+        loss = yardstick(tokens.train[:first], tokens.held_out, tokens.n_vocab)
         found[f"{name}_loss"] = loss
         found[f"{name}_perplexity"] = math.exp(loss)
         found[f"{name}_bits_per_byte"] = loss / math.log(2) * tokens_per_byte

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dropgpt import corpus
 from dropgpt.corpus import document, hub_shards
+from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
@@ -28,9 +29,16 @@ def tokenize(params: Params) -> list[str]:
     fraction = params.tokenize.validation_fraction
     about = document.about(DOCUMENTS)
     last = about.get("held_out")  # of documents or, where they are in shards, of those
+    wanted = corpus.settings(params.data)
+    if about.get("data", wanted) != wanted:
+        raise UserError(
+            f"{DOCUMENTS} has the texts of data.source={about['data']['source']} as it stood "
+            "when they were made, and params.yaml says otherwise: run the stage download_fineweb "
+            "first (`dvc repro` does)"
+        )
     # Not of which code: a change that leaves the tokens as they are shall train nothing again.
     card = {"card": about["card"]} if "card" in about else {}
-    settings = {"data": corpus.settings(params.data), "tokenize": params.tokenize.model_dump()}
+    settings = {"data": wanted, "tokenize": params.tokenize.model_dump()}
     made_from = {"tokenize": {"params": settings} | card}
     if params.data.in_shards:
         made = shards.make(params.data, params.tokenize, params.runtime)

@@ -57,8 +57,13 @@ def train(params: Params) -> list[str]:
         saved.end(bound_to_steps(params.train))
     held_out = result.validations.validation_loss.iloc[-1]
     read = readings_in_words(made_from["train"]["params"], tokens.n_train)
+    warming = [
+        f"warning: train.warmup_steps is {params.train.warmup_steps}, no less than train.steps: "
+        "the learning rate never became what train.learning_rate says"
+    ]
     return [
         f"read {read}, in {params.train.steps:,} steps",
+        *(warming if params.train.warmup_steps >= params.train.steps else []),
         f"loss {outcome['train_loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
         f"{artifact.TRAINED}",
     ]

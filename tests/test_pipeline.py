@@ -166,6 +166,71 @@ def test_a_lock_of_another_machine_costs_no_training(clone: Clone) -> None:
     assert clone.bytes() == found
 
 
+def test_a_stage_that_fails_in_another_clone_leaves_the_metrics(
+    reproduced: Clone, tmp_path: Path
+) -> None:
+    """They are in git alone: no cache of DVC's has them there."""
+    theirs = reproduced.copy(tmp_path / "ours").cloned(tmp_path / "theirs")
+    theirs.set(model={"n_ctx": 4000})
+    assert "takes 4001: lower model.n_ctx" in theirs.dvc("repro", "train", ok=False)
+    assert theirs.git("status", "--porcelain", "metrics").stdout == ""
+    assert (theirs.folder / "metrics/train.json").is_file()
+
+
+def test_metrics_that_come_back_are_no_links_into_the_cache(clone: Clone) -> None:
+    for words in ("config cache.type reflink,symlink", "checkout --relink"):
+        clone.dvc(*words.split())
+    clone.set(train={"learning_rate": 2e-3})
+    clone.dvc("repro", "train")  # so that git has others
+    found = clone.bytes()
+    clone.set(model={"n_ctx": 4000})
+    clone.dvc("repro", "train", ok=False)
+    assert clone.bytes() == found
+    assert not any(path.is_symlink() for path in (clone.folder / "metrics").iterdir())
+
+
+@pytest.mark.slow
+def test_a_project_below_the_root_of_dvc(reproduced: Clone, tmp_path: Path) -> None:
+    """A stage that fails there brings its outputs back; its checkpoints lie in the project."""
+    inner = reproduced.copy(tmp_path / "repository" / "inner")
+    whole = inner.bytes()
+    for name in (".git", "checkpoints"):
+        shutil.rmtree(inner.folder / name)
+    (inner.folder / ".dvc").rename(tmp_path / "repository/.dvc")
+    outer = inner.at(tmp_path / "repository")
+    outer.git("init", "--quiet", "--initial-branch", "main")
+    outer.commit()
+    inner.set(model={"n_ctx": 4000})
+    said = outer.dvc("repro", "inner/dvc.yaml:train", ok=False)
+    assert "takes 4001: lower model.n_ctx" in said
+    assert "not all back" not in said
+    assert inner.bytes() == whole
+    inner.set(model={"n_ctx": 32}, train={"seed": 5})
+    outer.dvc("repro", "inner/dvc.yaml:train")
+    assert (inner.folder / "checkpoints").is_dir()
+    assert not (outer.folder / "checkpoints").exists()
+
+
+def test_tokens_are_not_said_to_be_of_other_texts(clone: Clone) -> None:
+    clone.set(data={"source": "wikipedia"})
+    found = clone.run(sys.executable, "-m", "stages.tokenize", ok=False)
+    assert found.stderr == (
+        "error: data/documents.parquet has the texts of data.source=files as it stood when they "
+        "were made, and params.yaml says otherwise: run the stage download_fineweb first "
+        "(`dvc repro` does)\n"
+    )
+
+
+def test_a_stage_alone_ends_documents_as_its_tokens_say(clone: Clone) -> None:
+    clone.set(evaluate={"extra_corpora": ["corpora/1.txt"]})
+    found = []
+    for end_of_text in (True, False):
+        clone.set(tokenize={"end_of_text": end_of_text})
+        clone.run(sys.executable, "-m", "stages.evaluate")
+        found.append(clone.summary()["extra_corpora"]["corpora/1.txt"])
+    assert found[0] == found[1]
+
+
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert "up to date" in clone.dvc("repro")
 

@@ -176,9 +176,11 @@ def test_a_write_that_is_refused_is_told_in_a_line_and_leaves_all_whole(
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "error: stopped by SIGTERM\n"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", "error: stopped by SIGINT\n"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "error: stopped by SIGXCPU\n"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGUSR1)", "error: stopped by SIGUSR1\n"),
         ("1 +", "SyntaxError: invalid syntax"),
     ],
-    ids=["SIGTERM", "SIGINT", "a mistake in its code"],
+    ids=["SIGTERM", "SIGINT", "SIGXCPU", "SIGUSR1", "a mistake in its code"],
 )
 def test_what_ends_a_stage_before_it_began_leaves_its_last_outputs(
     copied: Clone, line: str, said: str

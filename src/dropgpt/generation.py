@@ -1,4 +1,4 @@
-"""Temperature sampling."""
+"""Temperature sampling, how varied its texts are, and the page that shows them."""
 
 import re
 from collections import Counter

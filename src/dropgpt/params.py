@@ -23,6 +23,8 @@ from ruamel.yaml.error import YAMLError
 from dropgpt.errors import UserError
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
+Factor = Annotated[float, Field(gt=0, le=1e30)]  # else no float32
 Text = Annotated[str, StringConstraints(min_length=1)]
 # What the parser raises: of bytes that are no text, and of 2024-13-45 or 5,000 digits, ValueError.
 NOT_YAML = (YAMLError, ValueError, RecursionError)
@@ -110,10 +112,10 @@ class DropoutSites(Section):
 
 
 class Model(Section):
-    n_layer: PositiveInt
-    n_head: PositiveInt
-    n_embd: PositiveInt
-    n_ctx: PositiveInt
+    n_layer: Size
+    n_head: Size
+    n_embd: Size
+    n_ctx: Size
     dropout: Rate
     dropout_sites: DropoutSites
     attention_dropout: Literal["weights", "keys"]
@@ -132,8 +134,8 @@ class Train(Section):
     seed: NonNegativeInt
     tokens: PositiveInt | None
     steps: PositiveInt
-    batch_size: PositiveInt
-    micro_batch_size: PositiveInt | None
+    batch_size: Size
+    micro_batch_size: Size | None
     dropout_schedule: Literal[
         "constant", "early", "late", "linear_up", "linear_up_from_half", "linear_down"
     ]
@@ -143,8 +145,8 @@ class Train(Section):
     loss: Literal["all_tokens", "final_token"]
     optimizer: Literal["muon", "adamw"]
     learning_rate: PositiveFloat
-    matrix_rate_factor: PositiveFloat
-    token_embedding_rate_factor: PositiveFloat
+    matrix_rate_factor: Factor
+    token_embedding_rate_factor: Factor
     warmup_steps: NonNegativeInt
     lr_schedule: Literal["constant", "linear", "cosine", "wsd"]
     final_learning_rate: NonNegativeFloat

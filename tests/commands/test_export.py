@@ -254,7 +254,14 @@ def test_after_a_failed_write_the_same_command_writes_it_whole(
     assert [*folder.parent.glob("**/*")] == [folder]
     main()
     assert {file.name for file in folder.iterdir()} == {*artifact.FILES, SUMS, "README.md"}
-    assert "hf upload 'YOUR_NAME/my model' 'made/my model'\n" in capsys.readouterr().out
+    assert "hf upload YOUR_NAME/my-model 'made/my model'\n" in capsys.readouterr().out
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    model = ["--model", str(tmp_path / artifact.TRAINED)]
+    monkeypatch.setattr(sys, "argv", ["dropgpt", "export", ".", *model])
+    main()
+    assert (Path.cwd() / "README.md").is_file()  # it is still there, and in it the user
 
 
 def test_a_measurement_that_is_damaged_is_not_told(

@@ -89,6 +89,37 @@ def test_what_is_written_is_what_is_read() -> None:
     assert set(json.loads(Path("b.json").read_text())) == set(result())
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
+    Path("a.json").write_text(json.dumps(result()), encoding="utf-8-sig")
+    assert len(result_file.read("a.json").documents) == 30
+
+
+def test_texts_in_another_order_are_told_as_that() -> None:
+    whole = result()
+    runs = [
+        result_file.read(write("a.json", whole)),
+        result_file.read(write("b.json", whole | {"documents": whole["documents"][::-1]})),
+    ]
+    with pytest.raises(
+        UserError, match=r"a\.json and b\.json have the same texts in another order"
+    ):
+        check_comparable(runs)
+
+
+def test_of_one_document_it_is_said_what_the_interval_knows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for seed in (1, 2, 3):
+        for name, nats in (("a", 100), ("b", 120)):
+            one = result(nats, seed)
+            write(f"{name}{seed}.json", one | {"documents": one["documents"][:1]})
+    found = run("--group", "a=a*.json", "--group", "b=b*.json", capsys=capsys)
+    assert found["groups"][1]["verdict"] == "worse"
+    assert found["notes"] == [
+        "all of the text is one document: the intervals know of the chance of seeds alone"
+    ]
+
+
 def test_texts_with_one_id_are_told_apart() -> None:
     """As a file that is given twice to `dropgpt measure`, or rows of the hub that repeat an id."""
     measured = result_file.Measured.model_validate(result()["measured"])

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from dropgpt.comparison.tables import folded, markdown, narrow, plain
+from dropgpt.comparison.tables import folded, markdown, narrow, plain, rounded
 
 LONG = "a-branch-with-a-name-that-no-column-can-take"
 
@@ -56,6 +56,16 @@ def test_each_column_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         "difference (95% interval)",
         "verdict",
     ]
+
+
+@pytest.mark.parametrize(
+    "title", ["runs", "seeds", "spread", "perplexity", "difference", "verdict"]
+)
+def test_groups_may_be_made_by_what_is_called_as_a_column(title: str) -> None:
+    for found in (rounded(table(), title), narrow(table(), title)):
+        assert found.columns[0] == title
+        assert found.iloc[:, 0].tolist() == ["0.1, random", LONG]
+        assert "13.7700" in plain(found)
 
 
 def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ hub.from_process = hub_shards.from_process = here
 def read(data):
     splits = corpus.splits(data)
     about = corpus.about(data)
+    del about["data"]
     if data.documents:
         parts = [list(corpus.documents(data)), list(corpus.held_out(data))]
     else:

@@ -458,10 +458,48 @@ def test_each_file_is_read_once(here: Path) -> None:
     (here / "sub/up").symlink_to("..")  # a loop, and then two of them
     (here / "sub/self").symlink_to(".")
     (here / "c.txt").symlink_to("a.txt")
-    os.link(here / "a.txt", here / "sub/d.txt")
     assert ids("corpora/**/*.txt") == ["corpora/a.txt:1", "corpora/sub/b.txt:1"]
     assert ids("corpora/**") == ["corpora/a.txt:1", "corpora/sub/b.txt:1"]
     assert ids("corpora/c.txt") == ["corpora/c.txt:1"]
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink, shutil.copyfile])
+def test_equal_files_are_two_however_dvc_has_checked_them_out(
+    here: Path, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "cached").write_text("text")
+    for name in "a.txt", "b.txt":
+        link(tmp_path / "cached", here / name)
+    assert ids("corpora/*.txt") == ["corpora/a.txt:1", "corpora/b.txt:1"]
+
+
+def test_a_folder_that_only_dvc_has_is_refused(here: Path) -> None:
+    (here / "a.txt").write_text("text")
+    (here / "sub.dvc").write_text("outs:\n- md5: 0.dir\n  path: sub\n")
+    for pattern in "corpora/**/*.txt", "corpora/sub/*.txt", "corpora/s*/*":
+        with pytest.raises(
+            UserError, match=r"corpora/sub\.dvc stands for what is not here: `dvc ch"
+        ):
+            ids(pattern)
+    assert ids("corpora/*.txt") == ["corpora/a.txt:1"]
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.jsonl.zst", "b.jsonl.bz2", "b.txt.gz"])
+def test_a_compressed_file_without_a_byte_is_refused(here: Path, name: str) -> None:
+    (here / "a.txt").write_text("text")
+    (here / name).touch()
+    with pytest.raises(UserError, match=f"corpora/{name}: cannot be decompressed; is it whole"):
+        ids("corpora/*")
+
+
+def test_a_name_through_a_link_to_the_project_means_its_file(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "a.txt").write_text("text")
+    link = tmp_path.with_name(f"{tmp_path.name}-link")
+    link.symlink_to(Path.cwd())
+    monkeypatch.setenv("PWD", str(link))
+    assert ids(f"{link}/corpora/a.txt") == ["corpora/a.txt:1"]
 
 
 def test_a_link_to_a_file_elsewhere_is_read_and_one_to_nothing_refused(
@@ -647,6 +685,7 @@ def test_a_name_from_the_root_means_the_file_of_the_copy(
     (here / "a.txt").write_text("text")
     copy = tmp_path / ".dvc/tmp/exps/copy"
     shutil.copytree(here, copy / "corpora")
+    (copy / ".dvc").mkdir()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(copy)
     assert ids(f"{here}/a.txt") == ids(f"{copy}/corpora/*.txt") == ["corpora/a.txt:1"]

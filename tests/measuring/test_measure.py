@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from functools import partial, wraps
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
@@ -575,6 +575,26 @@ def eos_beyond(folder: Path) -> None:
     tokenizer(eos_token="<end>").save_pretrained(folder)
 
 
+def xlnet(folder: Path) -> None:
+    """It says that it has -1 positions."""
+    size = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "initializer_range": 0.2}
+    kind = transformers.XLNetConfig(vocab_size=len(tokenizer()), **size)
+    transformers.XLNetLMHeadModel(kind).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+
+
+def with_adapter(folder: Path) -> None:
+    save("Llama", folder)
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def pieces_alone(folder: Path) -> None:
+    save("Llama", folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+
+
 def other_tokens(folder: Path) -> None:
     saved, _ = checkpoint(65, False, "")
     torch.save(saved, folder)
@@ -677,7 +697,7 @@ def pointer(folder: Path) -> None:
         (some_bytes, ["--revision", "v1"], "it lies here .*: leave out --revision v1"),
         (some_bytes, ["no.txt"], "no.txt: no such file"),
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
-        (some_bytes, ["."], r"\.: a folder: name files in it"),
+        (some_bytes, ["."], r"\.: a folder: name files"),
         (
             some_bytes,
             ["--output", "o.json", "--made-by", "a=\udcff"],
@@ -725,7 +745,7 @@ def pointer(folder: Path) -> None:
             r"it: there are two tensors for ln_f\.bias",
         ),
         (
-            nano_of_sizes(n_layer=10**12),
+            nano_of_sizes(n_layer=10**7),
             [],
             r"h\.10\.attn\.c_attn\.bias is not there, by",
         ),
@@ -746,6 +766,14 @@ def pointer(folder: Path) -> None:
         (config(n_layer="many"), [], "it: transformers cannot open it: "),
         (config(n_embd=None), [], "it: transformers cannot open it: "),
         (config(n_head=0), [], "it: transformers cannot (open|run) it: "),
+        (xlnet, [], "it sees the tokens that it should predict: it is not causal"),
+        (with_adapter, [], "it has an adapter .*: measure the model with it merged"),
+        (pieces_alone, [], "its tokenizer.model takes sentencepiece: `pip install sentencepiece`"),
+        (
+            lambda folder: torch.save({"config": PurePosixPath("a")}, folder),
+            ["--no-end-of-text"],
+            "nanoGPT wrote: it holds more than tensors and plain values, a pathlib.PurePosixPath: ",
+        ),
         (torn, [], r"it is damaged: provenance\.json is not what train wrote there"),
         (lambda folder: None, [], "neither a folder nor a file nor a name on the hub"),
     ],
@@ -785,6 +813,47 @@ def test_what_old_files_have_among_the_weights_does_no_harm(kind: str, names: li
     save_file(weights, "it/model.safetensors", metadata={"format": "pt"})
     run("it", "texts.json", "--stride", "24", "--output", "o.json")
     assert nats() == nats("new.json")
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_positions_by_the_width_of_a_batch_are_those_of_each_window(
+    batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of Phi-3 from 3.5 on, whose short windows would have the positions of long ones."""
+    factors = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4}
+    factors |= {"original_max_position_embeddings": 16, "rope_theta": 1e4}
+    own = tokenizer()
+    torch.manual_seed(1)
+    kind = transformers.Phi3Config(
+        vocab_size=len(own), pad_token_id=0, rope_parameters=factors, **SIZE
+    )
+    kind.original_max_position_embeddings = 16
+    model = transformers.Phi3ForCausalLM(kind).eval()
+    model.save_pretrained("it")
+    own.save_pretrained("it")
+    monkeypatch.setattr(
+        measure, "EVALUATE", measure.EVALUATE.model_copy(update={"batch_size": batch_size})
+    )
+    run("it", "texts.json", "--stride", "24", "--output", "o.json")
+    ids = [
+        [*own.encode(text, add_special_tokens=False, split_special_tokens=True), 1]
+        for text in TEXTS
+    ]
+    alone = expected(ids, 0, lambda row: model(row).logits, 24, each_window=True)
+    assert nats() == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_file_of_weights_alone_is_sent_to_its_folder() -> None:
+    save("GPT2", Path("it"))
+    with pytest.raises(UserError, match="safetensors: name the folder that it lies in"):
+        run("it/model.safetensors", "texts.json")
+
+
+def test_a_pipe_is_told_as_one() -> None:
+    os.mkfifo("pipe.txt")
+    save("GPT2", Path("it"))
+    with pytest.raises(UserError, match=r"pipe\.txt: a pipe or a device: name files"):
+        run("it", "pipe.txt")
 
 
 @pytest.mark.parametrize("padding", [None, 0, -1])

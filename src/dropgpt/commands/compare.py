@@ -39,7 +39,7 @@ class Comparison:
     claim        what `--require` asks for, if it does, and `margin` with it
     answer       to that; see `interval.answer`
     runs         in what they differ, by the name of each
-    pair         the baseline's run and the other one, where just two were named
+    pair         a run and the baseline's, where just two were named
     notes        what to know of all this, in lines
     """
 
@@ -90,7 +90,7 @@ def run(
         answer=require and answer(differences.values(), require, margin or 0.0),
         runs={run.name: {key: run.made_by.get(key) for key in differing} for run in runs},
         pair=_two(groups, baseline) if len(revisions) == 2 else None,
-        notes=notes + _without_pair(groups, baseline, keys),
+        notes=notes + statistics.of_one_document(runs) + _without_pair(groups, baseline, keys),
     )
     if plot:
         _draw(found.table, title, plot)
@@ -167,10 +167,10 @@ def _grouped(
 
 
 def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
-    """The baseline's run and the other one, where there are just two."""
-    theirs, *others = sorted(groups, key=lambda label: label != baseline)
-    each = [run for label in (theirs, *others) for run in groups[label].values()]
-    return (each[0], each[1]) if len(others) == 1 and len(each) == 2 else None
+    """The other run and the baseline's, where there are just two."""
+    labels = sorted(groups, key=lambda label: label == baseline)
+    each = [run for label in labels for run in groups[label].values()]
+    return (each[0], each[1]) if len(groups) == len(each) == 2 else None
 
 
 def _without_pair(groups: Groups, baseline: str, by: list[str]) -> list[str]:
@@ -231,7 +231,7 @@ def _print(found: Comparison, format: str | None) -> None:
 
 def _for_programs(found: Comparison) -> dict[str, object]:
     claim = {"claim": found.claim, "margin": found.margin, "answer": found.answer}
-    documents = found.pair and _records(statistics.by_document([found.pair[::-1]]))
+    documents = found.pair and _records(statistics.by_document([found.pair]))
     return {
         "by": found.title,
         "groups": _records(found.table),
@@ -250,9 +250,9 @@ def _print_for_people(found: Comparison) -> None:
     if lines := needed(found.table, found.margin):
         print(*map(folded, lines), sep="\n", end="\n\n")
     if found.pair:
-        theirs, ours = (run.name for run in found.pair)
+        ours, theirs = (run.name for run in found.pair)
         _print_differing(found.runs[theirs], found.runs[ours])
-        _print_documents(statistics.by_document([found.pair[::-1]]), theirs, ours)
+        _print_documents(statistics.by_document([found.pair]), theirs, ours)
 
 
 def _print_differing(baseline: dict[str, object], ours: dict[str, object]) -> None:

@@ -1,10 +1,14 @@
 """`dropgpt export`: a model and its model card, as a folder for the Hugging Face hub."""
 
 import json
+import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -47,20 +51,40 @@ def run(folder: Path, model: Path) -> None:
             f"{model} does not say what it was trained on, so no card can be written; "
             "`dvc repro train` makes models/gpt, which does"
         )
-    card = model_card(folder.resolve().name, gpt, chain, measured(model, chain))
+    place = folder.resolve()
     try:
-        with replacing(folder.resolve()) as partial:
-            partial.mkdir()
+        place.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"a model card is UTF-8, and {folder} is not: name it otherwise") from None
+    card = model_card(place.name, gpt, chain, measured(model, chain))
+    try:
+        with _whole(place) as partial:
             for name in (*artifact.FILES, SUMS):
                 shutil.copyfile(model / name, partial / name)
             card.save(partial / "README.md")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error}") from None
-    print(f"{folder}: the model, and its card in README.md")
+    print(f"{place}: the model, and its card in README.md")
     if card.data.get("license") == "unknown":
         print("README.md: say there under which licence your texts are, in its front matter, too")
-    upload = shlex.join(["hf", "upload", f"YOUR_NAME/{folder.resolve().name}", str(folder)])
+    hub_name = re.sub(r"[^\w.-]+", "-", place.name)
+    upload = shlex.join(["hf", "upload", f"YOUR_NAME/{hub_name}", str(folder)])
     print(f"to the hub: {upload}")
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[Path]:
+    """Give a folder to write in; all of it then stands at `place`, or nothing."""
+    if not place.is_dir():
+        with replacing(place) as partial:
+            partial.mkdir()
+            yield partial
+        return
+    # An empty one may be where the user is, and another in its place would not be.
+    with TemporaryDirectory(dir=place) as within:
+        yield Path(within)
+        for file in Path(within).iterdir():
+            file.rename(place / file.name)
 
 
 def measured(model: Path, chain: Chain) -> dict[str, Any] | None:

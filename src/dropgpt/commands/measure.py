@@ -210,7 +210,9 @@ def _read(
 ) -> list[Document]:
     """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
     if missing := [path for path in texts if not path.is_file()]:
-        what = "a folder: name files in it" if missing[0].is_dir() else "no such file"
+        what = "no such file"
+        if missing[0].exists():
+            what = f"a {'folder' if missing[0].is_dir() else 'pipe or a device'}: name files"
         raise UserError(f"{missing[0]}: {what}")
     if text_column is None:
         text_column = here.data.text_column if here else "text"
@@ -218,7 +220,13 @@ def _read(
         separator = here.data.separator if here else END_OF_TEXT
     found = own_files.read(texts, text_column, separator or None, "TEXT")
     try:
-        return list(corpus.each_once(found, "TEXT") if here and here.data.deduplicate else found)
+        if here and not here.data.deduplicate:
+            return list(found)
+        return list(
+            corpus.each_once(
+                found, "the TEXTs", "data.deduplicate: false in params.yaml keeps them"
+            )
+        )
     except UserError as error:  # it may name the setting of a params.yaml, which need not be there
         raise UserError(str(error).replace(formats.SETTING, "--text-column")) from None
 

@@ -20,7 +20,7 @@ from dropgpt.comparison.interval import Difference, bonferroni, pocock
 from dropgpt.comparison.statistics import SEED, WITHOUT_EFFECT
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.interruption import Interrupted, postponed
+from dropgpt.machine.interruption import Interrupted, lives, postponed
 from dropgpt.machine.repository import since_head, with_settings
 from dropgpt.params import dotted
 
@@ -38,6 +38,7 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
     if tries < 0:
         raise UserError(f"try: --tries {tries} is below 0")
     _check_repository()
+    settings = [one.removeprefix("params.yaml:") for one in settings]  # `dvc exp run` takes both
     baseline, changed = _expected([]), _expected(settings)
     _check(settings, baseline, changed)
     if any(one.startswith(OF_TEXTS) for one in settings):
@@ -222,18 +223,11 @@ def _dvc(arguments: list[str]) -> int:
             for process in ending:
                 with suppress(psutil.NoSuchProcess):
                     process.terminate()
-            while any(map(_lives, ending)):
+            while any(map(lives, ending)):
                 time.sleep(PAUSE)
     if signal_name := asked_to_leave():
         raise Interrupted(signal_name)
     return dvc.returncode
-
-
-def _lives(process: psutil.Process) -> bool:
-    # Not process.wait, for which the dead live until their own parent has noticed.
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> list[Run]:

@@ -1,1 +1,1 @@
-"""Whether runs differ by more than chance: experiments, statistics, report."""
+"""Whether runs differ by more than chance: experiments and result files, intervals, tables."""

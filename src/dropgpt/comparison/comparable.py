@@ -10,7 +10,7 @@ SAME = ("evaluate.stride", "evaluate.across_documents", "tokenize.end_of_text")
 def check_comparable(runs: list[Run]) -> None:
     """Raise UserError where two runs did not measure the same texts in the same way."""
     for other in runs[1:]:
-        if why := _incomparable(runs[0], other):
+        if why := why_not(runs[0], other):
             raise UserError(f"{why}: no comparison")
 
 
@@ -19,23 +19,26 @@ def comparable(runs: list[Run]) -> tuple[list[Run], list[str]]:
     alike: list[list[Run]] = []
     for run in runs:
         for part in alike:
-            if not _incomparable(part[0], run):
+            if not why_not(part[0], run):
                 part.append(run)
                 break
         else:
             alike.append([run])
     most = max(alike, key=len, default=[])
     others = [run for part in alike if part is not most for run in part]
-    return most, [f"{_incomparable(most[0], run)}: {run.name} is left out" for run in others]
+    return most, [f"{why_not(most[0], run)}: {run.name} is left out" for run in others]
 
 
-def _incomparable(first: Run, other: Run) -> str | None:
+def why_not(first: Run, other: Run) -> str | None:
     """Why the losses of two runs mean different things, if they do."""
     for key in SAME:
         ours, theirs = first.made_by.get(key), other.made_by.get(key)
         if ours != theirs:
             return f"{first.name} was evaluated with {key} {ours}, {other.name} with {theirs}"
-    if not first.documents.sha256.equals(other.documents.sha256):
+    ours, theirs = first.documents.sha256, other.documents.sha256
+    if not ours.equals(theirs):
+        if sorted(ours) == sorted(theirs):
+            return f"{first.name} and {other.name} have the same texts in another order"
         return (
             f"{first.name} and {other.name} were evaluated on other held-out texts, "
             f"{first.documents.bytes.sum():,} bytes in {len(first.documents)} documents and "

@@ -34,9 +34,10 @@ STAGES = ("download_fineweb", "tokenize", "train", "evaluate")  # that have a pa
 
 @dataclass(frozen=True)
 class Run:
-    """One result of the stage evaluate, and what made it, as the result itself says.
+    """One result, and what made it, as the result itself says: of the stage evaluate, or of a
+    result file, which has no summary and no chain.
 
-    name       of the experiment, branch, tag or commit in which it was found
+    name       of the experiment, branch, tag or commit in which it was found, or of the file
     made_by    the parameters, by dotted keys as `dvc exp run -S` takes them; besides, shortened
                checksums: code.STAGE, tokens (trained on, or else measured), weights (of a model
                from elsewhere), and environment after its main facts
@@ -72,6 +73,8 @@ def read(name: str, commit: str | None = None) -> Run:
     there is no such revision, and where it has no result in DVC's cache, or a damaged one.
     """
     revision = commit or name
+    if not revision:  # to DVC it is the workspace
+        raise UserError("an empty name is no revision: is a variable of the shell not set?")
     try:
         with opened(revision) as files:
             said = _yaml(files, name, "params.yaml")
@@ -81,10 +84,13 @@ def read(name: str, commit: str | None = None) -> Run:
     except OSError:
         if revision == "workspace":
             check_made(Path(), RESULT)
+        brings = f"`dvc exp pull REMOTE {name}` brings an experiment's, `dvc fetch --all-commits`"
+        remedy = (
+            "`dvc pull` brings them" if revision == "workspace" else f"{brings} those of commits"
+        )
         raise UserError(
             f"{name} has no {RESULT} in DVC's cache: it was not evaluated "
-            f"(`dvc repro` there), or its results are elsewhere: `dvc exp pull REMOTE {name}` "
-            "brings an experiment's, `dvc fetch --all-commits` those of commits"
+            f"(`dvc repro` there), or its results are elsewhere: {remedy}"
         ) from None
     for file, found in content.items():
         if f"{hashlib.sha256(found).hexdigest()}  {file}".encode() not in sums:
@@ -186,5 +192,18 @@ def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:
     params = last.get("params", {}).get("params.yaml", {})
     if any(dotted({name: said.get(name)}) != dotted({name: params[name]}) for name in params):
         return False
-    made = {out["path"]: out["md5"] for other in stages.values() for out in other.get("outs", [])}
-    return all(dep["md5"] == made.get(dep["path"], dep["md5"]) for dep in last.get("deps", []))
+    outs = [out for other in stages.values() for out in other.get("outs", [])]
+    made = {out["path"]: checksum for out in outs if (checksum := _checksum(out))}
+    return all(
+        (read := _checksum(dep)) is None or read == made.get(dep["path"], read)
+        for dep in last.get("deps", [])
+    )
+
+
+def _checksum(entry: dict[str, Any]) -> str | None:
+    """What dvc.lock has of a file or a folder, where it has one.
+
+    It has none of a folder that was pushed to a remote with versions of its own: that has the
+    files one by one.
+    """
+    return entry.get("md5")

@@ -92,7 +92,7 @@ def read(name: str) -> Run:
     """
     path = Path(name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict):
             raise TypeError("it holds no JSON object")
         result = Result.model_validate(content)

@@ -60,6 +60,14 @@ def distinct(runs: list[Run]) -> tuple[list[Run], list[str]]:
     return list(found.values()), lines
 
 
+def of_one_document(runs: list[Run]) -> list[str]:
+    """A line where all text is of one document, or of one article."""
+    documents = runs[0].documents
+    if documents.source[documents.bytes > 0].nunique() > 1:
+        return []
+    return ["all of the text is one document: the intervals know of the chance of seeds alone"]
+
+
 def varied(runs: list[Run]) -> list[str]:
     """In what the runs differ, the seed and what cannot change a loss left out."""
     keys = dict.fromkeys(key for run in runs for key in _effective(run))
@@ -184,8 +192,8 @@ def table(
         rows.append(row)
     numbers = ["difference", "low", "high"]
     counts = ["more_seeds", "more_seeds_for_margin"]
-    columns = [*list(rows[0])[:6], *numbers, "verdict", *counts]
-    whole = pd.DataFrame(rows).reindex(columns=columns)
+    known = ["group", "runs", "seeds", "bits_per_byte", "spread", "perplexity"]
+    whole = pd.DataFrame(rows, columns=[*known, *numbers, "verdict", *counts])
     return whole.astype(dict.fromkeys(numbers, float) | dict.fromkeys(counts, "Int64"))
 
 

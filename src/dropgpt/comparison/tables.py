@@ -36,8 +36,8 @@ def plain(table: pd.DataFrame) -> str:
     No line is longer than the terminal is wide, or than 80 columns, which the numbers take.
     """
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in table:
-        if name in (table.columns[0], "verdict"):
+    for number, name in enumerate(table):
+        if number == 0 or name == "verdict":
             shown.add_column(name, overflow="fold")
         else:
             shown.add_column(name, justify="right", no_wrap=True)
@@ -61,11 +61,11 @@ def _width() -> int:
 
 def narrow(table: pd.DataFrame, title: str) -> pd.DataFrame:
     """What `rounded` gives in fewer columns, for `plain`."""
-    found = rounded(table, title)
+    found = rounded(table, "group")
     half = ((table.high - table.low) / 2).map(" ± {:.4f}".format, na_action="ignore").fillna("")
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
-            title.replace(".", ".\n"): found[title],
+            "group": found.group,
             "runs,\nseeds": found.runs + ", " + found.seeds,
             "bits\nper byte": found["bits per byte"],
             "spread": found.spread,
@@ -74,6 +74,7 @@ def narrow(table: pd.DataFrame, title: str) -> pd.DataFrame:
             "verdict": found.verdict,
         }
     )
+    return _titled(shown, title.replace(".", ".\n"))
 
 
 def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
@@ -87,9 +88,9 @@ def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
             return ""
         return "unknown, of one document" if pd.isna(low) else f"{low:+.4f} to {high:+.4f}"
 
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
-            title: table.group,
+            "group": table.group,
             "runs": table.runs.map(str),
             "seeds": table.seeds.map(str),
             "bits per byte": table.bits_per_byte.map("{:.4f}".format),
@@ -103,9 +104,16 @@ def rounded(table: pd.DataFrame, title: str) -> pd.DataFrame:
             "verdict": table.verdict,
         }
     )
+    return _titled(shown, title)
 
 
-def needed(table: pd.DataFrame, margin: float | None = None) -> list[str]:
+def _titled(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """With that title over the groups, which may be that of another column, too."""
+    table.columns = pd.Index([title, *table.columns[1:]])
+    return table
+
+
+def needed(table: pd.DataFrame, margin: float | None) -> list[str]:
     """A line for each group of which `statistics.table` cannot tell: what would."""
     lines = []
     for row in table.itertuples():

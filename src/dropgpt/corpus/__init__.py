@@ -73,14 +73,16 @@ def settings(data: params.Data) -> dict[str, Any]:
 
 
 def about(data: params.Data) -> dict[str, Any]:
-    """What travels with the documents: of a data set on the hub what its card says of its licence.
-
-    Of the other sources it is known beforehand.
+    """What travels with the documents: what they were made from, and of a data set on the hub what
+    its card says of its licence, which of the other sources is known beforehand.
     """
-    return {"card": hub.card(splits(data))} if data.source == "hub" else {}
+    card = {"card": hub.card(splits(data))} if data.source == "hub" else {}
+    return {"data": settings(data)} | card
 
 
-def each_once(documents: Iterator[Document], files: str) -> Iterator[Document]:
+def each_once(
+    documents: Iterator[Document], files: str, remedy: str = "data.deduplicate: false keeps them"
+) -> Iterator[Document]:
     """Without those that are word for word an earlier one, of which a line tells.
 
     Else a copy of what is held out may stand in the training part, and count as another document.
@@ -95,7 +97,4 @@ def each_once(documents: Iterator[Document], files: str) -> Iterator[Document]:
             seen.add(digest)
             yield document
     if copies:
-        warn(
-            f"{copies:,} later copies of documents of {files} are left out; "
-            "data.deduplicate: false keeps them"
-        )
+        warn(f"{copies:,} later copies of documents of {files} are left out; {remedy}")

@@ -69,6 +69,7 @@ def about(path: Path) -> dict[str, Any]:
     """What is known of the documents at `path`; empty where there is no such thing or no file.
 
     held_out  how many of the last are held out; in a list of shards, how many shards
+    data      what of section data says where they come from
     card      what the card of a data set on the hub says of its licence
     """
     try:

@@ -203,6 +203,9 @@ def _text(path: Path, file: Any, number: int = -1) -> bytes:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The bytes of a file, decompressed as its last ending says."""
+    packed = path.suffix.lower() in COMPRESSIONS
+    if packed and not path.stat().st_size:  # some readers find no text in it, and nothing wrong
+        raise UserError(f"{path}: cannot be decompressed; is it whole? it has no byte")
     try:
         with COMPRESSIONS.get(path.suffix.lower(), lambda path: path.open("rb"))(path) as file:
             yield file

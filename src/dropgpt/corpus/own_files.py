@@ -29,7 +29,7 @@ def documents(
 ) -> Iterator[Document]:
     r"""The documents of the file of this name, or of those that the glob `pattern` matches.
 
-    Files come in the order of their names, each once, under whatever names it stands there (`**`:
+    Files come in the order of their names, each once, however many links lead to it there (`**`:
     folders at any depth, but no linked ones). The ending tells the format, in any case; .gz, .bz2,
     .xz or .zst may follow it:
     .parquet, .csv    a document a row, in the string column `text_column`
@@ -138,16 +138,21 @@ def _files(pattern: str, key: str) -> list[Path]:
     if linked:
         warn(f"{key}: the linked folder {linked[0]} is not entered; to read a file, {MEND}")
     _check_watched(paths)
-    files: dict[tuple[int, int], Path] = {}
+    # DVC may link equal files to one of its cache, or not: there each counts.
+    inside = Path(FOLDER).resolve()
+    files: dict[Path, Path] = {}
     for path in paths:
-        status = path.stat()
-        files.setdefault((status.st_dev, status.st_ino), path)
+        leads_to = path.resolve()
+        files.setdefault(leads_to if leads_to.is_relative_to(inside) else path.absolute(), path)
     return list(files.values())
 
 
 def _in_project(pattern: str) -> str:
     """A name or glob without the folder of the project, or of the one that this is a copy of."""
-    for folder in (Path.cwd(), Path(os.environ.get("DVC_ROOT") or Path.cwd())):
+    # PWD: as the shell has it, which may lead through a link.
+    for folder in (Path.cwd(), Path(os.environ.get("PWD", "")), repository.original()):
+        if folder.resolve() not in (Path.cwd(), repository.original().resolve()):
+            continue
         if Path(pattern).is_absolute() and Path(pattern).is_relative_to(folder):
             return str(Path(pattern).relative_to(folder))
     return pattern
@@ -209,6 +214,24 @@ def _check_checked_out(pattern: str, key: str) -> None:
                 f"`dvc checkout {tracked}` brings it, after `dvc pull {tracked}` where it was made "
                 "elsewhere"
             )
+    for tracked in sorted(Path(FOLDER).rglob("*.dvc")):
+        folder = tracked.with_suffix("")
+        if not os.path.lexists(folder) and _may_lead_into(pattern, folder):
+            raise UserError(
+                f"{key} is {pattern!r}, and {tracked} stands for what is not here: `dvc checkout "
+                f"{tracked}` brings it, after `dvc pull {tracked}` where it was made elsewhere"
+            )
+
+
+def _may_lead_into(pattern: str, folder: Path) -> bool:
+    """Whether a name or a glob could mean something in a folder."""
+    wanted = Path(pattern).parts
+    for part, name in zip(wanted, folder.parts, strict=False):
+        if part == "**":
+            return True
+        if not fnmatch(name, part):
+            return False
+    return len(wanted) > len(folder.parts)
 
 
 def _linked_folders(pattern: str) -> list[str]:
@@ -249,7 +272,7 @@ def _check_watched(paths: list[Path]) -> None:
 
 def _warn_of_missing(pattern: str, key: str) -> None:
     """Say which files are not in this copy of the project, in which DVC runs an experiment."""
-    original = Path(os.environ.get("DVC_ROOT", ""))
+    original = repository.original()
     if original.resolve() == Path().resolve() or Path(pattern).is_absolute():
         return
     here = _matches(Path(), pattern)

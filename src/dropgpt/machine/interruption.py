@@ -1,4 +1,5 @@
-"""When a stage is asked to leave: SIGTERM, Ctrl-C, a closed terminal, the end of `dvc`."""
+"""When a stage is asked to leave: SIGTERM, Ctrl-C, a closed terminal, the end of `dvc`, or of the
+time that `ulimit -t` or a batch system gives."""
 
 import os
 import signal
@@ -11,9 +12,8 @@ from typing import Any
 
 import psutil
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-]
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "cmd.exe")
 
 
@@ -77,6 +77,13 @@ def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> dict[int,
     return before
 
 
+def lives(process: psutil.Process) -> bool:
+    # Not process.wait, for which the dead live until their own parent has noticed.
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def _starter() -> psutil.Process | None:
     """The process that started us, through a shell or not."""
     for process in psutil.Process().parents():
@@ -86,9 +93,7 @@ def _starter() -> psutil.Process | None:
 
 
 def _end_with(process: psutil.Process | None) -> None:
-    # Not process.wait, for which the dead live until their own parent has noticed.
-    with suppress(psutil.NoSuchProcess):
-        while process and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.5)
+    while process and lives(process):
+        time.sleep(0.5)
     # Not os.kill, which may wake this thread and leave the main one asleep.
     signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)

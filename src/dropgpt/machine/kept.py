@@ -16,9 +16,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from dropgpt.machine.files import replacing, sha256
+from dropgpt.machine.repository import original
 
 # DVC keeps experiments apart from each other; what is kept is to outlive the folder of one.
-CHECKPOINTS = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+CHECKPOINTS = original() / "checkpoints"
 ENDED = "ended"  # the folder within for the last states of trainings that have ended
 FOLDER = CHECKPOINTS / "measured"
 NEWEST = 100  # tables that stay

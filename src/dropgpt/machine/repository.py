@@ -5,7 +5,9 @@ of DVC is a change of this file. The stages run without DVC, and it takes a seco
 each function imports what it needs.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -144,22 +146,63 @@ def changed(*outputs: str) -> set[str]:
         return {path for path, out in known.items() if out.exists and out.changed_checksum()}
 
 
-def restore_outputs(stage: str) -> None:
-    """Bring back what a stage of dvc.yaml has last put out, metrics too, as the cache has it.
+def original() -> Path:
+    """The folder of the project; of the original where DVC runs an experiment in a copy of it."""
+    root, here = os.environ.get("DVC_ROOT"), Path.cwd()
+    if not root:
+        return Path()
+    # The project may be a folder below DVC's root.
+    top = next((one for one in (here, *here.parents) if (one / ".dvc").is_dir()), here)
+    return Path(root, here.relative_to(top))
 
-    `stage` is its address, as DVC sets it in DVC_STAGE.
+
+def restore_outputs(stage: str) -> None:
+    """Bring back what a stage of dvc.yaml has last put out, as the cache or git has it.
+
+    Raises what refused one of them, when the others are back.
     """
     from dvc.repo import Repo
 
+    refused = []
     with Repo() as repo:
-        pipeline, _, name = stage.rpartition(":")
-        for output in repo.stage.load_one(pipeline or "dvc.yaml", name=name).outs:
-            output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
-            if output.hash_info:
-                _restore(output)
+        for output in repo.stage.load_one("dvc.yaml", name=stage).outs:
+            try:
+                if output.hash_info and not (not output.use_cache and _restore_of_git(output)):
+                    _restore(output)
+            except Exception as error:
+                refused.append(error)
+    if refused:
+        raise refused[0]
+
+
+def _restore_of_git(output: Any) -> bool:
+    """Bring back a metric or a plot, where the last commit has it as it is in dvc.lock.
+
+    In the cache these are only where they were made here, and not collected since.
+    """
+    with suppress(Exception):  # no git, no commit, not in it
+        file = Path(output.fs_path)
+        content: bytes = (
+            output.repo.scm.get_fs("HEAD")
+            .open(file.relative_to(output.repo.scm.root_dir).as_posix(), "rb")
+            .read()
+        )
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == output.hash_info.value:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            return True
+    return False
 
 
 def _restore(output: Any) -> None:
+    of_git = not output.use_cache
+    output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
+    _checkout(output)
+    if of_git:
+        output.unprotect()  # what git holds must be no link into the cache
+
+
+def _checkout(output: Any) -> None:
     try:
         output.checkout(force=True, allow_missing=True)
     except Exception:

@@ -1,6 +1,7 @@
 """nanoGPT's ckpt.pt -> the GPT that computes the same."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from dropgpt.errors import UserError, check_here
 from dropgpt.machine.files import sha256
 from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.gpt import GPT, OURS
-from dropgpt.model.hugging_face import CAUSAL_MASK, Size, in_float32, without_values
-from dropgpt.params import DropoutSites, Model, Rate, dotted, explain
+from dropgpt.model.hugging_face import CAUSAL_MASK, in_float32, without_values
+from dropgpt.params import DropoutSites, Model, Rate, Size, dotted, explain
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 PADDED = 50304  # to which nanoGPT rounds GPT-2's vocabulary up
@@ -70,14 +71,22 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
     in each probability, as in nanoGPT. Raises UserError where it is no such file.
     """
     check_here(path)
+    if path.suffix == ".safetensors":  # torch would read it, too
+        raise UserError(f"{path}: name the folder that it lies in, with config.json")
     try:
         # weights_only: what else is in the file is not run.
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # by what the bytes happen to be
         if out_of_memory(error):
             raise
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why[0]}") from None
+        # torch's own words advise to open it unsafely.
+        it = re.search(r"GLOBAL (\S+)", str(error))
+        why = (
+            f"it holds more than tensors and plain values, a {it[1]}: save it anew without"
+            if it
+            else "it is damaged, or another kind of file"
+        )
+        raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why}") from None
     try:
         checkpoint = Checkpoint.model_validate(found)
         arguments = checkpoint.model_args

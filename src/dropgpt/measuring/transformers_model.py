@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ LONGEST = 1024  # tokens of a window where nobody says how many: some models rea
 INSTALL = "`pip install 'transformers>=5.23,<6'` brings it (the extra `measure`)"
 # Of transformers: where nobody says so, it asks whether code that comes with a model may run.
 OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
+PIECES = ("tokenizer.model", "spiece.model")  # of sentencepiece
+# Rotary positions that transformers chooses by the width of a batch (Phi-3 from 3.5 on).
+BY_LENGTH = re.compile(r"'(rope_)?type': '(longrope|dynamic)'")
 # What a token may see, which old files have among the weights.
 MASK = re.compile(r"(^|\.)(attn|attention)\.((masked_)?bias|causal_mask)$")
 
@@ -65,6 +69,17 @@ def read(name: str, device: torch.device, revision: str | None = None) -> Langua
             logits = model(rows.to(device), use_cache=False).logits[measured.to(device)]
         return F.cross_entropy(logits, targets.to(device), reduction="none")
 
+    def nats_by_length(rows: Tensor, measured: Tensor, targets: Tensor) -> Tensor:
+        """The same of a model whose positions depend on how long the longest window is."""
+        lengths = measured.shape[1] - measured.flip(1).int().argmax(1)
+        of_row = measured.nonzero()[:, 0]  # that of each target
+        found = torch.empty(len(targets), device=device)
+        for length in lengths.unique().tolist():
+            alike = lengths == length
+            each = alike[of_row]
+            found[each] = nats(rows[alike, :length], measured[alike, :length], targets[each])
+        return found
+
     def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
         for document in documents:
             # split_special_tokens: "</s>" that stands in a text is text.
@@ -79,7 +94,7 @@ def read(name: str, device: torch.device, revision: str | None = None) -> Langua
     if commit:
         known["revision"] = commit
     return LanguageModel(
-        nats=nats,
+        nats=nats_by_length if BY_LENGTH.search(str(config.to_dict())) else nats,
         n_ctx=n_ctx,
         longest=min(n_ctx or LONGEST, LONGEST),
         begin=(begin, tokenizer.convert_ids_to_tokens(begin)),
@@ -107,6 +122,13 @@ def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
     with _told(f"{name}: {where}transformers cannot open it"):
         commit = _commit(name, revision)
         which: dict[str, Any] = {"revision": commit or revision or "main"}
+        adapter = _file(name, "adapter_config.json", which)
+    if adapter:  # transformers would open the model without it where peft is not installed
+        raise UserError(
+            f"{name} has an adapter (adapter_config.json): measure the model with it merged, as "
+            "`merge_and_unload().save_pretrained(FOLDER)` of peft writes it"
+        )
+    with _told(f"{name}: {where}transformers cannot open it"):
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, **OWN_CODE, **which
         )
@@ -130,15 +152,20 @@ def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
 
 def _commit(name: str, revision: str | None) -> str | None:
     """That of the hub's revision, so that model and tokenizer are of one; None of a folder."""
-    from transformers.utils.hub import cached_file, extract_commit_hash
+    from transformers.utils.hub import extract_commit_hash
 
-    config = cached_file(
-        name,
-        "config.json",
-        revision=revision or "main",
-        _raise_exceptions_for_missing_entries=False,
-    )
+    config = _file(name, "config.json", {"revision": revision or "main"})
     return extract_commit_hash(config, None)
+
+
+def _file(name: str, file: str, which: dict[str, Any]) -> str | None:
+    """The path of a file of the model, in its folder or from the hub; None where it has none."""
+    from transformers.utils.hub import cached_file
+
+    found: str | None = cached_file(
+        name, file, **which, _raise_exceptions_for_missing_entries=False
+    )
+    return found
 
 
 def _tokenizer(name: str, which: dict[str, Any]) -> Any:
@@ -149,12 +176,13 @@ def _tokenizer(name: str, which: dict[str, Any]) -> Any:
     know the tokens at the ends, where no file names them, as with GPT-2.
     """
     import transformers
-    from transformers.utils.hub import cached_file
 
+    has_json = _file(name, "tokenizer.json", which)
+    alone = [file for file in PIECES if not has_json and _file(name, file, which)]
+    if alone and not find_spec("sentencepiece"):
+        raise UserError(f"its {alone[0]} takes sentencepiece: `pip install sentencepiece`")
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, **OWN_CODE, **which)
-    if not cached_file(
-        name, "tokenizer.json", **which, _raise_exceptions_for_missing_entries=False
-    ):
+    if not has_json:
         return tokenizer
     ends = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
     return transformers.PreTrainedTokenizerFast.from_pretrained(name, **ends, **which)
@@ -168,14 +196,16 @@ def _told(what: str) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UserError(f"{what}: {lines[0] if lines else type(error).__name__}") from None
+        # Whole, since what is wrong may stand in any of its lines.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: {shorten(said, 300)}") from None
 
 
 def _n_ctx(model: nn.Module, config: Any) -> int | None:
     """Of how many tokens a window may be, where the model says so."""
     stated = (getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
-    n_ctx: int | None = next((n for n in stated if n), None)  # the second is MPT's
+    # The second is MPT's; XLNet says -1.
+    n_ctx: int | None = next((n for n in stated if n and n > 0), None)
     of_tokens = model.get_input_embeddings()  # type: ignore[operator]
     for module in model.modules():  # RoBERTa counts its positions from behind that of padding on
         if module is of_tokens or not isinstance(module, nn.Embedding):

@@ -17,7 +17,7 @@ from torch import Tensor
 from dropgpt.errors import UserError, check_here, of_machine
 from dropgpt.machine.memory import enough_memory
 from dropgpt.model.gpt import GPT, Variant
-from dropgpt.params import DropoutSites, Model, Rate, explain
+from dropgpt.params import DropoutSites, Model, Rate, Size, explain
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
 
 # Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
@@ -29,7 +29,6 @@ Tanh = Literal["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "g
 
 CAUSAL_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # old folders have it among the weights
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
 
 
 class Config(BaseModel):

@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dropgpt.comparison import experiments, statistics
-from dropgpt.comparison.comparable import check_comparable
+from dropgpt.comparison.comparable import check_comparable, why_not
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import Groups
 from dropgpt.comparison.tables import rounded
@@ -153,7 +153,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         "columns": list(shown.columns),
         "rows": shown.to_numpy().tolist(),
         "figures": pictures,
-        "notes": notes,
+        "notes": notes + statistics.of_one_document(runs),
     }
 
 
@@ -187,7 +187,7 @@ def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[
 def _documents(results: list[Result]) -> dict[str, Any]:
     """The held-out documents by their loss in the first run, the highest first."""
     first = results[0]
-    alike = [r for r in results if r.run.documents.sha256.equals(first.run.documents.sha256)]
+    alike = [r for r in results if not why_not(first.run, r.run)]
     # By number, since a run may have any name; a row a document, under its place.
     bits = [r.run.documents.nats / r.run.documents.bytes / math.log(2) for r in alike]
     table = pd.concat(bits, axis=1, keys=range(len(alike)))

@@ -91,7 +91,7 @@ def held_out_lines(tensor: TokenTensor, fraction: float | None, n_documents: int
         which = _parted(documents, first.id.removesuffix(PARTS[1]))
     tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
     lines = [f"held out: {tokens} ({share:.1%}), {which}"]
-    if fraction and share > 2 * fraction:
+    if fraction and share > 2 * fraction and not first.id.endswith(PARTS[1]):
         unit = "source" if documents.source.nunique() > 1 else "id"
         length = held_out.tokens[held_out[unit] == first[unit]].sum()
         lines.append(

@@ -70,7 +70,7 @@ class Curves:
 def _check_finite(step: int, values: dict[str, float]) -> None:
     if not all(map(math.isfinite, values.values())):
         found = " and the ".join(f"{name} is {value}" for name, value in values.items())
-        raise UserError(
-            f"train: at step {step} the {found}; lower train.learning_rate, or set "
-            "train.max_gradient_norm; the last checkpoint is kept"
-        )
+        remedy = "lower train.learning_rate, or set train.max_gradient_norm"
+        if "held-out loss" in values and not step:
+            remedy = "nothing was trained yet: lower model.token_embedding_std"
+        raise UserError(f"train: at step {step} the {found}; {remedy}; the last checkpoint is kept")

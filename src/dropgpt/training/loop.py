@@ -222,10 +222,12 @@ def _check_parts(training: Tokens, held_out: Tokens, params: Train, n_ctx: int) 
         )
     for part, tokens in (("training", training), ("held-out", held_out)):
         if len(tokens) < n_ctx + 1:
+            remedy = "change tokenize.validation_fraction, or take more documents"
+            if part == "training" and params.tokens:
+                remedy = "or raise train.tokens"
             raise UserError(
                 f"the {part} part has {len(tokens)} tokens, a window of model.n_ctx {n_ctx} takes "
-                f"{n_ctx + 1}: lower model.n_ctx, change tokenize.validation_fraction, or take "
-                "more documents"
+                f"{n_ctx + 1}: lower model.n_ctx, {remedy}"
             )
 
 

@@ -8,15 +8,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from dropgpt.errors import UserError
 from dropgpt.machine import processes
+from dropgpt.machine.repository import original
 from dropgpt.training.state import Row
 
 # A folder of the project also where DVC runs an experiment in a copy that it removes.
-FOLDER = Path(os.environ.get("DVC_ROOT", ".")).absolute() / "runs"
+FOLDER = original().absolute() / "runs"
 PROJECT = "dropgpt"
 Log = Callable[[int, dict[str, float]], Any]  # the step, and values by their names
 Tell = Callable[[list[Row], list[Row]], None]
