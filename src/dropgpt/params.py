@@ -265,15 +265,15 @@ def load(path: Path) -> Params:
         raise UserError("; ".join(explain(path, e) for e in error.errors())) from None
 
 
-def explain(path: Path, error: Any) -> str:
-    """One mistake that pydantic found, as a user says it."""
+def explain(path: Path, error: Any, unknown: str | None = None) -> str:
+    """One mistake that pydantic found, as a user says it; of a key that none has, `unknown`."""
     key = ".".join(map(str, error["loc"]))
     where = f"{path}: {key}" if key else f"{path}"
     match error["type"]:
         case "extra_forbidden":
             near = get_close_matches(key, list(_keys(Params)), n=1)
             hint = f"did you mean {near[0]}?" if near else "remove it"
-            return f"{where}: unknown key; {hint}"
+            return f"{where}: {unknown or f'unknown key; {hint}'}"
         case "missing":
             return f"{where}: this key is missing"
         case "value_error":

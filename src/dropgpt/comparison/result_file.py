@@ -102,7 +102,7 @@ def read(name: str) -> Run:
         name.encode()  # tables and JSON hold it
     except ValidationError as error:
         found = error.errors()
-        lines = [_explain(path, one) for one in found[:SHOWN]]
+        lines = [explain(path, one, "unknown key; remove it") for one in found[:SHOWN]]
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
     except (OSError, RecursionError, TypeError, ValueError) as error:
@@ -124,13 +124,6 @@ def read(name: str) -> Run:
     if isinstance(seed, float) and seed.is_integer():  # of a table of pandas, say
         as_set[SEED] = int(seed)
     return Run(name, result.made_by | as_set, documents, tuple(notes))
-
-
-def _explain(path: Path, error: Any) -> str:
-    """As of params.yaml, whose keys are not those of this file."""
-    if error["type"] == "extra_forbidden":
-        return f"{path}: {'.'.join(map(str, error['loc']))}: unknown key; remove it"
-    return explain(path, error)
 
 
 def of(made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> Result:

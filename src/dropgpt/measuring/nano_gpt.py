@@ -21,6 +21,8 @@ PADDED = 50304  # to which nanoGPT rounds GPT-2's vocabulary up
 # Of its config, what alters no weight: with it, no two trainings would be alike in all else.
 WITHOUT_EFFECT = {"out_dir", "log_interval", "wandb_log", "wandb_project", "wandb_run_name"}
 WITHIN = [("init_from", "scratch"), ("init_from", "resume")]  # whether it was stopped in between
+# A key that belongs to another model.
+UNKNOWN = "nanoGPT's own GPT has none, so what this one computes is not known"
 PREFIXES = ("_orig_mod.", "transformer.")  # of torch.compile, and of all but the head
 
 
@@ -92,7 +94,7 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
         arguments = checkpoint.model_args
         kind = arguments.model()
     except ValidationError as error:
-        raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
+        raise UserError("; ".join(explain(path, e, UNKNOWN) for e in error.errors())) from None
     if arguments.vocab_size not in (N_VOCAB, PADDED):
         raise UserError(
             f"{path}: vocab_size is {arguments.vocab_size}, so its tokens are not GPT-2's; which "
@@ -112,14 +114,6 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
         if v is None or isinstance(v, str | int | float)
     }
     return model.eval(), {"model": str(path), "weights": sha256(path)[:8]} | scalars
-
-
-def _explain(path: Path, error: Any) -> str:
-    """As of params.yaml; but what is unknown here belongs to another model than nanoGPT's."""
-    if error["type"] == "extra_forbidden":
-        key = ".".join(map(str, error["loc"]))
-        return f"{path}: {key}: nanoGPT's own GPT has none, so what this one computes is not known"
-    return explain(path, error)
 
 
 def _filled(path: Path, kind: Model, arguments: Arguments, weights: dict[str, Tensor]) -> GPT:

@@ -63,15 +63,13 @@ def _quantile(of_length: pd.Series, q: float) -> float:
     return low + (high - low) * above if above < 0.5 else high - (high - low) * (1 - above)
 
 
-def rank_frequency(
-    counts: npt.NDArray[np.int64], encoding: tiktoken.Encoding, points: int = 200
-) -> pd.DataFrame:
+def rank_frequency(counts: npt.NDArray[np.int64], encoding: tiktoken.Encoding) -> pd.DataFrame:
     """Zipf's curve: rank, count, token, text of the most frequent tokens, then ever fewer of them.
 
     The first 50 ranks are all there; the rest are evenly spaced on a logarithmic axis.
     """
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    spaced = np.geomspace(1, len(order), points).round().astype(int)
+    spaced = np.geomspace(1, len(order), 200).round().astype(int)
     ranks = np.union1d(np.arange(1, min(50, len(order)) + 1), spaced)
     ids = order[ranks - 1]
     texts = [encoding.decode_single_token_bytes(int(i)).decode(errors="replace") for i in ids]
