@@ -9,8 +9,6 @@ import shtab
 
 from dropgpt.errors import UserError
 
-Commands = Any  # what add_subparsers gives, of a type without a public name
-
 # Within 80 columns, as are the examples; the others are folded by argparse.
 DESCRIPTION = "What dropout does in GPT pretraining: models write, are measured and compared."
 
@@ -65,6 +63,9 @@ must be what the model was trained on.
 """
 
 
+EXPORT = "Write a folder for the Hugging Face hub: a model and its model card."
+
+
 def parsed(words: list[str]) -> dict[str, Any]:
     """The values of a command line, by name; options may stand between names, too.
 
@@ -100,22 +101,30 @@ def parser() -> argparse.ArgumentParser:
         help=f"print what completes `dropgpt` on Tab, for {', '.join(shtab.SUPPORTED_SHELLS)}",
     )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_write(commands)
-    add_measure(commands)
-    add_compare(commands)
-    add_try(commands)
-    add_report(commands)
-    add_trace(commands)
-    add_export(commands)
+    for name, what, about, add in (
+        ("write", "let a model write", WRITE, add_write),
+        ("measure", "bits per byte of any language model", MEASURE, add_measure),
+        (
+            "compare",
+            "whether runs differ by more than chance",
+            f"{COMPARE}\n{REQUIRE}",
+            add_compare,
+        ),
+        ("try", "run a change seed by seed, until it is judged", TRY, add_try),
+        ("report", "a page about runs, for the browser", REPORT, add_report),
+        ("trace", "which documents a step of the training read", TRACE, add_trace),
+        (
+            "export",
+            "a model with a model card, for `hf upload`",
+            EXPORT,
+            add_export,
+        ),
+    ):
+        add(commands.add_parser(name, help=what, description=about))
     return whole
 
 
-def add_write(commands: Commands) -> None:
-    command = commands.add_parser(
-        "write",
-        help="let a model write",
-        description=WRITE,
-    )
+def add_write(command: argparse.ArgumentParser) -> None:
     command.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="how it begins")
     add = command.add_argument
     add_model(command, "a GPT-2, made here or elsewhere")
@@ -127,17 +136,17 @@ def add_write(commands: Commands) -> None:
 
 
 def add_model(command: argparse.ArgumentParser, what: str) -> None:
-    model = command.add_argument("--model", type=Path, default=Path("models/gpt"), metavar="FOLDER")
-    model.help = f"{what} (default: %(default)s)"
+    model = command.add_argument(
+        "--model",
+        type=Path,
+        default=Path("models/gpt"),
+        metavar="FOLDER",
+        help=f"{what} (default: %(default)s)",
+    )
     model.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
 
 
-def add_measure(commands: Commands) -> None:
-    command = commands.add_parser(
-        "measure",
-        help="bits per byte of any language model",
-        description=MEASURE,
-    )
+def add_measure(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "model",
         metavar="MODEL",
@@ -192,12 +201,7 @@ def positive(text: str) -> int:
     return value
 
 
-def add_compare(commands: Commands) -> None:
-    command = commands.add_parser(
-        "compare",
-        help="whether runs differ by more than chance",
-        description=f"{COMPARE}\n{REQUIRE}",
-    )
+def add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "revisions",
         nargs="*",
@@ -238,12 +242,7 @@ def add_compare(commands: Commands) -> None:
         )
 
 
-def add_try(commands: Commands) -> None:
-    command = commands.add_parser(
-        "try",
-        help="run a change seed by seed, until it is judged",
-        description=TRY,
-    )
+def add_try(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     change = "the change, as `dvc exp run` takes it; several make one change"
     add("-S", dest="settings", action="append", required=True, metavar="KEY=VALUE", help=change)
@@ -251,12 +250,7 @@ def add_try(commands: Commands) -> None:
     add("--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)")
 
 
-def add_report(commands: Commands) -> None:
-    command = commands.add_parser(
-        "report",
-        help="a page about runs, for the browser",
-        description=REPORT,
-    )
+def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "revisions",
         nargs="*",
@@ -272,12 +266,7 @@ def add_report(commands: Commands) -> None:
     )
 
 
-def add_trace(commands: Commands) -> None:
-    command = commands.add_parser(
-        "trace",
-        help="which documents a step of the training read",
-        description=TRACE,
-    )
+def add_trace(command: argparse.ArgumentParser) -> None:
     command.add_argument("--step", type=int, required=True, metavar="N", help="0 is the first")
     add_model(command, "a model that was trained here")
     command.add_argument(
@@ -289,11 +278,6 @@ def add_trace(commands: Commands) -> None:
     )
 
 
-def add_export(commands: Commands) -> None:
-    command = commands.add_parser(
-        "export",
-        help="a model with a model card, for `hf upload`",
-        description="Write a folder for the Hugging Face hub: a model and its model card.",
-    )
+def add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, metavar="FOLDER", help="is made, or is empty")
     add_model(command, "a model that was trained here")
