@@ -61,20 +61,15 @@ def _restore_outputs() -> None:
     if "DVC_STAGE" not in os.environ or torchrun.started():
         return  # a process that torchrun has started may be started again
     try:
-        from dropgpt.machine.repository import restore_outputs
+        from dropgpt.machine import last_outputs
 
-        restore_outputs(_of_dvc(os.environ["DVC_STAGE"]))
+        last_outputs.restore(os.environ["DVC_STAGE"])
     except Exception as error:  # why the stage itself has failed must be told all the same
         print(
             f"its last outputs are not all back: {error}; `dvc checkout` brings them, and "
             "`git checkout metrics` those in git",
             file=sys.stderr,
         )
-
-
-def _of_dvc(address: str) -> str:
-    """The name of a stage that DVC runs, in the folder of its dvc.yaml, wherever its root is."""
-    return address.rpartition(":")[2]
 
 
 for _needed in ("torch", "pydantic", "tiktoken", "datasets"):
@@ -130,7 +125,8 @@ REFUSED = {
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
 }
 # Of the stage that runs: as they are before its code is read, where DVC says which it is.
-_inputs = [Inputs(_of_dvc(os.environ["DVC_STAGE"]))] if "DVC_STAGE" in os.environ else []
+_address = os.environ.get("DVC_STAGE")
+_inputs = [Inputs(_address.rpartition(":")[2])] if _address else []
 
 
 def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False) -> None:

@@ -1,11 +1,10 @@
-"""What DVC keeps of this project. All that uses DVC's insides goes through here.
+"""What DVC keeps of this project. All that uses DVC's insides is here and in `last_outputs`.
 
 Its command line and `dvc.api` are public; most of what is imported here is not, so that a change
-of DVC is a change of this file. The stages run without DVC, and it takes a second to import: so
+of DVC is a change of these files. The stages run without DVC, and it takes a second to import: so
 each function imports what it needs.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -154,66 +153,6 @@ def original() -> Path:
     # The project may be a folder below DVC's root.
     top = next((one for one in (here, *here.parents) if (one / ".dvc").is_dir()), here)
     return Path(root, here.relative_to(top))
-
-
-def restore_outputs(stage: str) -> None:
-    """Bring back what a stage of dvc.yaml has last put out, as the cache or git has it.
-
-    Raises what refused one of them, when the others are back.
-    """
-    from dvc.repo import Repo
-
-    refused = []
-    with Repo() as repo:
-        for output in repo.stage.load_one("dvc.yaml", name=stage).outs:
-            try:
-                if output.hash_info and not (not output.use_cache and _restore_of_git(output)):
-                    _restore(output)
-            except Exception as error:
-                refused.append(error)
-    if refused:
-        raise refused[0]
-
-
-def _restore_of_git(output: Any) -> bool:
-    """Bring back a metric or a plot, where the last commit has it as it is in dvc.lock.
-
-    In the cache these are only where they were made here, and not collected since.
-    """
-    with suppress(Exception):  # no git, no commit, not in it
-        file = Path(output.fs_path)
-        content: bytes = (
-            output.repo.scm.get_fs("HEAD")
-            .open(file.relative_to(output.repo.scm.root_dir).as_posix(), "rb")
-            .read()
-        )
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() == output.hash_info.value:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-            return True
-    return False
-
-
-def _restore(output: Any) -> None:
-    of_git = not output.use_cache
-    output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
-    _checkout(output)
-    if of_git:
-        output.unprotect()  # what git holds must be no link into the cache
-
-
-def _checkout(output: Any) -> None:
-    try:
-        output.checkout(force=True, allow_missing=True)
-    except Exception:
-        # What refused the stage's writing refuses a copy, too, but not a link. DVC makes a file of
-        # its own of it where it is written next.
-        output.cache.cache_types = ["hardlink", "symlink"]
-        try:
-            output.checkout(force=True, allow_missing=True)
-        except Exception:
-            output.remove()  # rather none than a part
-            raise
 
 
 def ignored(paths: Iterable[Path]) -> set[Path]:
