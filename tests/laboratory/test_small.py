@@ -217,6 +217,20 @@ def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
     assert found["model"]["dropout"] == 0.5
 
 
+def test_a_run_that_fails_leaves_what_was_there(clone: Clone) -> None:
+    """Its dvc.yaml is not beside it, and DVC clears its file away before it runs."""
+    run = clone.folder / ROOM / "runs/p20-short-2.json"
+    clone.commit()
+    before = run.read_bytes()
+    edit(clone.folder / "params.yaml", lambda params: params["model"].update(n_layer=0))
+    said = clone.dvc(
+        "repro", "--force", "--single-item", f"{ROOM}dvc.yaml:map@p20-short-2", ok=False
+    )
+    assert "params.yaml: model.n_layer is 0" in said
+    assert "not all back" not in said
+    assert run.read_bytes() == before
+
+
 def test_a_group_without_a_stage_is_named(clone: Clone) -> None:
     def add(plan: Any) -> None:
         plan["variants"]["p30-short"] = {"model.dropout": 0.3}
