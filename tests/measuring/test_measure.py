@@ -364,9 +364,12 @@ def test_how_texts_are_read_may_be_said() -> None:
 def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     save("Llama", Path("theirs"), lowercase=True)
     Path("a.txt").write_text("ÄÖ and One, ok", encoding="utf-8")
-    run("theirs", "a.txt", "a.txt", "--stride", "64", "--output", "twice.json")
+    Path("b.txt").write_text("ÄÖ and One, ok?", encoding="utf-8")
+    run("theirs", "a.txt", "b.txt", "--stride", "64", "--output", "twice.json")
     assert measured("twice.json")["lost_bytes"] == 10
-    capsys.readouterr()
+    run("theirs", "a.txt", "a.txt", "--stride", "64", "--output", "once.json")
+    assert nats("once.json") == nats("twice.json")[:1]  # a copy is no other document
+    assert "1 later copies of documents of the TEXTs are left out" in capsys.readouterr().err
     run("theirs", "a.txt", "--stride", "64", "--output", "o.json")
     assert "does not give back 5 bytes of the texts" in " ".join(capsys.readouterr().out.split())
     assert measured()["lost_bytes"] == 5
