@@ -17,9 +17,8 @@ from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
 from laboratory.pipeline import Pipeline, stage
 from laboratory.plan import Plan, Size, serves
+from laboratory.results import AGAIN
 from laboratory.run import make
-
-AGAIN = 3  # runs
 
 
 def check(params: Params, size: Size, take_over: bool) -> None:

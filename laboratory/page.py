@@ -10,14 +10,13 @@ from dropgpt.errors import UserError
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
-from laboratory.again import AGAIN
 from laboratory.by_length import Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
-from laboratory.results import Results, files, load, read
+from laboratory.results import AGAIN, Results, files, load, read
 from laboratory.sentences import answer, waiting
 from laboratory.worth import gains
 from stages import run

@@ -15,6 +15,8 @@ import pandas as pd
 from dropgpt.errors import UserError
 from laboratory.plan import TUNING, Plan, Size, serves, setting
 
+AGAIN = 3  # runs are made again, the same, before code that changed no number takes over all
+
 
 class NotRunError(LookupError):
     """Of this setting runs are missing in its group, or there is no such length."""

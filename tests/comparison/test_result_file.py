@@ -94,6 +94,12 @@ def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
     assert len(result_file.read("a.json").documents) == 30
 
 
+def test_infinity_may_be_a_parameter() -> None:
+    write("a.json", result(made_by={"grad_clip": float("inf")}))
+    assert "Infinity" in Path("a.json").read_text()
+    assert result_file.read("a.json").made_by["grad_clip"] == "Infinity"
+
+
 def test_texts_in_another_order_are_told_as_that() -> None:
     whole = result()
     runs = [

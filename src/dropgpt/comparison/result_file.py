@@ -92,7 +92,8 @@ def read(name: str) -> Run:
     """
     path = Path(name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        # Python writes infinity into JSON, as of nanoGPT's grad_clip.
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=str)
         if not isinstance(content, dict):
             raise TypeError("it holds no JSON object")
         result = Result.model_validate(content)
