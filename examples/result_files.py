@@ -52,9 +52,7 @@ def of_nanogpt(model: Any, encoding: Any, texts: list[str], file: str, config: A
     ids = [[*encoding.encode_ordinary(text), end] for text in texts]
     # Only where it is given targets does it give the logits of all places.
     losses = [nats(lambda x: model(x.to(place), x.to(place))[0].cpu(), own, end) for own in ids]
-    made_by = {
-        k: v for k, v in config.items() if not k.startswith(("init", "out", "seed", "wandb"))
-    }
+    made_by = {k: v for k, v in config.items() if not k.startswith(("init", "out", "seed", "wand"))}
     write(file, texts, ids, losses, made_by | {"train.seed": config["seed"]}, "GPT-2")
 
 

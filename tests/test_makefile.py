@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("pyproject.toml", "constraints.txt", ".venv/bin/dvc", ".venv/dropgpt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("#!/bin/sh\n")
-    (tmp_path / ".venv/bin/dvc").chmod(0o755)
+    (tmp_path / ".venv/bin/python").chmod(0o755)
     return tmp_path
 
 

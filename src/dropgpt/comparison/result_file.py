@@ -5,6 +5,7 @@
 
 import glob
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,7 +94,7 @@ def read(name: str) -> Run:
     path = Path(name)
     try:
         # Python writes infinity into JSON, as of nanoGPT's grad_clip.
-        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=str)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_constant)
         if not isinstance(content, dict):
             raise TypeError("it holds no JSON object")
         result = Result.model_validate(content)
@@ -125,6 +126,11 @@ def read(name: str) -> Run:
     if isinstance(seed, float) and seed.is_integer():  # of a table of pandas, say
         as_set[SEED] = int(seed)
     return Run(name, result.made_by | as_set, documents, tuple(notes))
+
+
+def _constant(word: str) -> str | float:
+    """Infinity and -Infinity, which may be parameters, as text; NaN as what it is."""
+    return math.nan if word == "NaN" else word
 
 
 def of(made_by: dict[str, Any], measured: Measured, documents: pd.DataFrame) -> Result:
