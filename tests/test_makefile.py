@@ -12,9 +12,9 @@ from conftest import ROOT
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The Makefile, with a `dvc` that does nothing and all that it installs installed."""
+    """The Makefile, with a Python that does nothing and all that it installs installed."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
-    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/dvc", ".venv/dropgpt"):
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/python", ".venv/dropgpt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("#!/bin/sh\n")
     (tmp_path / ".venv/bin/python").chmod(0o755)
