@@ -49,7 +49,7 @@ print(f"{tokens:,} tokens to train on")
 # %%
 a_step = params.train.batch_size * params.model.n_ctx
 steps = max(2, math.ceil(READINGS * tokens / a_step))
-best = {1: 0.0, 2: 0.0, 4: 0.0, 6: 0.0, 8: 0.0, 12: 0.05, 16: 0.1, 32: 0.1}  # by readings
+best = {1: 0.0, 2: 0.0, 4: 0.0, 6: 0.0, 8: 0.0, 12: 0.05, 16: 0.1, 32: 0.1, 64: 0.2}  # by readings
 rate = best[min(best, key=lambda readings: abs(math.log(readings / READINGS)))]
 print(f"{READINGS} readings are {steps} steps; dropout {rate}")
 
