@@ -253,3 +253,17 @@ def test_a_result_file_of_ours_is_what_the_stage_evaluate_found(
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"evaluate\.stride 16, o\.json with 8"):
         check_comparable([experiments.read("workspace"), result_file.read(str(file))])
+
+
+def test_a_folder_that_a_remote_keeps_file_by_file_has_no_checksum_of_its_own() -> None:
+    """As `dvc push` leaves dvc.lock where the remote has versions of its own."""
+    tokens = {"path": "data/tokens"}
+    apart = tokens | {"files": [{"relpath": "SHA256SUMS", "md5": "1"}]}
+    for made, read, has_run in (
+        (tokens | {"md5": "1.dir"}, tokens | {"md5": "1.dir"}, True),
+        (tokens | {"md5": "2.dir"}, tokens | {"md5": "1.dir"}, False),
+        (apart, tokens | {"md5": "1.dir"}, True),
+        (apart, apart, True),
+    ):
+        lock = {"stages": {"tokenize": {"outs": [made]}, "train": {"deps": [read]}}}
+        assert experiments._has_run("train", {}, lock) == has_run

@@ -84,10 +84,12 @@ def read(name: str, commit: str | None = None) -> Run:
     except OSError:
         if revision == "workspace":
             check_made(Path(), RESULT)
-        brings = f"`dvc exp pull REMOTE {name}` brings an experiment's, `dvc fetch --all-commits`"
         remedy = (
-            "`dvc pull` brings them" if revision == "workspace" else f"{brings} those of commits"
+            f"`dvc exp pull REMOTE {name}` brings an experiment's, `dvc fetch --all-commits` those "
+            "of commits"
         )
+        if revision == "workspace":
+            remedy = "`dvc pull` brings them"
         raise UserError(
             f"{name} has no {RESULT} in DVC's cache: it was not evaluated "
             f"(`dvc repro` there), or its results are elsewhere: {remedy}"
@@ -193,17 +195,7 @@ def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:
     if any(dotted({name: said.get(name)}) != dotted({name: params[name]}) for name in params):
         return False
     outs = [out for other in stages.values() for out in other.get("outs", [])]
-    made = {out["path"]: checksum for out in outs if (checksum := _checksum(out))}
-    return all(
-        (read := _checksum(dep)) is None or read == made.get(dep["path"], read)
-        for dep in last.get("deps", [])
-    )
-
-
-def _checksum(entry: dict[str, Any]) -> str | None:
-    """What dvc.lock has of a file or a folder, where it has one.
-
-    It has none of a folder that was pushed to a remote with versions of its own: that has the
-    files one by one.
-    """
-    return entry.get("md5")
+    # A folder that was pushed to a remote with versions of its own has no md5, but those of files.
+    made = {out["path"]: out["md5"] for out in outs if "md5" in out}
+    read = {dep["path"]: dep["md5"] for dep in last.get("deps", []) if "md5" in dep}
+    return all(md5 == made.get(path, md5) for path, md5 in read.items())

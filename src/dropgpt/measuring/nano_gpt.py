@@ -82,10 +82,10 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
         if out_of_memory(error):
             raise
         # torch's own words advise to open it unsafely.
-        it = re.search(r"GLOBAL (\S+)", str(error))
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
         why = (
-            f"it holds more than tensors and plain values, a {it[1]}: save it anew without"
-            if it
+            f"it holds more than tensors and plain values, a {unsafe[1]}: save it anew without"
+            if unsafe
             else "it is damaged, or another kind of file"
         )
         raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why}") from None
