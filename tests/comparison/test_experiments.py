@@ -267,3 +267,8 @@ def test_a_folder_that_a_remote_keeps_file_by_file_has_no_checksum_of_its_own() 
     ):
         lock = {"stages": {"tokenize": {"outs": [made]}, "train": {"deps": [read]}}}
         assert experiments._has_run("train", {}, lock) == has_run
+
+
+def test_an_empty_name_is_not_the_workspace() -> None:
+    with pytest.raises(UserError, match="an empty name is no revision"):
+        experiments.read("")
