@@ -22,6 +22,7 @@ from clone import Clone, environment, stages_run, wait_for
 from conftest import ROOT, TINY
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from dropgpt.params import load
 from dropgpt.perplexity import number_in_words
 from test_docs import commands
 
@@ -76,6 +77,7 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
     characters = sum(map(len, texts))
     validation = pd.read_csv(clone.folder / "metrics/validation.csv").validation_loss.iloc[-1]
     training = pd.read_csv(clone.folder / "metrics/training.csv").loss[2:].mean()
+    warmup_steps = load(clone.folder / "params.yaml").train.warmup_steps
     low, high = evaluate["perplexity_95_low"], evaluate["perplexity_95_high"]
     trigram, unigram = (
         f"{evaluate[f'{name}_bits_per_byte']:.3f} and "
@@ -88,6 +90,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
         f"tokenize: {tokens['tokens']:,} tokens, {tokens['unique_tokens']:,} unique: data/tokens",
         f"train: read 512 tokens, the training part {512 / tokens['train_tokens']:.1f} times, in 4 "
         "steps",
+        f"train: warning: train.warmup_steps is {warmup_steps}, no less than train.steps: the "
+        "learning rate never became what train.learning_rate says",
         f"train: loss {training:.3f} in training, {validation:.3f} held out, in nats a token: "
         "models/gpt",
         f"evaluate: models/gpt: {evaluate['loss']:.3f} nats a token, "

@@ -99,6 +99,13 @@ def test_it_stops_where_the_verdict_is_in(
     assert len(made) == 2 * (len(lines) - 1)
 
 
+def test_a_setting_may_name_params_yaml_as_dvc_does(attempt: Callable[..., Any]) -> None:
+    status, lines, made = attempt("-S", "params.yaml:model.dropout=0.3", effect=-1)
+    assert status == 0
+    assert lines[-1].startswith("model.dropout=0.3: better, after ")
+    assert made[:2] == ["train.seed=1", "model.dropout=0.3 train.seed=1"]
+
+
 def test_where_nothing_differs_the_seeds_are_used_up(attempt: Callable[..., Any]) -> None:
     status, lines, made = attempt(*CHANGE, "--seeds", "4")
     assert (status, len(made)) == (3, 8)

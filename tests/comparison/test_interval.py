@@ -151,7 +151,7 @@ def test_what_nothing_can_say_of_documents_is_left_to_the_seeds() -> None:
 
 
 def difference(low: float, high: float, seeds: int = 3) -> Difference:
-    return Difference((low + high) / 2, low, high, seeds, CHANCE)
+    return Difference((low + high) / 2, low, high, replace(CHANCE, seeds=seeds))
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,12 @@ def test_several_revisions_lie_over_each_other_with_their_comparison(clone: Clon
     # What does not compare is shown all the same, and why.
     clone.set(evaluate={"stride": 8})
     clone.dvc("repro", "evaluate")
-    assert "evaluate.stride 16" in report(clone, "HEAD", "workspace").text
+    apart = report(clone, "HEAD", "workspace", "place")
+    assert "evaluate.stride 16" in apart.text
+    # Nor does it stand in the table of documents, beside losses that it cannot be held against.
+    table = apart.source.partition("Loss of each document")[2].partition("</table>")[0]
+    heads = [" ".join(re.sub("<[^>]+>", " ", one).split()) for one in table.split("</th>")]
+    assert [one for one in heads if one in ("HEAD", "workspace", "place")] == ["HEAD", "place"]
 
 
 def test_what_is_not_of_the_model_that_was_measured_is_left_out(clone: Clone) -> None:

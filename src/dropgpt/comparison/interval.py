@@ -111,9 +111,12 @@ class Difference:
     mean: float
     low: float
     high: float
-    seeds: int
     chance: Chance
     confidence: float = CONFIDENCE
+
+    @property
+    def seeds(self) -> int:
+        return self.chance.seeds
 
     @property
     def verdict(self) -> str:
@@ -169,7 +172,7 @@ def mean_difference(
         seeds=seeds,
     )
     mean, half = float(by_seed.mean()), chance.half_width(confidence)
-    return Difference(mean, mean - half, mean + half, seeds, chance, confidence)
+    return Difference(mean, mean - half, mean + half, chance, confidence)
 
 
 def bonferroni(comparisons: int) -> float:
