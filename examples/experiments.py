@@ -43,7 +43,8 @@ print(table[[BY, "train.seed", "perplexity"]].to_string(), "\n")
 # that has not run since, and what was measured on other texts.
 
 # %%
-found, notes = experiments.read_all(since_head().items())
+commits = since_head()
+found, notes = experiments.read_all(commits.items())
 notes += [note for run in found for note in run.notes]
 runs, others = comparable([r for r in found if BY in r.made_by and not r.notes])
 runs, equal = statistics.distinct(runs)
@@ -64,8 +65,9 @@ print(documents.groupby(BY)[["nats", "tokens", "bytes"]].sum().to_string(), "\n"
 compared = statistics.table(groups, baseline=next(iter(groups)))
 print(compared.drop(columns=["more_seeds", "more_seeds_for_margin"]).to_string(index=False))
 figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
-reach = [compared.difference - compared.low, compared.high - compared.difference]
-place.errorbar(compared.group, compared.difference.fillna(0), yerr=reach, fmt="o", capsize=3)
+difference = compared.difference.mask(compared.verdict == "baseline", 0)
+reach = [difference - compared.low, compared.high - difference]
+place.errorbar(compared.group, difference, yerr=reach, fmt="o", capsize=3)
 place.axhline(0, color="gray", linewidth=0.7)
 place.set(xlabel=BY, ylabel="difference (bits per byte)")
 save(figure, "reports/differences.png")
@@ -78,7 +80,9 @@ save(figure, "reports/differences.png")
 figure, place = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for number, (name, group) in enumerate(groups.items()):
     for run in group.values():
-        curve = pd.read_csv(io.StringIO(dvc.api.read("metrics/validation.csv", rev=run.name)))
+        # By its commit: a branch may have the name of an experiment.
+        text = dvc.api.read("metrics/validation.csv", rev=commits[run.name])
+        curve = pd.read_csv(io.StringIO(text))
         place.plot(curve.step, curve.validation_loss, color=f"C{number}", label=f"p = {name}")
 lines = dict(zip(*reversed(place.get_legend_handles_labels()), strict=True))
 place.legend(lines.values(), lines.keys(), frameon=False)

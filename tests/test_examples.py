@@ -90,7 +90,13 @@ def test_experiments(clone: Clone, theirs: list[str]) -> None:
         clone.dvc("exp", "run", "--name", name, *options, stage)
         clone.git("checkout", "--quiet", "--force", "HEAD")
         clone.put_back()
+    # A branch by the name of an experiment, with curves of its own.
+    (clone.folder / "metrics/validation.csv").write_text("no,curve\n")
+    clone.commit()
+    clone.git("branch", "half")
+    clone.git("reset", "--quiet", "--hard", "HEAD~1")
     printed = example(clone, "experiments.py")
+    clone.git("branch", "-D", "half")
     assert re.search(r"^half +0.5 +1 +\d+", printed, re.MULTILINE)
     assert re.search(r"^ *0.0 .* baseline$", printed, re.MULTILINE)
     assert re.search(r"^ *0.5 +2 +2 .* cannot tell: one seed$", printed, re.MULTILINE)

@@ -1,11 +1,14 @@
 """`dropgpt compare` among experiments that DVC has run."""
 
+import errno
 import hashlib
 import json
+import os
 import random
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,7 +20,7 @@ from dropgpt.comparison import experiments, result_file
 from dropgpt.comparison.comparable import check_comparable
 from dropgpt.comparison.experiments import made_by
 from dropgpt.errors import UserError
-from dropgpt.machine.repository import since_head
+from dropgpt.machine.repository import Revision, since_head
 from dropgpt.machine.slot import FOLDER, slot
 
 
@@ -178,6 +181,28 @@ def test_a_revision_whose_params_are_none_is_named(clone: Clone, content: str) -
     line = clone.dropgpt("compare", "HEAD", "no-params", ok=False)
     assert "no-params" in line
     assert "params.yaml" in line
+
+
+def test_what_a_disk_refuses_is_not_told_as_a_result_that_is_not_there(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cache that others share, and not with everybody."""
+    monkeypatch.chdir(clone.folder)
+
+    def refused(self: Any, path: str) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(Revision, "read", refused)
+    with pytest.raises(UserError, match=r"^HEAD: params\.yaml: Permission denied$"):
+        experiments.read("HEAD")
+
+
+def test_a_mistake_is_told_by_the_name_of_the_experiment(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone.folder)
+    with pytest.raises(UserError, match="^mine: "):
+        experiments.read("mine", "f" * 40)
 
 
 def test_it_fits_into_80_columns(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:

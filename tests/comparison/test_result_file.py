@@ -1,7 +1,9 @@
 """Result files, of whatever program, and `dropgpt compare` of them, where there is no project."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from clone import DROPGPT
 from conftest import ROOT, message
@@ -252,9 +256,102 @@ def test_a_plot_of_a_name_with_signs_of_mathematics(capsys: pytest.CaptureFixtur
     groups = ["--group", "a$_$=a.json", "--group", "b=b.json"]
     run(*groups, "--plot", "x.svg", capsys=capsys)
     assert Path("x.svg").is_file()
-    with pytest.raises(UserError, match=r"full\.svg: cannot be written: No space left"):
-        Path("full.svg").symlink_to("/dev/full")
-        run(*groups, "--plot", "full.svg", capsys=capsys)
+
+
+def test_a_plot_that_cannot_be_written_takes_neither_the_verdict_nor_the_last_one_with_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [write(f"{name}.json", result(100, 1)) for name in "ab"]
+    run(*names, "--plot", "x.svg", capsys=capsys)
+    before = Path("x.svg").read_bytes()
+
+    def full(self: Any, file: Path, **_: Any) -> None:
+        file.write_text("<svg>")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(UserError, match=r"x\.svg: cannot be written: No space left"):
+        run(*names, "--plot", "x.svg", capsys=capsys)
+    assert json.loads(capsys.readouterr().out)["groups"][1]["difference"] == 0
+    assert Path("x.svg").read_bytes() == before
+
+
+def test_a_plot_shows_no_difference_where_nothing_was_compared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = []
+    for name, seeds in {"a": (1, 2), "b": (3, 4), "c": (1, 2)}.items():
+        for seed in seeds:
+            write(f"{name}{seed}.json", result(100, seed))
+        groups += ["--group", f"{name}={name}*.json"]
+    drawn: list[Any] = []
+    monkeypatch.setattr(Axes, "errorbar", lambda self, *of, **_: drawn.append(of))
+    run(*groups, "--plot", "x.svg", capsys=capsys)
+    ((names, differences),) = drawn
+    assert (names.tolist(), differences.isna().tolist()) == (["a", "b", "c"], [False, True, False])
+
+
+@pytest.mark.parametrize("knowing", [1, 2])
+def test_articles_are_known_of_if_any_file_does(
+    capsys: pytest.CaptureFixture[str], knowing: int
+) -> None:
+    """Three files of four leave out the source."""
+    for name, nats in {"a": 100, "b": 101}.items():
+        for seed in (1, 2):
+            content = result(nats, seed)
+            for number, document in enumerate(content["documents"] if name == "b" else []):
+                document["nats"] += number % 15 / 7  # by document, in each article alike
+            if (name, seed) == ("b", knowing):
+                for number, document in enumerate(content["documents"]):
+                    document["source"] = f"article {number // 15}"
+            write(f"{name}{seed}.json", content)
+    by_name = [run("--group", "a=a*.json", "--group", "b=b*.json", capsys=capsys)]
+    for file in Path().glob("b*.json"):
+        content = json.loads(file.read_text())
+        for number, document in enumerate(content["documents"]):
+            document["source"] = f"article {number // 15}"
+        write(str(file), content)
+    by_name.append(run("--group", "a=a*.json", "--group", "b=b*.json", capsys=capsys))
+    assert by_name[0]["groups"] == by_name[1]["groups"]
+
+
+def test_a_document_without_text_parts_no_article(capsys: pytest.CaptureFixture[str]) -> None:
+    intervals = []
+    for empty in (None, "another"):
+        for name, nats in {"a": 100, "b": 101}.items():
+            for seed in (1, 2):
+                content = result(nats, seed)
+                for document in content["documents"]:
+                    document["source"] = "one"
+                content["documents"][0] |= {"bytes": 0, "nats": 1.0}
+                content["documents"][0] |= {"source": empty or "one"}
+                write(f"{name}{seed}.json", content)
+        found = run("--group", "a=a*.json", "--group", "b=b*.json", capsys=capsys)
+        assert found["notes"] == []  # as many documents as texts, told apart by nothing else
+        intervals.append([found["groups"][1][key] for key in ("low", "high")])
+    assert intervals[0] == intervals[1]
+
+
+def test_one_file_counts_once_however_its_path_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("a1", "a2", "b1", "b2"):
+        write(f"{name}.json", result(100, int(name[1])))
+    groups = ["--group", "a=a*.json", "--group", "b=b*.json"]
+    found = run("./b1.json", *groups, capsys=capsys)
+    assert [one["group"] for one in found["groups"]] == ["b", "a"]
+    with pytest.raises(UserError, match=r"a1\.json is named twice"):
+        run("a1.json", "./a1.json", capsys=capsys)
+
+
+def test_a_group_may_lie_at_home(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    for name in ("a1", "a2", "b1", "b2"):
+        write(f"{name}.json", result(100, int(name[1])))
+    found = run("--group", "a=~/a*.json", "--group", "b=~/b*.json", capsys=capsys)
+    assert [one["runs"] for one in found["groups"]] == [2, 2]
 
 
 @pytest.mark.parametrize("name", ["a.json.gz", "a.JSON"])
@@ -275,6 +372,22 @@ def test_a_seed_may_come_from_a_table_of_floats(capsys: pytest.CaptureFixture[st
     write("b.json", result(120, seed=1) | {"made_by": {"train.seed": 1.0}})
     found = run("--group", "a=a.json", "--group", "b=b.json", capsys=capsys)
     assert found["groups"][1]["difference"] == pytest.approx(20 / np.log(2) / 200, rel=0.1)
+
+
+def test_a_seed_may_come_from_the_words_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, as_text in {"a": int, "b": str}.items():
+        for seed in (1, 2):
+            made_by = {"train.seed": as_text(seed), "p": name}
+            write(f"{name}{seed}.json", result(100, seed, made_by=made_by))
+    names = sorted(map(str, Path().glob("*.json")))
+    assert run(*names, "--by", "p", capsys=capsys)["groups"][1]["verdict"] == "cannot tell"
+
+
+def test_no_seed_is_as_none(capsys: pytest.CaptureFixture[str]) -> None:
+    write("a.json", result(100, made_by={"train.seed": None, "p": 1}))
+    write("b.json", result(100, made_by={"p": 2}))
+    (_, other) = run("a.json", "b.json", "--by", "p", capsys=capsys)["groups"]
+    assert other["verdict"] == "cannot tell: one seed"
 
 
 def test_groups_without_a_common_seed_are_told_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from dropgpt.comparison.statistics import (
     differences,
     distinct,
     groups,
+    paired,
     table,
     varied,
 )
@@ -176,6 +177,19 @@ def test_models_of_the_hub_pair_though_each_has_a_name_and_a_commit() -> None:
     found = differences(groups(runs, ["model.dropout"]), "0.0")["0.1"]
     assert found is not None
     assert found.seeds == 2
+
+
+def test_ways_to_cut_the_same_text_pair() -> None:
+    """Though the tokens are other ones."""
+    runs = [
+        a_run(size / 100 + n, tokenize_vocabulary_size=size, train_seed=n, tokens=f"of {size}")
+        for size in (300, 500)
+        for n in (1, 2)
+    ]
+    found = differences(groups(runs, ["tokenize.vocabulary_size"]), "300")["500"]
+    assert found
+    assert (found.seeds, found.mean) == (2, pytest.approx(2))
+    assert not paired(*groups(runs, ["tokens"]).values())
 
 
 def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> None:

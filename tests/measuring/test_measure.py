@@ -263,7 +263,8 @@ def checkpoint(
 
 
 @pytest.mark.parametrize(
-    ("n_vocab", "bias", "prefix"), [(50304, False, "_orig_mod."), (N_VOCAB, True, "")]
+    ("n_vocab", "bias", "prefix"),
+    [(50304, False, "_orig_mod."), (N_VOCAB, True, ""), (N_VOCAB, True, "module._orig_mod.")],
 )
 def test_losses_of_nanogpt(n_vocab: int, bias: bool, prefix: str) -> None:
     saved, same = checkpoint(n_vocab, bias, prefix)
@@ -559,6 +560,13 @@ def bert(folder: Path) -> None:
     save("Bert", folder)
 
 
+def untrained_bert(folder: Path) -> None:
+    """What follows changes little in it, as all else does."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setitem(SIZE, "initializer_range", 0.01)
+        save("Bert", folder)
+
+
 def no_head(folder: Path) -> None:
     save("Llama", folder).model.save_pretrained(folder)
 
@@ -566,6 +574,11 @@ def no_head(folder: Path) -> None:
 def no_ends(folder: Path) -> None:
     save("Llama", folder)
     tokenizer(bos_token=None, eos_token=None).save_pretrained(folder)
+
+
+def no_end(folder: Path) -> None:
+    save("Llama", folder)
+    tokenizer(eos_token=None).save_pretrained(folder)
 
 
 def bos_beyond(folder: Path) -> None:
@@ -611,6 +624,14 @@ def lacking(folder: Path) -> None:
 
 def weights_only(folder: Path) -> None:
     torch.save({"model": {"a": torch.zeros(1)}}, folder)
+
+
+def bare_weights(folder: Path) -> None:
+    torch.save({"transformer.wte.weight": torch.zeros(2, 2)}, folder)
+
+
+def a_list(folder: Path) -> None:
+    torch.save([torch.zeros(2, 2)], folder)
 
 
 def not_a_number(folder: Path) -> None:
@@ -681,14 +702,18 @@ def pointer(folder: Path) -> None:
     ("make", "arguments", "why"),
     [
         (bert, [], "it sees the tokens that it should predict"),
+        (untrained_bert, [], "it sees the tokens that it should predict"),
         (no_head, [], "it has no lm_head.weight as a LlamaForCausalLM needs it"),
-        (no_ends, [], "no token that ends a document"),
+        (no_ends, [], "no token that begins or ends a document"),
+        (no_end, [], r"no token that ends a document \(eos_token\): --no-end-of-text leaves"),
         (bos_beyond, [], "more tokens than the model, 400: '<begin>' is number 400"),
         (eos_beyond, [], "more tokens than the model, 400: '<end>' is number 400"),
         (Path.mkdir, [], "transformers cannot open it: "),
         (other_tokens, [], "vocab_size is 65, so its tokens are not GPT-2's"),
         (lacking, [], r"tensor h\.1\.ln_2\.bias is not there"),
         (weights_only, [], "model_args: this key is missing"),
+        (bare_weights, [], "nanoGPT wrote: it has neither model nor model_args; of a model that"),
+        (a_list, [], "nanoGPT wrote: it has neither model nor model_args"),
         (some_bytes, [], "it: not a ckpt.pt that nanoGPT wrote: "),
         (pointer, [], "it only stands in for a file that is elsewhere: `git lfs pull` brings it"),
         (lambda folder: save("Llama", folder), ["--context", "65"], "reads 64 tokens at most"),
@@ -767,6 +792,7 @@ def pointer(folder: Path) -> None:
         (cut, [], "it: transformers cannot open it: "),
         (nothing_in_it, [], "it: transformers cannot open it: "),
         (config(n_layer="many"), [], "it: transformers cannot open it: "),
+        (config(n_positions=32), [], r"it has no transformer\.wpe\.weight as a GPT2LMHeadModel"),
         (config(n_embd=None), [], "it: transformers cannot open it: "),
         (config(n_head=0), [], "it: transformers cannot (open|run) it: "),
         (xlnet, [], "it sees the tokens that it should predict: it is not causal"),
@@ -857,6 +883,30 @@ def test_a_pipe_is_told_as_one() -> None:
     save("GPT2", Path("it"))
     with pytest.raises(UserError, match=r"pipe\.txt: a pipe or a device: name files"):
         run("it", "pipe.txt")
+
+
+def test_an_end_that_is_left_out_need_not_be_known() -> None:
+    no_end(Path("theirs"))
+    run("theirs", "texts.json", "--no-end-of-text", "--output", "o.json")
+    assert measured()["begins_with"] == "<s>"
+
+
+def test_a_stride_that_nobody_asked_for_fits_into_the_context() -> None:
+    save("GPT2", Path("theirs"), n_positions=32)
+    run("theirs", "texts.json", "--output", "o.json")
+    assert (measured()["stride"], measured()["context"]) == (16, 32)
+    with pytest.raises(UserError, match="stride 64 is above the context, 32"):
+        run("theirs", "texts.json", "--stride", "64")
+
+
+def test_a_checksum_is_no_number() -> None:
+    save("Llama", Path("theirs"))
+    texts = ["0012345", "1_000", "0x12", "1e-3", ".5", "true", "0.25", "-3"]
+    words = [word for n, text in enumerate(texts) for word in ("--made-by", f"{n}={text}")]
+    run("theirs", "texts.json", "--output", "o.json", *words)
+    made_by = read("o.json").made_by
+    found = [made_by[str(n)] for n in range(len(texts))]
+    assert found == ["0012345", "1_000", "0x12", 0.001, 0.5, True, 0.25, -3]
 
 
 @pytest.mark.parametrize("padding", [None, 0, -1])

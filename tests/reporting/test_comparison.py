@@ -11,7 +11,8 @@ import pytest
 
 from dropgpt.comparison import statistics
 from dropgpt.comparison.experiments import Run
-from dropgpt.reporting.page import page
+from dropgpt.reporting.drawing import style
+from dropgpt.reporting.page import _legend, page
 from dropgpt.reporting.results import YARDSTICKS, Result
 
 NAMES = [f"texts/{n}.txt" for n in range(38)] + ["<b>天地</b> & #000001", f"long {'x' * 80} end"]
@@ -81,6 +82,12 @@ def test_one_seed_has_points_and_no_interval() -> None:
     assert {"var(--run-0)", "var(--run-1)"} < {*re.findall(r"var\(.*?\)", found["Each seed"])}
 
 
+def test_what_is_not_in_the_difference_is_told() -> None:
+    runs = [*group(0.1, [3.0, 3.1]), *group(0.5, [3.2, 3.3, 9.0])]
+    text = page([Result(run, *[None] * 6, {}, []) for run in runs], {})  # type: ignore[arg-type]
+    assert "0.5 of seed 3: no counterpart of 0.5 or 0.1 that is alike in all else" in text
+
+
 def test_one_group_has_no_picture() -> None:
     assert pictures(*group(0.1, [3.0, 3.1])) == {}
 
@@ -95,3 +102,10 @@ def test_the_documents_at_both_ends_stand_by_their_names_whatever_those_are() ->
     assert [text for text in shown if re.fullmatch(r"[+-]0\.\d{4}", text)] == [
         f"{-better[n]:+.4f}" for n in [*range(5), *range(35, 40)]
     ]
+
+
+def test_no_two_of_many_runs_look_alike() -> None:
+    looks = [(style(number, "")["color"], style(number, "")["marker"]) for number in range(64)]
+    assert len({*looks}) == 64
+    legend = _legend(dict.fromkeys(range(64), "run"))
+    assert len({(one["colour"], one["mark"]) for one in legend}) == 64

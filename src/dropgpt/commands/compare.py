@@ -4,17 +4,25 @@ import json
 import math
 import sys
 from dataclasses import dataclass
-from itertools import chain, product
 from pathlib import Path
 
 import pandas as pd
 
-from dropgpt.comparison import experiments, result_file, statistics
+from dropgpt.comparison import experiments, result_file, statistics, unpaired
 from dropgpt.comparison.comparable import check_comparable, comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import answer, bonferroni
 from dropgpt.comparison.statistics import SEED, Groups
-from dropgpt.comparison.tables import drawing, folded, markdown, narrow, needed, plain, rounded
+from dropgpt.comparison.tables import (
+    check_drawing,
+    drawing,
+    folded,
+    markdown,
+    narrow,
+    needed,
+    plain,
+    rounded,
+)
 from dropgpt.errors import UserError
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.repository import since_head
@@ -67,8 +75,12 @@ def run(
 ) -> int:
     """The exit status that `require` asks for, or 0."""
     _check(revisions, by, group, require, margin, tries)
+    if plot:
+        check_drawing(plot)
     members = result_file.expand(group or [])
-    revisions = list(dict.fromkeys([*revisions, *chain.from_iterable(members.values())]))
+    in_groups = {_which(name): name for names in members.values() for name in names}
+    named = [in_groups.get(_which(name), name) for name in revisions]
+    revisions = list(dict.fromkeys([*named, *in_groups.values()]))
     title, keys, groups, runs, notes = _grouped(revisions, members, by)
     if require and baseline is None and keys:
         # The first is but the lowest value, not what was there before.
@@ -90,11 +102,11 @@ def run(
         answer=require and answer(differences.values(), require, margin or 0.0),
         runs={run.name: {key: run.made_by.get(key) for key in differing} for run in runs},
         pair=_two(groups, baseline) if len(revisions) == 2 else None,
-        notes=notes + statistics.of_one_document(runs) + _without_pair(groups, baseline, keys),
+        notes=notes + statistics.of_one_document(runs) + unpaired.lines(groups, baseline, keys),
     )
+    _print(found, format)  # before what may fail
     if plot:
         _draw(found.table, title, plot)
-    _print(found, format)
     return STATUS[found.answer] if found.answer else 0
 
 
@@ -108,7 +120,8 @@ def _check(
 ) -> None:
     if by and group:
         raise UserError("compare: --by and --group are two ways to group: take one")
-    if twice := next((name for name in revisions if revisions.count(name) > 1), None):
+    which = [_which(name) for name in revisions]
+    if twice := next((name for name in revisions if which.count(_which(name)) > 1), None):
         raise UserError(f"compare: {twice} is named twice")
     if tries < 0:
         raise UserError(f"compare: --tries {tries} is below 0")
@@ -116,6 +129,11 @@ def _check(
         raise UserError(f"compare: --margin {margin} is no size: give one above 0")
     if require == "no-worse" and margin is None:
         raise UserError("compare: --require no-worse takes a --margin, in bits per byte")
+
+
+def _which(name: str) -> str:
+    """The same for each spelling of one result file's path."""
+    return str(Path(name).resolve()) if result_file.is_one(name) else name
 
 
 def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
@@ -171,40 +189,6 @@ def _two(groups: Groups, baseline: str) -> tuple[Run, Run] | None:
     labels = sorted(groups, key=lambda label: label == baseline)
     each = [run for label in labels for run in groups[label].values()]
     return (each[0], each[1]) if len(groups) == len(each) == 2 else None
-
-
-def _without_pair(groups: Groups, baseline: str, by: list[str]) -> list[str]:
-    """A line for each group of which some runs are compared, and others not, or none."""
-    lines = []
-    for label, runs in groups.items():
-        alone = statistics.unpaired(runs, groups[baseline])
-        pairs = statistics.paired(runs, groups[baseline])
-        if not pairs and not by:
-            seeds = " and ".join(", ".join(each) for each in (runs, groups[baseline]))
-            lines.append(f"{label} and {baseline} have no {SEED} in common: {seeds}")
-        elif not pairs:
-            differ = ", ".join(_unlike(runs, groups[baseline], by))
-            lines.append(f"{label} and {baseline} are nowhere alike in all else: {differ}")
-        elif alone:
-            lines.append(
-                f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
-                "else: in the mean of its group, but not in the difference"
-            )
-    return lines
-
-
-def _unlike(ours: dict[str, Run], theirs: dict[str, Run], by: list[str]) -> list[str]:
-    """In what two runs differ that are of one group each, of those two that differ in least."""
-    each = [
-        [SEED] * (our.made_by.get(SEED) != their.made_by.get(SEED))
-        + statistics.varied([our, their])
-        for our, their in product(ours.values(), theirs.values())
-    ]
-    beside = (*by, *statistics.WHICH)
-    return min(
-        ([k for k in keys if k not in beside and not k.startswith("code.")] for keys in each),
-        key=len,
-    )
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
@@ -275,9 +259,9 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
 
 
 def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
-    """Each group's difference to the baseline, with its interval."""
-    known = table.fillna({"difference": 0.0})
-    reach = [known.difference - known.low, known.high - known.difference]
+    """Each group's difference to the baseline, with its interval; of no pairs, its name alone."""
+    difference = table.difference.mask(table.verdict == "baseline", 0.0)
+    reach = [difference - table.low, table.high - difference]
     with drawing(file, title, "difference (bits per byte)") as axes:
-        axes.errorbar(known.group, known.difference, yerr=reach, fmt="o", capsize=3)
+        axes.errorbar(table.group, difference, yerr=reach, fmt="o", capsize=3)
         axes.axhline(0, color="gray", linewidth=0.7)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from contextlib import suppress
@@ -36,6 +37,7 @@ from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 
 TOKENS = Path("data/tokens")
 PARAMS = Path("params.yaml")
+CHECKSUM = re.compile(r"[+-]?0\w|\d+_")  # 0012, 0x12 and 1_2 are numbers to YAML
 LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
 
 
@@ -65,8 +67,8 @@ def run(
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
     with enough_memory(f"measure, on {device}", f"{model} in float32 takes more than there is"):
         lm = opened(model, device, revision)
-    evaluate = _evaluate(here, stride, across_documents)
     context = context or lm.longest
+    evaluate = _evaluate(here, stride, across_documents, context)
     _check(model, lm, evaluate.stride, context)
     ends = not no_end_of_text and (here is None or here.tokenize.end_of_text)
 
@@ -153,9 +155,16 @@ def _compared(lm: LanguageModel, encoded: Encoded, lost: list[int]) -> Encoded:
         yield document, ids
 
 
-def _evaluate(here: Params | None, stride: int | None, across_documents: bool) -> Evaluate:
-    """The section `evaluate` of params.yaml, or else its defaults, with what was asked for."""
+def _evaluate(
+    here: Params | None, stride: int | None, across_documents: bool, context: int
+) -> Evaluate:
+    """The section `evaluate` of params.yaml, or else its defaults, with what was asked for.
+
+    A stride that nobody has said is one that the context allows.
+    """
     evaluate = here.evaluate if here else EVALUATE
+    if not here and not stride and evaluate.stride > context:
+        stride = max(1, context // 2)
     asked = {"stride": stride} if stride else {}
     asked |= {"across_documents": True} if across_documents else {}
     return evaluate.model_copy(update=asked)
@@ -256,7 +265,7 @@ def _check(model: str, lm: LanguageModel, stride: int, context: int) -> None:
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value as params.yaml would have it."""
+    """KEY=VALUE, the value as params.yaml would have it; no checksum is taken for a number."""
     key, equals, value = text.partition("=")
     try:
         found = YAML(typ="safe").load(value)
@@ -269,4 +278,4 @@ def _pair(text: str) -> tuple[str, Any]:
         or isinstance(found, str | int)
         or (isinstance(found, float) and math.isfinite(found))
     )
-    return key, found if scalar else value
+    return key, found if scalar and not CHECKSUM.match(value) else value

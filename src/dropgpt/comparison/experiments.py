@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, of_machine
 from dropgpt.machine.files import SUMS
 from dropgpt.machine.provenance import FILE, MODEL, Chain
 from dropgpt.machine.repository import Revision, changed, check_made, opened
@@ -81,7 +81,11 @@ def read(name: str, commit: str | None = None) -> Run:
             lock = _yaml(files, name, "dvc.lock") if files.has("dvc.lock") else {}
             sums = files.read(f"{RESULT}/{SUMS}").splitlines()
             content = {file: files.read(f"{RESULT}/{file}") for file in FILES}
-    except OSError:
+    except UserError as error:
+        raise UserError(str(error).replace(revision, name)) from None
+    except OSError as error:
+        if of_machine(error):
+            raise UserError(f"{name}: {error.filename or RESULT}: {error.strerror}") from None
         if revision == "workspace":
             check_made(Path(), RESULT)
         remedy = (

@@ -6,6 +6,8 @@
 import glob
 import json
 import math
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +33,8 @@ from dropgpt.params import explain
 SCHEMA = Path("docs/result.schema.json")
 PAGE = "docs/results.md"
 SHOWN = 3  # mistakes in a file that are told
+SCALARS = "text, a number, true, false or null"  # of made_by
+NUMBER = re.compile(r"[0-9]+")
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -103,8 +107,8 @@ def read(name: str) -> Run:
         )
         name.encode()  # tables and JSON hold it
     except ValidationError as error:
-        found = error.errors()
-        lines = [explain(path, one, "unknown key; remove it") for one in found[:SHOWN]]
+        found = _mistakes(path, error)
+        lines = found[:SHOWN]
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(f"{'; '.join(lines)}{more}; see {PAGE}") from None
     except (OSError, RecursionError, TypeError, ValueError) as error:
@@ -122,10 +126,26 @@ def read(name: str) -> Run:
     notes = []
     if lost := result.measured.lost_bytes:
         notes.append(f"{name}: its tokens do not hold {lost:,} bytes of the texts")
-    seed = result.made_by.get(SEED)
-    if isinstance(seed, float) and seed.is_integer():  # of a table of pandas, say
-        as_set[SEED] = int(seed)
-    return Run(name, result.made_by | as_set, documents, tuple(notes))
+    made_by = {key: value for key, value in result.made_by.items() if (key, value) != (SEED, None)}
+    seed = made_by.get(SEED)
+    # Of a table of pandas, say, or of a command's words.
+    if (isinstance(seed, float) and seed.is_integer()) or (
+        isinstance(seed, str) and NUMBER.fullmatch(seed)
+    ):
+        made_by[SEED] = int(seed)
+    return Run(name, made_by | as_set, documents, tuple(notes))
+
+
+def _mistakes(path: Path, error: ValidationError) -> list[str]:
+    """Each in a user's words."""
+    found = {}
+    for one in error.errors():
+        place = one["loc"]
+        if place[:1] == ("made_by",) and len(place) > 2:  # one of each type that it might have been
+            place = place[:2]
+            one = one | {"loc": place, "msg": f"Input should be {SCALARS}"}
+        found[place] = explain(path, one, "unknown key; remove it")
+    return [*found.values()]
 
 
 def _constant(word: str) -> str | float:
@@ -182,7 +202,7 @@ def _matched(group: str) -> tuple[str, list[str]]:
     if len(words) < 2 or not words[0] or not words[-1]:
         raise UserError(f"--group {group}: write it as 'name=glob'")
     for number in range(1, len(words)):
-        pattern = "=".join(words[number:])
+        pattern = os.path.expanduser("=".join(words[number:]))  # no shell does it there
         # A file of just that name is meant before those that it matches as a glob.
         names = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
         if files := sorted(name for name in names if is_one(name)):

@@ -61,9 +61,9 @@ def distinct(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 
 def of_one_document(runs: list[Run]) -> list[str]:
-    """A line where all text is of one document, or of one article."""
-    documents = runs[0].documents
-    if documents.source[documents.bytes > 0].nunique() > 1:
+    """A line where all text is of one document."""
+    sizes = articles.sums(runs[0].documents.bytes.to_numpy(), _source(runs))
+    if (sizes > 0).sum() > 1:
         return []
     return ["all of the text is one document: the intervals know of the chance of seeds alone"]
 
@@ -84,9 +84,10 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
         if not any(key in run.made_by for run in runs):
             raise UserError(f"--by {key}: no result was made by such a parameter")
     by = [*by, *(key for key in varied(runs) if key.startswith("code.") and key not in by)]
+    beside = aside(by)
     found: dict[tuple[str, ...], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
-        rest = _text({k: v for k, v in _effective(run).items() if k not in by and k not in WHICH})
+        rest = _text({k: v for k, v in _effective(run).items() if k not in beside})
         group = found.setdefault(tuple(_value(run, key) for key in by), {})
         if rest in group:
             way_out = "name the runs to compare, without --by"
@@ -98,6 +99,15 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
             )
         group[rest] = run
     return dict(zip(_labels(found, by), found.values(), strict=True))
+
+
+def aside(by: list[str]) -> tuple[str, ...]:
+    """In what two runs may differ that groups by the parameters `by` pair.
+
+    What the tokens are follows from how the texts were tokenized.
+    """
+    tokens = ["tokens"] if any(key.startswith("tokenize.") for key in by) else []
+    return (*by, *WHICH, *tokens)
 
 
 def _labels(found: dict[tuple[str, ...], dict[str, Run]], by: list[str]) -> list[str]:
@@ -204,14 +214,20 @@ def difference(pairs: list[tuple[Run, Run]], confidence: float = CONFIDENCE) -> 
     one article. Of one seed and one document that has text, `low` and `high` are not a number.
     """
     ours, theirs = _by_seed(pairs)
-    # A result file may say nothing of articles.
-    source = min(
-        (run.documents.source for run in pairs[0]), key=lambda one: articles.begins(one).sum()
-    )
+    source = _source([run for pair in pairs for run in pair])
     sums = articles.sums(ours - theirs, source)
     sizes = articles.sums(pairs[0][1].documents.bytes.to_numpy(), source)
     found = mean_difference(sums, sizes, confidence)
     return found if sums[:, sizes > 0].size > 1 else replace(found, low=math.nan, high=math.nan)
+
+
+def _source(runs: list[Run]) -> pd.Series:
+    """Of which article each document is, as the run that knows most of articles has it.
+
+    A result file may say nothing of them. What has no text parts none.
+    """
+    source = min((run.documents.source for run in runs), key=lambda s: articles.begins(s).sum())
+    return source.where(runs[0].documents.bytes > 0).ffill().bfill()
 
 
 def by_document(pairs: list[tuple[Run, Run]]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dropgpt.errors import UserError
+from dropgpt.machine.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,20 +137,25 @@ def _seeds(more: int, size: float) -> str:
     return f"{more} more seed{'s' * int(more > 1)} would show {size:.4f} with 80% power"
 
 
-@contextmanager
-def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
-    """Axes to draw on, saved when the block ends; the same lines give the same bytes.
-
-    Raises UserError, before the block, where `file` is neither .svg nor .png, or its
-    folder is not there.
-    """
-    from matplotlib import rc_context  # slow to import, and few commands draw
-    from matplotlib.figure import Figure
-
+def check_drawing(file: Path) -> None:
+    """Raise UserError where `file` is neither .svg nor .png, or its folder is not there."""
     if file.suffix not in (".svg", ".png"):
         raise UserError(f"{file}: plots are drawn as .svg and .png")
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent} to draw in")
+
+
+@contextmanager
+def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
+    """Axes to draw on, saved when the block ends; the same lines give the same bytes.
+
+    What stood at `file` stays where it cannot be written. Raises UserError there, and, before the
+    block, as `check_drawing` does.
+    """
+    from matplotlib import rc_context  # slow to import, and few commands draw
+    from matplotlib.figure import Figure
+
+    check_drawing(file)
     with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -158,7 +164,11 @@ def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
         yield axes
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False)
+        kind = file.suffix.removeprefix(".")
         try:
-            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+            with replacing(file) as partial:
+                figure.savefig(
+                    partial, format=kind, metadata={"Date": None} if kind == "svg" else None
+                )
         except OSError as error:
             raise UserError(f"{file}: cannot be written: {error.strerror}") from None

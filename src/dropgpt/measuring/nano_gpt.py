@@ -23,7 +23,8 @@ WITHOUT_EFFECT = {"out_dir", "log_interval", "wandb_log", "wandb_project", "wand
 WITHIN = [("init_from", "scratch"), ("init_from", "resume")]  # whether it was stopped in between
 # A key that belongs to another model.
 UNKNOWN = "nanoGPT's own GPT has none, so what this one computes is not known"
-PREFIXES = ("_orig_mod.", "transformer.")  # of torch.compile, and of all but the head
+# Of DistributedDataParallel, of torch.compile, and of all but the head.
+PREFIXES = ("module.", "_orig_mod.", "transformer.")
 
 
 class Arguments(BaseModel):
@@ -89,6 +90,11 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
             else "it is damaged, or another kind of file"
         )
         raise UserError(f"{path}: not a ckpt.pt that nanoGPT wrote: {why}") from None
+    if not isinstance(found, dict) or not {"model", "model_args"} & {*found}:
+        raise UserError(
+            f"{path}: not a ckpt.pt that nanoGPT wrote: it has neither model nor model_args; of a "
+            "model that transformers opens name the folder, with config.json"
+        )
     try:
         checkpoint = Checkpoint.model_validate(found)
         arguments = checkpoint.model_args

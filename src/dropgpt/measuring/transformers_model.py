@@ -28,6 +28,7 @@ OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 PIECES = ("tokenizer.model", "spiece.model")  # of sentencepiece
 # Rotary positions that transformers chooses by the width of a batch (Phi-3 from 3.5 on).
 BY_LENGTH = re.compile(r"'(rope_)?type': '(longrope|dynamic)'")
+SEEN, ROUNDING = 1e-4, 1e-5  # shares of a logit
 # What a token may see, which old files have among the weights.
 MASK = re.compile(r"(^|\.)(attn|attention)\.((masked_)?bias|causal_mask)$")
 
@@ -47,9 +48,10 @@ def read(name: str, device: torch.device, revision: str | None = None) -> Langua
     _check_causal(name, model.to(device), config.vocab_size, n_ctx)
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     begin = end if begin is None else begin
-    if begin is None or end is None:
+    if begin is None:
         raise UserError(
-            f"{name}: its tokenizer has no token that ends a document (eos_token): none can begin"
+            f"{name}: its tokenizer has no token that begins or ends a document (bos_token, "
+            "eos_token): none can begin"
         )
     n_vocab = model.get_input_embeddings().num_embeddings
 
@@ -81,6 +83,11 @@ def read(name: str, device: torch.device, revision: str | None = None) -> Langua
         return found
 
     def encode(documents: Iterable[Document], end_of_text: bool) -> Encoded:
+        if end_of_text and end is None:
+            raise UserError(
+                f"{name}: its tokenizer has no token that ends a document (eos_token): "
+                "--no-end-of-text leaves the end out"
+            )
         for document in documents:
             # split_special_tokens: "</s>" that stands in a text is text.
             ids = tokenizer.encode(
@@ -130,7 +137,12 @@ def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
         )
     with _told(f"{name}: {where}transformers cannot open it"):
         both: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True, **OWN_CODE, **which
+            name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
+            **OWN_CODE,
+            **which,
         )
         model, loading = both
         tokenizer = _tokenizer(name, which)
@@ -221,10 +233,11 @@ def _check_causal(name: str, model: nn.Module, n_vocab: int, n_ctx: int | None) 
     rows[1, -1] = (rows[1, -1] + 1) % n_vocab
     with torch.no_grad(), _told(f"{name}: transformers cannot run it"):
         logits = model(rows.to(next(model.parameters()).device), use_cache=False).logits
-    one, other = logits[:, :-1]
     if not logits.isfinite().all():
         raise UserError(f"{name}: its logits are not finite: its weights are damaged or overflow")
-    if not torch.allclose(one, other, atol=1e-3):
+    moved = (logits[0] - logits[1]).abs().amax(-1)
+    # Beside what the token changes where it may; untrained weights change little anywhere.
+    if (moved[:-1] > max(SEEN * moved[-1], ROUNDING * logits.abs().max())).any():
         raise UserError(f"{name}: it sees the tokens that it should predict: it is not causal")
 
 

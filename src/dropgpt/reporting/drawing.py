@@ -39,7 +39,7 @@ def style(number: int, line: str = "-") -> dict[str, Any]:
     """Of a run: a colour, and for those who see no colours a marker."""
     return {
         "color": colour(number),
-        "marker": list(MARKERS)[number % len(MARKERS)],
+        "marker": marker(number)[0],
         "markersize": 4.5,
         "markeredgewidth": 0,
         "linewidth": 1.3,
@@ -49,6 +49,14 @@ def style(number: int, line: str = "-") -> dict[str, Any]:
 
 def colour(number: int) -> str:
     return RUNS[number % len(RUNS)]
+
+
+def marker(number: int) -> tuple[str, str]:
+    """Of a run: matplotlib's, and the sign that looks like it.
+
+    Runs that share a colour have other ones: no two of the first 64 look alike.
+    """
+    return list(MARKERS.items())[(number + number // len(RUNS)) % len(MARKERS)]
 
 
 def plain_numbers(*axes: Axis) -> None:

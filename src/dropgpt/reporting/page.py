@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dropgpt.comparison import experiments, statistics
+from dropgpt.comparison import experiments, statistics, unpaired
 from dropgpt.comparison.comparable import check_comparable, why_not
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import Groups
@@ -15,7 +15,7 @@ from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
 from dropgpt.perplexity import in_words, number_in_words
 from dropgpt.reporting import comparison, figures
-from dropgpt.reporting.drawing import MARKERS, RUNS, printable
+from dropgpt.reporting.drawing import RUNS, marker, printable
 from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
 
@@ -60,9 +60,8 @@ def page(results: list[Result], default: dict[str, Any]) -> str:
 
 def _legend(names: dict[int, str]) -> list[dict[str, Any]]:
     """By the number of a run how it looks in the pictures, and its name there."""
-    marks = list(MARKERS.values())
     return [
-        {"colour": number % len(RUNS), "mark": marks[number % len(marks)], "name": name}
+        {"colour": number % len(RUNS), "mark": marker(number)[1], "name": name}
         for number, name in names.items()
     ]
 
@@ -137,7 +136,7 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         check_comparable(runs)
     except UserError as error:
         return {"why_not": str(error)}
-    title, groups, notes = _groups(runs)
+    title, keys, groups, notes = _groups(runs)
     baseline = next(label for label, of in groups.items() if any(r is runs[0] for r in of.values()))
     differences = statistics.differences(groups, baseline)
     table = statistics.table(groups, baseline, differences)
@@ -153,14 +152,19 @@ def _comparison(results: list[Result]) -> dict[str, Any] | None:
         "columns": list(shown.columns),
         "rows": shown.to_numpy().tolist(),
         "figures": pictures,
-        "notes": notes + statistics.of_one_document(runs),
+        "notes": [
+            *notes,
+            *statistics.of_one_document(runs),
+            *unpaired.lines(groups, baseline, keys),
+        ],
     }
 
 
-def _groups(runs: list[Run]) -> tuple[str, Groups, list[str]]:
+def _groups(runs: list[Run]) -> tuple[str, list[str], Groups, list[str]]:
     """By what the runs differ in, where that brings seeds together; or else each run for itself.
 
-    The title and the groups as `dropgpt compare` has them, and which runs count once.
+    The title, the parameters and the groups as `dropgpt compare` has them, and which runs count
+    once.
     """
     found, notes = statistics.distinct(runs)
     keys = statistics.varied(found)
@@ -169,8 +173,8 @@ def _groups(runs: list[Run]) -> tuple[str, Groups, list[str]]:
     except UserError:  # alike in all that is known of them
         groups = {}
     if 1 < len(groups) < len(found):
-        return ", ".join(keys), groups, notes
-    return "run", {run.name: {"": run} for run in runs}, []
+        return ", ".join(keys), keys, groups, notes
+    return "run", [], {run.name: {"": run} for run in runs}, []
 
 
 def _parameters(made_by: list[dict[str, Any]], default: dict[str, Any]) -> dict[str, Any]:
