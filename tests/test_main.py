@@ -127,6 +127,15 @@ def test_a_link_leads_to_the_file_that_is_written(
     assert parsed(["report"])["output"] == Path("reports/index.html")
 
 
+def test_a_prompt_without_quotation_marks_is_told_what_it_lacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed(["write", "Once", "upon", "a", "time"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "dropgpt: error: write: put a PROMPT of several words in quotation marks"
+
+
 def test_what_is_not_of_standard_output_is_not_called_so(tmp_path: Path) -> None:
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)

@@ -76,6 +76,8 @@ def parsed(words: list[str]) -> dict[str, Any]:
     values = vars(found)
     # What argparse leaves over: it takes all names of a list at once, before the next option.
     names = next((key for key in ("texts", "revisions") if key in values), None)
+    if rest and "prompt" in values and not any(word.startswith("-") for word in rest):
+        whole.error("write: put a PROMPT of several words in quotation marks")
     if rest and (names is None or any(word.startswith("-") for word in rest)):
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest and names:

@@ -201,7 +201,7 @@ def test_a_mistake_is_told_by_the_name_of_the_experiment(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clone.folder)
-    with pytest.raises(UserError, match="^mine: "):
+    with pytest.raises(UserError, match=r"^mine: "):
         experiments.read("mine", "f" * 40)
 
 

@@ -724,6 +724,7 @@ def pointer(folder: Path) -> None:
         ),
         (some_bytes, ["--revision", "v1"], "it lies here .*: leave out --revision v1"),
         (some_bytes, ["no.txt"], "no.txt: no such file"),
+        (some_bytes, ["no/*.txt"], "no such file; without quotation marks the shell makes names"),
         (some_bytes, ["it"], "TEXT, which matches it: narrow it to files that end in .txt"),
         (some_bytes, ["."], r"\.: a folder: name files"),
         (

@@ -163,7 +163,8 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
     if len(runs) < 2:
         raise UserError(
             "; ".join(["compare: it takes two runs or more", *notes])
-            + ": name them, or run experiments from this commit, as "
+            + ": name them (`dvc exp ls --all-commits` lists those of other commits, too), or run "
+            "experiments from this commit, as "
             "`dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
         )
     return runs, notes

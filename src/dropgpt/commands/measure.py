@@ -220,6 +220,8 @@ def _read(
     """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
     if missing := [path for path in texts if not path.is_file()]:
         what = "no such file"
+        if re.search(r"[*?\[]", str(missing[0])):
+            what += "; without quotation marks the shell makes names of it"
         if missing[0].exists():
             what = f"a {'folder' if missing[0].is_dir() else 'pipe or a device'}: name files"
         raise UserError(f"{missing[0]}: {what}")

@@ -96,7 +96,8 @@ def read(name: str, commit: str | None = None) -> Run:
             remedy = "`dvc pull` brings them"
         raise UserError(
             f"{name} has no {RESULT} in DVC's cache: it was not evaluated "
-            f"(`dvc repro` there), or its results are elsewhere: {remedy}"
+            "(`dvc repro` there), or `dvc gc` has removed its results, or they are elsewhere: "
+            f"{remedy}"
         ) from None
     for file, found in content.items():
         if f"{hashlib.sha256(found).hexdigest()}  {file}".encode() not in sums:
