@@ -17,8 +17,8 @@ from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
 from laboratory.results import AGAIN, Results, files, load, read
-from laboratory.sentences import answer, waiting
-from laboratory.worth import gains
+from laboratory.sentences import answer, beside_the_rest, waiting
+from laboratory.worth import gains, lowest
 from stages import run
 
 GROUP = "map"
@@ -53,9 +53,10 @@ def write(params: Params, size: Size) -> None:
     worth = {readings: found for readings in WORTH_AT if len(found := gains(so_far, readings)) > 1}
     draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
+    apart = lowest(so_far, worth)
     besides, on = explored(so_far, plan), left_on(so_far)
     said = {
-        "answer": f"{answer(rows, bests, named)}{waiting(missing)}",
+        "answer": f"{answer(rows, bests, named)}{waiting(missing)}{beside_the_rest(apart)}",
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
         "map": markdown(tables.beside_none(rows, named)),

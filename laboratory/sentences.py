@@ -2,6 +2,7 @@
 
 from laboratory import tables
 from laboratory.by_length import Best, Row
+from laboratory.worth import Lowest
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
@@ -15,6 +16,20 @@ def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
     if bests:
         said.append(f"If you may choose how often: {at_best(bests, named)}.")
     return " ".join(said)
+
+
+def beside_the_rest(lowest: Lowest | None) -> str:
+    """Where something else than dropout does more, in a sentence."""
+    if not lowest:
+        return ""
+    ours, theirs = lowest.gain, lowest.map
+    return (
+        f" All of this is with {theirs.given}. Of what else was tried, {ours.given} is best: read "
+        f"{lowest.readings} times, the best rate with it is **{ours.p}**, and the test loss "
+        f"{ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that of p "
+        f"{theirs.p} above, on the same {len(ours.seeds)} seeds "
+        "([more](#what-it-is-worth-given-the-rest))."
+    )
 
 
 def where(setting: str, stretch: list[Row]) -> str | None:

@@ -24,6 +24,7 @@ class Gain:
     losses  test losses without dropout and with it, in nats a token
     found   the best rate less no dropout, its interval one of all rates'; None where no dropout is
             best
+    best    what was found of the best rate
     """
 
     given: str
@@ -31,6 +32,34 @@ class Gain:
     seeds: list[int]
     losses: tuple[float, float]
     found: Difference | None
+    best: Losses
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """What has the lowest development loss of all that was run at a length.
+
+    effect  its test loss less that of what the map has there, the best rate of each
+    """
+
+    readings: int
+    gain: Gain
+    map: Gain
+    effect: Difference
+
+
+def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
+    """At the longest of the lengths; None where it is what the map has, too."""
+    if not worth:
+        return None
+    readings = max(worth)
+    of_map, *others = worth[readings]
+    seeds = of_map.seeds
+    gain = min(worth[readings], key=lambda one: one.best.development[seeds].mean())
+    if gain is of_map:
+        return None
+    sums = gain.best.test.loc[seeds] - of_map.best.test.loc[seeds]
+    return Lowest(readings, gain, of_map, difference(sums, results, len(others)))
 
 
 def gains(results: Results, readings: int) -> list[Gain]:
@@ -62,4 +91,5 @@ def _gain(given: str, each: list[Losses], seeds: list[int], results: Results) ->
     best = development.index(min(development))
     losses = [results.mean(one) for one in tests]
     apart = difference(tests[best] - tests[0], results, len(RATES) - 1) if best else None
-    return Gain(given, list(RATES.values())[best], seeds, (losses[0], losses[best]), apart)
+    p = list(RATES.values())[best]
+    return Gain(given, p, seeds, (losses[0], losses[best]), apart, each[best])

@@ -3,7 +3,8 @@
 import pytest
 
 from laboratory.results import Losses, Results, ensemble
-from laboratory.worth import gains
+from laboratory.sentences import beside_the_rest
+from laboratory.worth import gains, lowest
 from made_up import results
 
 
@@ -18,6 +19,29 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
     assert without.found.mean == pytest.approx(-0.12, abs=0.01)
     assert without.losses[1] - without.losses[0] == pytest.approx(without.found.mean)
     assert (given.given, given.p, given.found) == ("weight decay 1, windows moving", "0", None)
+
+
+def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
+    """By the development loss, at the longest length; what the map has is no news."""
+    found = results()
+    settings = found.settings | {"p20": found.settings["p30"]}
+    lower = {
+        f"wd1-{p}": {16: Losses(one.development - 0.2, one.test - 0.2 * found.sizes)}
+        for p in ("p0", "p10", "p20", "p30")
+        for one in [settings["p0"][16]]
+    }
+    for some, news in ((settings, False), (settings | lower, True)):
+        whole = Results(some, found.sizes)
+        best = lowest(whole, {8: [], 16: gains(whole, 16)})
+        assert (best is not None) == news
+    assert best is not None
+    assert (best.readings, best.gain.given) == (16, "weight decay 1, windows moving")
+    assert best.effect.mean == pytest.approx(best.gain.losses[1] - best.map.losses[1])
+    assert best.effect.low < best.effect.mean < best.effect.high < 0
+    said = beside_the_rest(best)
+    assert "weight decay 1, windows moving is best: read 16 times, the best rate with it is" in said
+    assert f"{-best.effect.mean:.3f} ({-best.effect.high:.3f} to {-best.effect.low:.3f})" in said
+    assert beside_the_rest(None) == ""
 
 
 def test_ensembles_are_chosen_by_their_own_losses() -> None:
