@@ -35,7 +35,7 @@ def test_what_a_commit_or_an_experiment_needs_is_kept(reproduced: Clone, tmp_pat
     clone.git("checkout", "--quiet", "--force", "HEAD")
     clone.dvc("checkout", "--force")
     (command,) = (one for one in OF_CACHE if one.startswith("gc"))
-    assert "(y/n)" in clone.dvc(*command.split(), ok=False)  # it asks first, and nobody answers
+    assert "[y/n]" in clone.dvc(*command.split(), ok=False)  # it asks first, and nobody answers
     clone.dvc(*command.split(), "--force")
     assert "train.seed" in clone.dropgpt("compare", "HEAD", "seed")
     clone.dvc("gc", "--workspace", "--force")
