@@ -10,13 +10,8 @@ from laboratory.judge import difference
 from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
 from laboratory.results import NotRunError, Results
 
-ELSEWHERE = (
-    "map",
-    "decays",
-    "fixed",
-    "ensembles",
-    "passes",
-)  # groups that have tables of their own
+# Groups that have tables of their own.
+ELSEWHERE = ("map", "decays", "fixed", "ensembles", "passes")
 LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
 # Without any dropout, when and of what it is does not matter.
 WITHOUT = {

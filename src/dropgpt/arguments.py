@@ -183,16 +183,16 @@ def add_measure(command: argparse.ArgumentParser) -> None:
     )
 
 
-def output(text: str) -> Path:
+def output(text: str, option: str = "--output") -> Path:
     """A file to write, or the one that a link leads to.
 
     Raises UserError where what is there is none, since a file would take the place of /dev/null.
     """
     path = Path(text)
     if path.is_dir():
-        raise UserError(f"--output {path} is a folder: name a file in it")
+        raise UserError(f"{option} {path} is a folder: name a file in it")
     if path.exists() and not path.is_file():
-        raise UserError(f"--output {path} is a device or a pipe: name a file")
+        raise UserError(f"{option} {path} is a device or a pipe: name a file")
     return path.resolve() if path.is_symlink() else path
 
 
@@ -232,7 +232,12 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)"
     )
-    command.add_argument("--plot", type=Path, metavar="FILE", help="differences as .svg or .png")
+    command.add_argument(
+        "--plot",
+        type=lambda text: output(text, "--plot"),
+        metavar="FILE",
+        help="differences as .svg or .png",
+    )
     formats = command.add_mutually_exclusive_group()
     for name, what in (
         ("md", "a table in Markdown"),

@@ -256,6 +256,14 @@ def test_a_plot_of_a_name_with_signs_of_mathematics(capsys: pytest.CaptureFixtur
     groups = ["--group", "a$_$=a.json", "--group", "b=b.json"]
     run(*groups, "--plot", "x.svg", capsys=capsys)
     assert Path("x.svg").is_file()
+    with pytest.raises(UserError, match=r"--plot full\.svg is a device or a pipe: name a file"):
+        Path("full.svg").symlink_to("/dev/full")
+        run(*groups, "--plot", "full.svg", capsys=capsys)
+    Path("link.svg").symlink_to("x.svg")
+    Path("x.svg").write_text("an older one")
+    run(*groups, "--plot", "link.svg", capsys=capsys)
+    assert Path("link.svg").is_symlink()
+    assert "<svg" in Path("x.svg").read_text()
 
 
 def test_a_plot_that_cannot_be_written_takes_neither_the_verdict_nor_the_last_one_with_it(
@@ -475,7 +483,10 @@ def document(**changes: Any) -> dict[str, Any]:
         (result(format="other"), "format is 'other': input should be 'dropgpt result 1'"),
         (result(more=1), "more: unknown key; remove it"),
         (result(documents=[]), "a.json: documents"),
-        (result(made_by={"a": [1]}), "a.json: made_by.a"),
+        (
+            result(made_by={"a": [1]}),
+            "made_by.a is [1]: input should be text, a number, true, false or null;",
+        ),
         (document(nats="1"), "documents.1.nats is '1': input should be a valid number"),
         (document(nats=-1.0), "documents.1.nats is -1.0: input should be greater"),
         (document(nats=float("nan")), "documents.1.nats is nan: input should be a finite number"),

@@ -121,8 +121,9 @@ def _check(
     if by and group:
         raise UserError("compare: --by and --group are two ways to group: take one")
     which = [_which(name) for name in revisions]
-    if twice := next((name for name in revisions if which.count(_which(name)) > 1), None):
-        raise UserError(f"compare: {twice} is named twice")
+    twice = [name for name, one in zip(revisions, which, strict=True) if which.count(one) > 1]
+    if twice:
+        raise UserError(f"compare: {twice[0]} is named twice")
     if tries < 0:
         raise UserError(f"compare: --tries {tries} is below 0")
     if margin is not None and not 0 < margin < math.inf:

@@ -28,7 +28,8 @@ OWN_CODE: dict[str, Any] = {"trust_remote_code": False}
 PIECES = ("tokenizer.model", "spiece.model")  # of sentencepiece
 # Rotary positions that transformers chooses by the width of a batch (Phi-3 from 3.5 on).
 BY_LENGTH = re.compile(r"'(rope_)?type': '(longrope|dynamic)'")
-SEEN, ROUNDING = 1e-4, 1e-5  # shares of a logit
+# How little may change before a token: shares of what changes at it, and of the largest logit.
+SEEN, ROUNDING = 1e-4, 1e-5
 # What a token may see, which old files have among the weights.
 MASK = re.compile(r"(^|\.)(attn|attention)\.((masked_)?bias|causal_mask)$")
 
