@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
 
-from dropgpt.errors import UserError
-from dropgpt.params import NOT_YAML, Evaluate, Model, Section, Tokenize, Train, dotted, explain
+from dropgpt.errors import UserError, explain, keys
+from dropgpt.params import NOT_YAML, Evaluate, Model, Section, Tokenize, Train, dotted
 from dropgpt.training.schedules import stable_steps
 
 FOLDER = Path("laboratory")
@@ -131,7 +131,8 @@ class Plan(Section):
             return RunParams.model_validate(values)
         except ValidationError as error:
             where = Path(f"plan.yaml: base with variants.{variant}")
-            raise UserError("; ".join(explain(where, e) for e in error.errors())) from None
+            known = [*keys(RunParams)]
+            raise UserError("; ".join(explain(where, e, known) for e in error.errors())) from None
 
 
 def arguments(*names: str) -> list[str]:
@@ -166,7 +167,9 @@ class Size:
         try:
             plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
-            raise UserError("; ".join(explain(self.plan, e) for e in error.errors())) from None
+            known = [*keys(Plan)]
+            mistakes = [explain(self.plan, e, known) for e in error.errors()]
+            raise UserError("; ".join(mistakes)) from None
         except NOT_YAML as error:
             raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
         named = [name for group in plan.groups.values() for name in group.variants]

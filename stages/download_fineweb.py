@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from dropgpt import corpus
+from dropgpt import corpus, unread
 from dropgpt.corpus import document, hub_shards
 from dropgpt.corpus.document import Document
 from dropgpt.errors import warn
@@ -20,9 +20,8 @@ DOCUMENTS = Path("data/documents.parquet")
 
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
-    for key in data.unread:
-        value = getattr(data, key)
-        warn(f"data.{key} is {value!r}, which data.source {data.source} does not read")
+    for line in unread.lines(params, "data"):
+        warn(line)
     about = corpus.about(data)
     if data.in_shards:
         parts = [list(hub_shards.of_split(split)) for split in corpus.splits(data)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dropgpt import corpus
 from dropgpt.corpus import document, hub_shards
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, counted
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
@@ -65,7 +65,7 @@ def tokenize(params: Params) -> list[str]:
     if params.data.in_shards:
         rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))
         if empty := rows - statistics["documents"]:
-            left_out = [f"{empty:,} rows are left out, since their text is empty"]
+            left_out = [f"left out as empty: {counted(empty, 'row')}"]
         check_inputs()  # before the shards are let go: the old parameters may come back
         shards.forget(made)
     held_out = tokens.held_out_documents

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from dropgpt import unread
+from dropgpt.errors import warn
 from dropgpt.machine import processes, provenance
 from dropgpt.machine.files import SUMS, replacing, write_json
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
@@ -27,6 +29,9 @@ def train(params: Params) -> list[str]:
         {"tokens": [TOKENS / SUMS]},
         environment(device, dtype),
     )
+    if not processes.rank():
+        for line in [*unread.lines(params, "model"), *unread.lines(params, "train")]:
+            warn(line)
     with (
         checkpoint.of_training(made_from, params.runtime.checkpoint_interval) as saved,
         tracker.of_training(params.runtime.tracker, saved.path.stem) as tell,

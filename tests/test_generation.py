@@ -194,3 +194,14 @@ def test_the_page_shows_text_as_it_is() -> None:
     assert "> **A \\*b\\***" in text
     assert "\\<i\\>\n> c\\_d ∎" in text
     assert "### greedy" in text
+
+
+def test_the_page_of_a_prompt_with_lines_and_blanks() -> None:
+    def quoted(prompt: str) -> list[str]:
+        one = {"prompt": prompt, "temperature": 1.0, "text": "then", "tokens": [], "ended": True}
+        return page([one]).splitlines()
+
+    lines = quoted("To be,\n\nor not ")
+    assert "## To be, or not …" in lines
+    assert lines[6:9] == ["> **To be,**", "> ", "> **or not** then ∎"]
+    assert r"## '\\n ' …" in quoted("\n ")

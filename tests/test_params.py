@@ -6,10 +6,9 @@ from dvc.utils.flatten import flatten
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import load_yaml
 
-from conftest import ROOT, params_with
+from conftest import ROOT
 from dropgpt.errors import UserError
 from dropgpt.params import load
-from stages.download_fineweb import download_fineweb
 
 TEXT = (ROOT / "params.yaml").read_text()
 
@@ -48,7 +47,11 @@ def written(folder: Path, key: str, line: str) -> Path:
         ("stride", "stride: 9999", "evaluate.stride 9999 is above model.n_ctx"),
         ("temperatures", "temperatures:\n  - -1.0", "sample.temperatures.0 is -1.0"),
         ("prompts", "prompts: ['']\n  unread:", "sample.prompts.0 is ''"),
-        ("device", "device: gpu", "runtime.device is 'gpu'"),
+        (
+            "device",
+            "device: gpu",
+            "runtime.device is 'gpu': input should be auto, cpu, mps, cuda, or",
+        ),
         ("device", "device: cuda:01", "runtime.device is 'cuda:01'"),
         ("device", "device: cuda:\u0663", "runtime.device is 'cuda:\u0663'"),
         ("device", "device: cuda:128", "runtime.device is 'cuda:128'"),
@@ -57,6 +60,39 @@ def written(folder: Path, key: str, line: str) -> Path:
         ("prompts", f"prompts: {'[' * 500}", "not YAML: maximum recursion depth"),
         ("tokenize", "tokenise:", "tokenise: unknown key; did you mean tokenize?"),
         ("tokenize", "tokenize: [", "not YAML"),
+        (
+            "steps",
+            "steps: 1e3",
+            "train.steps is 1000.0: input should be a valid integer, written 1000",
+        ),
+        ("steps", "steps: 1.5", "train.steps is 1.5: input should be a valid integer"),
+        ("steps", "learning_rat: 1", "did you mean train.learning_rate?"),
+        (
+            "n_layer",
+            "learning_rate: 1",
+            "learning_rate: unknown key; did you mean train.learning_rate?",
+        ),
+        ("data", "extra:", "extra: unknown key; remove it"),
+        (
+            "dropout_sites",
+            "dropout_sites:\n  unread:",
+            "model.dropout_sites is None: it should be a section with the keys embedding,",
+        ),
+        (
+            "prompts",
+            "prompts: [1984]\n  unread:",
+            "prompts.0 is 1984: input should be a valid string; ",
+        ),
+        (
+            "prompts",
+            "prompts:\n  - Once: upon\n  unread:",
+            "sample.prompts.0: input should be a valid string; YAML takes it for something else",
+        ),
+        (
+            "extra_corpora",
+            "extra_corpora: [corpora/a.txt, ./corpora/a.txt]",
+            "extra_corpora has 'corpora/a.txt' again as './corpora/a.txt'; take one out",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_value_and_what_is_allowed(
@@ -125,36 +161,6 @@ def test_a_name_of_texts_that_the_source_does_not_read_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("source", "unread"),
-    [
-        ("wikipedia", ["documents", "text_column", "separator", "deduplicate"]),
-        ("fineweb", ["text_column", "separator", "deduplicate"]),
-        ("hub", ["separator", "deduplicate"]),
-        ("files", ["documents"]),
-    ],
-)
-def test_what_is_set_and_not_read_is_known(source: str, unread: list[str]) -> None:
-    usual = {"source": source, "dataset": "me/texts" if source == "hub" else None}
-    values = {"documents": 200, "text_column": "a", "separator": "b", "deduplicate": False}
-    assert params_with(data=usual).data.unread == []
-    assert params_with(data=usual | {"documents": None}).data.unread == []
-    assert params_with(data=usual | values).data.unread == unread
-
-
-def test_what_is_set_and_not_read_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    Path("corpora").mkdir()
-    Path("corpora/a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
-    (line,) = download_fineweb(params_with(data={"source": "files", "documents": 2}))
-    assert line.startswith("3 documents ")
-    warning = "warning: data.documents is 2, which data.source files does not read"
-    assert warning in capsys.readouterr().err.splitlines()
-
-
-@pytest.mark.parametrize(
     ("setting", "said"),
     [
         ("sample.temperatures=[0.8,1,0.8]", "sample: temperatures has 0.8 twice; take one out"),
@@ -173,9 +179,10 @@ def test_a_list_holds_nothing_twice(tmp_path: Path, setting: str, said: str) -> 
 def test_no_file_and_no_mapping(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; run from the project's root"):
         load(tmp_path / "params.yaml")
-    (tmp_path / "params.yaml").write_text("- a\n")
-    with pytest.raises(UserError, match="valid dictionary"):
-        load(tmp_path / "params.yaml")
+    for text in ("- a\n", "", "# a comment"):
+        (tmp_path / "params.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"it should be a file with the sections data, tokeni"):
+            load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("key", ["evaluate.extra_corpora", "sample.prompts", "sample.temperatures"])

@@ -372,7 +372,7 @@ def test_held_out_text_is_held_out(clone: Clone) -> None:
         content = (clone.folder / f"corpora/{number}.txt").read_text()
         (clone.folder / f"corpora/{number + 3}.txt").write_text(content)
     told = clone.dvc("repro", "download_fineweb")
-    assert "warning: 27 later copies of documents of corpora/*.txt are left out" in told
+    assert "warning: left out as copies of earlier documents of corpora/*.txt: 27 documents" in told
     assert "27 documents of" in told
     clone.set(data={"deduplicate": False}, evaluate={"extra_corpora": ["corpora/1.txt"]})
     told = clone.dvc("repro", "evaluate")
@@ -405,7 +405,7 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     assert re.search(r"held out: .*\(10\.\d%\), the end of corpora/one\.txt:1, the only", output)
     assert "(95% interval unknown, of one document)" in output
     assert "warning: corpora/one.txt:1 of corpora/one.txt was parted, and" in output
-    assert "warning: 8 later copies of documents of corpora/copies.txt are left out" in output
+    assert "left out as copies of earlier documents of corpora/copies.txt: 8 documents; " in output
     assert clone.summary()["extra_corpora"][extra[1]]["documents"] == 2
     assert "null" not in output
     tokens, evaluate = clone.json("data/statistics.json"), clone.summary()

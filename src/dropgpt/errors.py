@@ -2,7 +2,10 @@
 
 import errno
 import sys
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 # How what stands in for a file begins, and what brings the file itself.
 STAND_INS = {
@@ -41,3 +44,57 @@ def of_machine(error: BaseException) -> bool:
 def warn(text: str) -> None:
     """One line on standard error."""
     print(f"warning: {text}", file=sys.stderr)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def explain(path: Path, error: Any, known: Iterable[str] = (), unknown: str | None = None) -> str:
+    """One mistake that pydantic has found in a file, as a user says it.
+
+    `known` are the keys that there might be, dotted; `unknown` is what to say of any other.
+    """
+    *above, name = map(str, error["loc"]) if error["loc"] else [""]
+    where = f"{path}: {'.'.join([*above, name])}" if name else f"{path}"
+    given = error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            near = _nearest(".".join(above), name, known)
+            hint = f"did you mean {near}?" if near else "remove it"
+            return f"{where}: {unknown or f'unknown key; {hint}'}"
+        case "missing":
+            return f"{where}: this key is missing"
+        case "value_error":
+            value = f" is {given!r}" if isinstance(given, str) else ""
+            return f"{where}{value}: {error['ctx']['error']}"
+        case "model_type" if known:
+            section = ".".join([*above, name]) + "." if name else ""
+            below = [key.removeprefix(section) for key in known if key.startswith(section)]
+            names = ", ".join(key for key in below if "." not in key)
+            kind = "a section with the keys" if name else "a file with the sections"
+            return f"{where} is {given!r}: it should be {kind} {names}"
+    said = error["msg"].lower()
+    if error["type"] == "int_type" and isinstance(given, float) and given.is_integer():
+        said += f", written {int(given)}"
+    if error["type"] == "string_type" and given is not None:
+        said += "; YAML takes it for something else: put it in quotation marks"
+    return f"{where}: {said}" if isinstance(given, dict) else f"{where} is {given!r}: {said}"
+
+
+def keys(section: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a pydantic model and below, dotted, as `dvc exp run -S` takes them."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if hasattr(field.annotation, "model_fields"):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+
+
+def _nearest(section: str, name: str, known: Iterable[str]) -> str | None:
+    """The key of this section that is spelled most like it, or the one of that name in another."""
+    apart = [(*key.rpartition("."), key) for key in known]
+    beside = {last: key for above, _, last, key in apart if above == section}
+    if near := get_close_matches(name, beside, n=1, cutoff=0.65):
+        return beside[near[0]]
+    return next((key for _, _, last, key in apart if last == name), None)

@@ -178,11 +178,13 @@ def page(generations: list[dict[str, Any]]) -> str:
     """Markdown for a reader: a section a prompt, a quotation a temperature."""
     lines = ["# What the model writes"]
     for prompt, group in groupby(generations, key=lambda g: g["prompt"]):
-        lines += ["", f"## {_escaped(prompt)} …"]
+        lines += ["", f"## {_escaped(' '.join(prompt.split()) or repr(prompt))} …"]
         for g in group:
             kind = "greedy" if g["temperature"] == 0 else f"temperature {g['temperature']}"
             end = " ∎" if g["ended"] else " …"
-            quotation = f"**{_escaped(prompt)}**{_escaped(g['text'])}{end}"
+            # Bold is what stands in a line, with no blank at its ends.
+            bold = re.sub(r"\S(?:.*\S)?", r"**\g<0>**", _escaped(prompt))
+            quotation = f"{bold}{_escaped(g['text'])}{end}"
             lines += ["", f"### {kind}", "", *(f"> {line}" for line in quotation.split("\n"))]
     lines += ["", "∎: the model ended its text here. …: cut off at `sample.tokens`.", ""]
     return "\n".join(lines)

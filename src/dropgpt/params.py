@@ -1,7 +1,7 @@
 """params.yaml as typed, checked values."""
 
-from collections.abc import Iterator
-from difflib import get_close_matches
+import posixpath
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,12 +15,13 @@ from pydantic import (
     PositiveInt,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, explain, keys
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
@@ -36,13 +37,6 @@ NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}
 NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
 READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
 READ |= {"hub": {*NAMELESS} - {"files"}}
-
-# What else of section data only some sources read, as params.yaml has it. It names no texts, so it
-# may stay there under another source, to which a single `-S data.source` leads.
-USUAL: dict[str, Any] = {"documents": 1000, "text_column": "text", "separator": "<|endoftext|>"}
-USUAL |= {"deduplicate": True}
-USED = {"wikipedia": set(), "fineweb": {"documents"}, "hub": {"documents", "text_column"}}
-USED |= {"files": {"text_column", "separator", "deduplicate"}}
 
 
 class Section(BaseModel):
@@ -75,12 +69,6 @@ class Data(Section):
     def in_shards(self) -> bool:
         """Whether it is all of a data set on the hub, which may be too large for one file."""
         return self.source in ("fineweb", "hub") and self.documents is None
-
-    @property
-    def unread(self) -> list[str]:
-        """The keys that are set to something and that the source does not read."""
-        others = [key for key in USUAL if key not in USED[self.source]]
-        return [key for key in others if getattr(self, key) not in (USUAL[key], None)]
 
     @model_validator(mode="after")
     def _the_source_reads_what_is_named(self) -> Self:
@@ -199,6 +187,14 @@ class Evaluate(Section):
     dropout_passes: PositiveInt
     extra_corpora: list[Text]
 
+    @model_validator(mode="after")
+    def _each_corpus_is_measured_once(self) -> Self:
+        names: dict[str, str] = {}
+        for name in self.extra_corpora:
+            if (first := names.setdefault(posixpath.normpath(name), name)) != name:
+                raise ValueError(f"extra_corpora has {first!r} again as {name!r}; take one out")
+        return self
+
 
 class Sample(Section):
     model: Text | None
@@ -211,13 +207,20 @@ class Sample(Section):
 
 
 class Runtime(Section):
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$")]
+    device: str
     threads: PositiveInt | None
     processes: PositiveInt
     shard_weights: bool
     log_interval: PositiveFloat
     checkpoint_interval: NonNegativeFloat
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", device):
+            raise ValueError("input should be auto, cpu, mps, cuda, or cuda:1 for the second GPU")
+        return device
 
     @property
     def threads_of_model(self) -> int | None:
@@ -262,25 +265,8 @@ def load(path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(explain(path, e) for e in error.errors())) from None
-
-
-def explain(path: Path, error: Any, unknown: str | None = None) -> str:
-    """One mistake that pydantic found, as a user says it; of a key that none has, `unknown`."""
-    key = ".".join(map(str, error["loc"]))
-    where = f"{path}: {key}" if key else f"{path}"
-    match error["type"]:
-        case "extra_forbidden":
-            near = get_close_matches(key, list(_keys(Params)), n=1)
-            hint = f"did you mean {near[0]}?" if near else "remove it"
-            return f"{where}: {unknown or f'unknown key; {hint}'}"
-        case "missing":
-            return f"{where}: this key is missing"
-        case "value_error":
-            return f"{where}: {error['ctx']['error']}"
-    if isinstance(error["input"], dict):
-        return f"{where}: {error['msg'].lower()}"
-    return f"{where} is {error['input']!r}: {error['msg'].lower()}"
+        known = [*keys(Params)]
+        raise UserError("; ".join(explain(path, e, known) for e in error.errors())) from None
 
 
 def dotted(values: dict[str, Any]) -> dict[str, Any]:
@@ -290,11 +276,3 @@ def dotted(values: dict[str, Any]) -> dict[str, Any]:
         below = dotted(value) if isinstance(value, dict) and value else {"": value}
         found |= {f"{key}.{rest}" if rest else str(key): one for rest, one in below.items()}
     return found
-
-
-def _keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Every key of `section` and below, dotted, as `-S` takes them."""
-    for name, field in section.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _keys(field.annotation, f"{prefix}{name}.")

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, explain
 from dropgpt.generation import new_tokens
 from dropgpt.machine.files import SUMS
 from dropgpt.machine.repository import check_made
 from dropgpt.model import artifact, hugging_face
 from dropgpt.model.gpt import GPT
-from dropgpt.params import Sample, explain
+from dropgpt.params import Sample
 from dropgpt.tokens.vocabulary import END_OF_TEXT, encode_prompt, gpt2_encoding
 
 

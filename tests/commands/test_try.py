@@ -235,9 +235,13 @@ def test_an_edit_meanwhile_stops_it(
     [
         (["-S", "model.dropuot=0.3"], "model.dropuot=0.3: Could not override"),
         (["-S", "model.dropout=often"], "params.yaml: model.dropout is 'often'"),
-        (["-S", "model.dropout=0.1,0.2"], "model.dropout=0.1,0.2: "),
+        (["-S", "model.dropout=0.1,0.2"], "0.1,0.2 is more than one value: give one of them"),
         (["-S", "model.dropout=0.1"], "changes nothing that a loss could show"),
         (["-S", "runtime.threads=1"], "changes nothing that a loss could show"),
+        (
+            ["-S", "train.dropout_switch_step=2"],
+            "loss could show: nothing reads train.dropout_switch_step: train.dropout_schedule is",
+        ),
         (["-S", "train.seed=7"], "train.seed is the same in both"),
         (["-S", "evaluate.stride=32"], "evaluate.stride is the same in both"),
         (["-S", "evaluate.model=pretrained/gpt2"], "of a model from elsewhere"),

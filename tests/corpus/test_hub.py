@@ -180,7 +180,7 @@ def test_rows_without_a_text_are_no_documents(answers: dict[str, Any]) -> None:
     assert everything[:10] == some
     assert len(everything) == 40
     assert about == {"card": {"license": ["cc-by-sa-3.0", "gfdl"]}}
-    assert "warning: 18 rows of split test are left out, since their" in answers["printed"]
+    assert "warning: left out as empty: 18 rows of split test" in answers["printed"]
 
 
 def test_fineweb_is_one_of_them(answers: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def test_empty_texts_are_left_out_and_told(here: Path, capsys: pytest.CaptureFix
         ("three", "corpora/c.csv:2"),
     ]
     told = capsys.readouterr().err
-    assert "warning: data.files is 'corpora/*': 6 texts are left out, since they are empty" in told
+    assert "warning: data.files is 'corpora/*': left out as empty: 6 texts\n" in told
 
 
 def test_a_byte_order_mark_within_a_file_is_no_text(here: Path) -> None:
@@ -182,6 +182,59 @@ def test_files_of_another_kind_or_none_are_refused(here: Path) -> None:
     expected = r"data\.files is 'corpora/\*', which matches corpora/b\.pdf: narrow .*\.txt, \.md"
     with pytest.raises(UserError, match=expected):
         next(own_files.documents("corpora/*", "text", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.txt", gzip.compress(b"text"), "a.txt: not text, but packed by gzip: add .gz to its"),
+        ("a.jsonl", lzma.compress(b"text"), "packed by xz: add .xz"),
+        ("a.txt", bz2.compress(b"text"), "packed by bzip2: add .bz2"),
+        ("a.md.gz", gzip.compress(gzip.compress(b"text")), "packed by gzip: add .gz"),
+        ("a.md", b"PK\x03\x04word/document.xml", "a zip archive, as .docx and .epub are"),
+        ("a.csv", b"PAR1text", "parquet: end its name in .parquet"),
+        ("a.txt", b"%PDF-1.7 text", "PDF: save it as text"),
+        ("a.txt", b"{\\rtf1 text}", "RTF: save it as text"),
+    ],
+)
+def test_a_file_that_is_no_text_whatever_it_is_called_is_refused(
+    here: Path, name: str, content: bytes, why: str
+) -> None:
+    (here / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        next(own_files.documents(f"corpora/{name}", "text", None))
+    assert why in message(error)
+
+
+def test_a_file_may_be_zstandard_only_if_it_is_called_so(here: Path) -> None:
+    (here / "a.txt").write_bytes(zstd(b"text"))
+    with pytest.raises(UserError, match=r"packed by zstd: add \.zst to its name"):
+        next(own_files.documents("corpora/a.txt", "text", None))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("corpora/books", "of a folder name the files: corpora/books/*.txt, or corpora/books/**/"),
+        ("corpora", "of a folder name the files: corpora/*.txt, or corpora/**/*.txt"),
+        ("moby.txt", "did you mean corpora/books/moby.txt?"),
+        ("corpora/books/mobby.txt", "did you mean corpora/books/moby.txt?"),
+        ("corpora/*.parquet", "corpora/ has corpora/books/moby.txt, say"),
+        ("corpora/empty", "of a folder name the files: corpora/empty/*.txt"),
+    ],
+)
+def test_where_nothing_matches_it_says_what_would(here: Path, pattern: str, hint: str) -> None:
+    (here / "books").mkdir()
+    (here / "empty").mkdir()
+    (here / "books/moby.txt").write_text("text")
+    with pytest.raises(UserError) as error:
+        next(own_files.documents(pattern, "text", None))
+    assert f"data.files is {pattern!r}, which matches no file; {hint}" in message(error)
+
+
+def test_where_there_is_no_file_at_all_it_says_so(here: Path) -> None:
+    with pytest.raises(UserError, match=r"matches no file; corpora/ has no file to read"):
+        next(own_files.documents("corpora/*.txt", "text", None))
 
 
 TABLE = [{"n": 1, "text": 'one, with\n"two" lines'}, {"n": 2, "text": "zwei ü"}]
@@ -375,9 +428,12 @@ def test_json_is_an_array_or_an_object(here: Path, content: str, texts: list[str
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"id;text\n1;a\n", "a.csv: no column 'text' (data.text_column); it has id;text"),
+        (b"id;text\n1;a\n", "it has 'id;text': save it with commas instead of ';'"),
+        (b"id\ttext\n1\ta\n", r"it has 'id\ttext': save it with commas instead of '\t'"),
+        (b"id, text\n1, a\n", "no column 'text' (data.text_column); it has 'id', ' text'"),
+        (b"id,text\r1,a\r2,b\r", r"a.csv, line 1: a line ends in \r alone, as on old Macs: save"),
         (b"text,text\na,b\n", "a.csv: two columns 'text'"),
-        (b"", "a.csv: no column 'text'"),
+        (b"", "a.csv: no column 'text' (data.text_column); it is empty"),
         (b"text\n", "no document"),
         (b"id,text\n1,a\n2,b, c\n", "a.csv, row 2, line 3: 3 fields under a header of 2"),
         (b"id,text\n1\n", "a.csv, row 1, line 2: 1 fields under a header of 2"),
@@ -391,6 +447,12 @@ def test_a_bad_csv_is_named(here: Path, content: bytes, expected: str) -> None:
     with pytest.raises(UserError) as error:
         list(own_files.documents("corpora/a.csv", "text", None))
     assert expected in message(error)
+
+
+def test_line_ends_of_windows_in_a_field_count_as_line_ends(here: Path) -> None:
+    (here / "a.csv").write_bytes(b'text,n\r\n"one\r\ntwo",1\r\n')
+    (found,) = own_files.documents("corpora/a.csv", "text", None)
+    assert found.text == "one\ntwo"
 
 
 def test_a_csv_of_windows_with_long_fields_is_read(here: Path) -> None:
@@ -651,7 +713,7 @@ def test_a_separator_that_occurs_nowhere_is_told(
     (here / "b.jsonl").write_text('{"text": "three"}')
     assert len(ids("corpora/*", "|")) == 2
     assert capsys.readouterr().err == (
-        "warning: data.separator is '|', which occurs nowhere in 1 text file(s) such as "
+        "warning: data.separator is '|', which occurs nowhere in 1 text file such as "
         "corpora/a.txt: each is one document\n"
     )
     ids("corpora/*", "\n")
@@ -672,7 +734,7 @@ def test_files_that_are_not_in_this_copy_are_told(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     assert ids("corpora/*.txt") == ["corpora/a.txt:1"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "warning: data.files: 2 file(s) of the project, such as corpora/b.txt, are not" in line
+    assert "in which DVC runs this experiment lacks 2 files such as corpora/b.txt; " in line
     assert "`git add` or `dvc add`" in line
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     ids("corpora/*.txt")

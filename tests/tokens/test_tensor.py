@@ -188,7 +188,7 @@ def test_what_is_held_out_is_said_and_why_it_is_far_more_than_asked(tmp_path: Pa
     short = [Document("word " * 300, f"{n}.txt:1", f"{n}.txt:1") for n in range(9)]
     tokens = split(tmp_path / "short", short)
     assert held_out_lines(tokens, 0.1, 9) == [
-        "held out: 302 of 2,718 tokens (11.1%), the last 1 of 9 documents"
+        "held out: 302 of 2,718 tokens (11.1%), the last of 9 documents"
     ]
     article = [Document("word " * 300, f"z#{n}", "z") for n in range(9)]
     tokens = split(tmp_path / "long", [*short, *article])
@@ -208,9 +208,9 @@ def texts_of(words: dict[str, int]) -> list[Document]:
     ("words", "parted", "said"),
     [
         ({"red": 900, "blue": 900, "cat": 2000}, "cat", "it is parted, since whole it would hold"),
-        ({"red": 900, "cat": 2000, "blue": 50}, "cat", "cat.txt:1 and the last 1 documents; it is"),
+        ({"red": 900, "cat": 2000, "blue": 50}, "cat", "cat.txt:1 and the last 1 document; it is"),
         ({"cat": 2000, "red": 50, "blue": 20}, "cat", "cat.txt:1 and the last 2 documents; it is"),
-        ({"red": 900, "blue": 900, "cat": 390}, None, "the last 1 of 3 documents"),  # 17.8%
+        ({"red": 900, "blue": 900, "cat": 390}, None, "the last of 3 documents"),  # 17.8%
         ({"red": 900, "blue": 900, "cat": 460}, "cat", "whole it would hold out 20.4%"),
     ],
 )

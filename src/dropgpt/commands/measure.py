@@ -22,7 +22,7 @@ from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.comparison.tables import folded
 from dropgpt.corpus import formats, own_files
 from dropgpt.corpus.document import Document
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, counted
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
@@ -113,8 +113,9 @@ def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
     lines = [
         f"{model}: {nats.sum() / sizes.sum() / math.log(2):.3f} bits per byte (95% interval "
         f"{between}), {nats.sum() / documents.tokens.sum():.3f} nats a token",
-        f"of {documents.tokens.sum():,} tokens, {sizes.sum():,} bytes, in {len(documents):,} "
-        f"document(s); stride {measured.stride}, context {measured.context}",
+        f"of {documents.tokens.sum():,} tokens, {sizes.sum():,} bytes, in "
+        f"{counted(len(documents), 'document')}; stride {measured.stride}, context "
+        f"{measured.context}",
         f"{'the first' if measured.across_documents else 'each'} document begins with "
         f"{measured.begins_with}; the end of each is {'' if measured.end_of_text else 'not '}"
         "predicted, too",
@@ -227,9 +228,11 @@ def _read(
         raise UserError(f"{missing[0]}: {what}")
     if text_column is None:
         text_column = here.data.text_column if here else "text"
+    set_by = "--separator"
     if separator is None:
         separator = here.data.separator if here else END_OF_TEXT
-    found = own_files.read(texts, text_column, separator or None, "TEXT")
+        set_by = "data.separator" if here else "the usual separator"
+    found = own_files.read(texts, text_column, separator or None, "TEXT", set_by)
     try:
         if here and not here.data.deduplicate:
             return list(found)

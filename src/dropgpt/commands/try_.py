@@ -22,7 +22,8 @@ from dropgpt.errors import UserError
 from dropgpt.machine import provenance
 from dropgpt.machine.interruption import Interrupted, lives, postponed
 from dropgpt.machine.repository import since_head, with_settings
-from dropgpt.params import dotted
+from dropgpt.params import Params, dotted
+from dropgpt.unread import unread
 
 MOST = 20  # seeds
 OF_TEXTS = ("data.", "tokenize.")
@@ -41,6 +42,7 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
     settings = [one.removeprefix("params.yaml:") for one in settings]  # `dvc exp run` takes both
     baseline, changed = _expected([]), _expected(settings)
     _check(settings, baseline, changed)
+    _check_read(settings, baseline, changed)
     if any(one.startswith(OF_TEXTS) for one in settings):
         print("try: judged only if the held-out texts stay what they are", file=sys.stderr)
     confidence = pocock(seeds, bonferroni(1 + tries))
@@ -114,6 +116,15 @@ def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any
             raise UserError(f"try: {key} is the same in both: change something else")
 
 
+def _check_read(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any]) -> None:
+    """Raise UserError where nothing reads what is changed, neither before nor after."""
+    before, after = (unread(_params(words)) for words in ([], settings))
+    keys = [key for key in baseline if baseline[key] != changed[key]]
+    if all(key in before and key in after for key in keys):
+        why = "; ".join(f"nothing reads {key}: {after[key]}" for key in keys)
+        raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show: {why}")
+
+
 def _pair(ours: list[Run], theirs: list[Run], settings: list[str]) -> tuple[Run, Run]:
     """Two runs of one seed that were made in the same environment, as `dropgpt compare` pairs them.
 
@@ -148,13 +159,17 @@ def _check_same_texts(runs: list[Run]) -> None:
 
 def _expected(settings: list[str]) -> dict[str, Any]:
     """What a result says that was made with `settings` by the code that is here."""
-    values = dotted(with_settings(Path("params.yaml"), settings).model_dump())
+    values = dotted(_params(settings).model_dump())
     code = {f"code.{stage}": provenance.code(stage)[:8] for stage in ("train", "evaluate")}
     return code | {
         key: value
         for key, value in values.items()
         if key.startswith(MADE_OF) and key not in WITHOUT_EFFECT
     }
+
+
+def _params(settings: list[str]) -> Params:
+    return with_settings(Path("params.yaml"), settings)
 
 
 def _check_unedited(settings: list[str], began_with: dict[str, Any]) -> None:

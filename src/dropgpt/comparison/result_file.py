@@ -26,9 +26,8 @@ from pydantic import (
 
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import SEED, Groups
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, explain
 from dropgpt.machine.files import write_json
-from dropgpt.params import explain
 
 SCHEMA = Path("docs/result.schema.json")
 PAGE = "docs/results.md"
@@ -144,7 +143,7 @@ def _mistakes(path: Path, error: ValidationError) -> list[str]:
         if place[:1] == ("made_by",) and len(place) > 2:  # one of each type that it might have been
             place = place[:2]
             one = one | {"loc": place, "msg": f"Input should be {SCALARS}"}
-        found[place] = explain(path, one, "unknown key; remove it")
+        found[place] = explain(path, one)
     return [*found.values()]
 
 

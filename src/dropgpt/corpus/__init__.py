@@ -8,7 +8,7 @@ from dropgpt import params
 from dropgpt.corpus import fineweb, hub, own_files, wikipedia
 from dropgpt.corpus.document import Document
 from dropgpt.corpus.hub import Dataset
-from dropgpt.errors import warn
+from dropgpt.errors import counted, warn
 
 
 def documents(data: params.Data) -> Iterator[Document]:
@@ -97,4 +97,5 @@ def each_once(
             seen.add(digest)
             yield document
     if copies:
-        warn(f"{copies:,} later copies of documents of {files} are left out; {remedy}")
+        found = counted(copies, "document")
+        warn(f"left out as copies of earlier documents of {files}: {found}; {remedy}")

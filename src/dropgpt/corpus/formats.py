@@ -68,12 +68,32 @@ COMPRESSIONS: dict[str, Callable[[Path], Any]] = {
     ".zst": lambda path: pa.input_stream(path, compression="zstd"),
 }
 SETTING = "data.text_column"
+# How files begin that are no text, and what to do.
+OF_OTHER_KINDS = {
+    b"\x1f\x8b": "packed by gzip: add .gz to its name",
+    b"\xfd7zXZ\0": "packed by xz: add .xz to its name",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: add .zst to its name",
+    b"BZh91AY&": "packed by bzip2: add .bz2 to its name",
+    b"PK\x03\x04": "a zip archive, as .docx and .epub are, too: unpack it, or save it as text",
+    b"PAR1": "parquet: end its name in .parquet",
+    b"%PDF-": "PDF: save it as text",
+    b"{\\rtf": "RTF: save it as text",
+}
 
 
 def ending(path: Path) -> str:
     """What tells the format: ".jsonl" of a.jsonl and of A.JSONL.GZ."""
     packed = path.suffix.lower() in COMPRESSIONS
     return (Path(path.stem) if packed else path).suffix.lower()
+
+
+def check_text(path: Path) -> None:
+    """Raise UserError where the file begins as one of another kind does, whatever it is called."""
+    with _opened(path) as file:
+        begin: bytes = file.read(8)
+    for word, what in OF_OTHER_KINDS.items():
+        if begin.startswith(word):
+            raise UserError(f"{path}: not text, but {what}")
 
 
 def parquet(path: Path, column: str) -> Iterator[tuple[int, Any]]:
@@ -96,15 +116,24 @@ def comma_separated(path: Path, column: str) -> Iterator[tuple[int, str]]:
         header = next(reader, [])
         if header.count(column) != 1:
             what = "two columns" if column in header else "no column"
-            raise UserError(f"{path}: {what} {column!r} ({SETTING}); it has {', '.join(header)}")
+            has = f"it has {', '.join(map(repr, header))}" if header else "it is empty"
+            parted = next((mark for mark in (";", "\t", "|") if mark in "".join(header)), None)
+            if len(header) == 1 and parted:
+                has += f": save it with commas instead of {parted!r}"
+            raise UserError(f"{path}: {what} {column!r} ({SETTING}); {has}")
         for n, row in enumerate((row for row in reader if row), 1):
             if len(row) != len(header):
                 raise UserError(
                     f"{path}, row {n}, line {reader.line_num}: {len(row)} fields under a header "
                     f"of {len(header)}; a comma in a text needs quotation marks around the text"
                 )
-            yield n, row[header.index(column)]
+            yield n, row[header.index(column)].replace("\r\n", "\n")
     except csv.Error as error:
+        if "new-line character" in str(error):
+            raise UserError(
+                f"{path}, line {reader.line_num}: a line ends in \\r alone, as on old Macs: save "
+                "it with \\n or \\r\\n"
+            ) from None
         raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
@@ -246,3 +275,15 @@ def _seekable(path: Path) -> AbstractContextManager[Any]:
             f"{path}: cannot be unpacked in {folder}: {error.strerror}; set TMPDIR to a folder on "
             "a disk with room"
         ) from None
+
+
+# A document a row, line or item, by the file's ending, with the key or column of its text.
+READERS: dict[str, tuple[str, Callable[[Path, str], Iterator[tuple[int, Any]]]]] = {
+    ".jsonl": ("line", json_lines),
+    ".ndjson": ("line", json_lines),
+    ".json": ("item", json_items),
+    ".csv": ("row", comma_separated),
+    ".parquet": ("row", parquet),
+}
+PLAIN = (".txt", ".md")
+ENDINGS = (*PLAIN, *READERS)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from dropgpt.corpus.document import Document
 from dropgpt.corpus.hub_process import from_process, public, quiet
-from dropgpt.errors import UserError, warn
+from dropgpt.errors import UserError, counted, warn
 
 # Where the hub has converted a data set to parquet, and what its files are called there.
 CONVERTED_BRANCH = "refs/convert/parquet"
@@ -101,7 +101,7 @@ def _documents(dataset: Dataset, number: int | None, cache: str) -> Iterator[Doc
         else:
             empty += 1
     if empty:
-        warn(f"{empty:,} rows of split {dataset.split} are left out, since their text is empty")
+        warn(f"left out as empty: {counted(empty, 'row')} of split {dataset.split}")
 
 
 def card(splits: list[Dataset]) -> dict[str, Any]:

@@ -78,7 +78,10 @@ def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> dict[int,
 
 
 def lives(process: psutil.Process) -> bool:
-    # Not process.wait, for which the dead live until their own parent has noticed.
+    """Whether it still runs.
+
+    Not process.wait, for which the dead live until their own parent has noticed.
+    """
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -24,7 +24,8 @@ def restore(stage: str) -> None:
     with Repo() as repo:
         for output in repo.stage.load_one(file, name=name).outs:
             try:
-                if output.hash_info and not (not output.use_cache and _restore_of_git(output)):
+                of_git = not output.use_cache  # a metric or a plot
+                if output.hash_info and not (of_git and _restored_from_git(output)):
                     _restore(output)
             except Exception as error:
                 refused.append(error)
@@ -32,8 +33,8 @@ def restore(stage: str) -> None:
         raise refused[0]
 
 
-def _restore_of_git(output: Any) -> bool:
-    """Bring back a metric or a plot, where the last commit has it as it is in dvc.lock.
+def _restored_from_git(output: Any) -> bool:
+    """Bring back what the last commit has as it is in dvc.lock; whether it has.
 
     In the cache these are only where they were made here, and not collected since.
     """

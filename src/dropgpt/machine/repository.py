@@ -107,7 +107,7 @@ def with_settings(file: Path, settings: list[str]) -> Params:
     Raises UserError where a value is not allowed, or they are no settings.
     """
     from dvc.exceptions import DvcException
-    from dvc.utils.hydra import apply_overrides
+    from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 
     with TemporaryDirectory() as folder:
         copy = Path(folder, file.name)
@@ -121,6 +121,9 @@ def with_settings(file: Path, settings: list[str]) -> Params:
             raise UserError(str(error).replace(str(copy), str(file))) from None
         except (DvcException, *NOT_YAML) as error:  # range(0,1) is no value of YAML
             why = " ".join(str(error.__cause__ or error).split())
+            with suppress(Exception):  # of the words themselves, of which `why` tells
+                sweeps = [one for one in to_hydra_overrides(settings) if one.is_sweep_override()]
+                why = f"{sweeps[0].input_line} is more than one value: give one of them"
             raise UserError(f"{', '.join(settings)}: {why}") from None
 
 

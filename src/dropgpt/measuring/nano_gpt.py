@@ -9,12 +9,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import Tensor
 
-from dropgpt.errors import UserError, check_here
+from dropgpt.errors import UserError, check_here, explain
 from dropgpt.machine.files import sha256
 from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.gpt import GPT, OURS
 from dropgpt.model.hugging_face import CAUSAL_MASK, in_float32, without_values
-from dropgpt.params import DropoutSites, Model, Rate, Size, dotted, explain
+from dropgpt.params import DropoutSites, Model, Rate, Size, dotted
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 PADDED = 50304  # to which nanoGPT rounds GPT-2's vocabulary up
@@ -100,7 +100,9 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
         arguments = checkpoint.model_args
         kind = arguments.model()
     except ValidationError as error:
-        raise UserError("; ".join(explain(path, e, UNKNOWN) for e in error.errors())) from None
+        raise UserError(
+            "; ".join(explain(path, e, unknown=UNKNOWN) for e in error.errors())
+        ) from None
     if arguments.vocab_size not in (N_VOCAB, PADDED):
         raise UserError(
             f"{path}: vocab_size is {arguments.vocab_size}, so its tokens are not GPT-2's; which "

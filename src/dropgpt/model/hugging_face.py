@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dropgpt.errors import UserError, check_here, of_machine
+from dropgpt.errors import UserError, check_here, explain, of_machine
 from dropgpt.machine.memory import enough_memory
 from dropgpt.model.gpt import GPT, Variant
-from dropgpt.params import DropoutSites, Model, Rate, Size, explain
+from dropgpt.params import DropoutSites, Model, Rate, Size
 from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
 
 # Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.

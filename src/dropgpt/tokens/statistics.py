@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import tiktoken
 
+from dropgpt.errors import counted
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.encoding import PARTS
 from dropgpt.tokens.tensor import TokenTensor
@@ -84,7 +85,8 @@ def held_out_lines(tensor: TokenTensor, fraction: float | None, n_documents: int
     documents, held_out = tensor.documents, tensor.held_out_documents
     first = held_out.iloc[0]
     share = len(tensor.held_out) / len(tensor.tokens)
-    which = f"the last {len(held_out):,} of {n_documents:,} documents"
+    last = f"last {len(held_out):,}" if len(held_out) > 1 else "last"
+    which = f"the {last} of {counted(n_documents, 'document')}"
     if first.id.endswith(PARTS[1]):
         which = _parted(documents, first.id.removesuffix(PARTS[1]))
     tokens = f"{len(tensor.held_out):,} of {len(tensor.tokens):,} tokens"
@@ -107,7 +109,7 @@ def _parted(documents: pd.DataFrame, name: str) -> str:
     if len(documents) == 2:
         return f"the end of {name}, the only document"
     share = (begin + documents.tokens[documents.held_out].sum()) / documents.tokens.sum()
-    which = f"the end of {name}" + (f" and the last {after:,} documents" if after else "")
+    which = f"the end of {name}" + (f" and the last {counted(after, 'document')}" if after else "")
     return f"{which}; it is parted, since whole it would hold out {share:.1%}"
 
 

@@ -73,4 +73,5 @@ def _check_finite(step: int, values: dict[str, float]) -> None:
         remedy = "lower train.learning_rate, or set train.max_gradient_norm"
         if "held-out loss" in values and not step:
             remedy = "nothing was trained yet: lower model.token_embedding_std"
-        raise UserError(f"train: at step {step} the {found}; {remedy}; the last checkpoint is kept")
+        kept = "; the last checkpoint is kept" if step else ""
+        raise UserError(f"train: at step {step} the {found}; {remedy}{kept}")

@@ -1,0 +1,59 @@
+"""What of params.yaml nothing reads, as its other values stand."""
+
+from typing import Any
+
+from dropgpt.params import Params, dotted
+
+# What params.yaml has for keys that only some values of others read: it may stay there.
+USUAL: dict[str, Any] = {
+    "data.documents": 1000,
+    "data.text_column": "text",
+    "data.separator": "<|endoftext|>",
+    "data.deduplicate": True,
+    "model.attention_dropout": "weights",
+    "train.dropout_schedule": "constant",
+    "train.dropout_switch_step": 0,
+    "train.final_learning_rate": 0.0,
+}
+# Of section data: which of them a source reads.
+READ_BY = {
+    "wikipedia": set(),
+    "fineweb": {"documents"},
+    "hub": {"documents", "text_column"},
+    "files": {"text_column", "separator", "deduplicate"},
+}
+
+
+def unread(params: Params) -> dict[str, str]:
+    """Each key that can change no result, and why."""
+    data, model, train = params.data, params.model, params.train
+    found = {
+        key: f"data.source is {data.source}"
+        for key in USUAL
+        if key.startswith("data.") and key.removeprefix("data.") not in READ_BY[data.source]
+    }
+    if data.held_out_split:
+        found["tokenize.validation_fraction"] = "data.held_out_split says what is held out"
+    sites = model.dropout_sites.model_dump()
+    if None not in sites.values():
+        found["model.dropout"] = "all of model.dropout_sites are set"
+    rates = {site: model.dropout if rate is None else rate for site, rate in sites.items()}
+    if not rates["attention"]:
+        found["model.attention_dropout"] = "the attention weights' rate of dropout is 0"
+    if not any([*rates.values(), model.block_dropout]):
+        found["train.dropout_schedule"] = "all rates of dropout are 0"
+    if train.dropout_schedule not in ("early", "late"):
+        found["train.dropout_switch_step"] = f"train.dropout_schedule is {train.dropout_schedule}"
+    if train.lr_schedule == "constant":
+        found["train.final_learning_rate"] = "train.lr_schedule is constant"
+    return found
+
+
+def lines(params: Params, section: str) -> list[str]:
+    """What to tell of a section: the keys that are set to something and that nothing reads."""
+    values = dotted(params.model_dump())
+    return [
+        f"{key} is {values[key]!r}, and nothing reads it: {why}"
+        for key, why in unread(params).items()
+        if key.startswith(f"{section}.") and key in USUAL and values[key] not in (USUAL[key], None)
+    ]
