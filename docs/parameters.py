@@ -21,8 +21,9 @@ those.
 
 Change a parameter in params.yaml, or for one experiment: `dvc exp run -S model.dropout=0.2`.
 Where a value changes, the stages that read its section run again. Every stage first checks the
-whole file: an unknown key, a missing one and a value that is not allowed are errors. Lengths are
-in tokens unless they say otherwise.
+whole file: an unknown key, a missing one and a value that is not allowed are errors. A stage warns
+of what is set and not read beside the other values, such as `train.dropout_switch_step` where the
+schedule is constant. Lengths are in tokens unless they say otherwise.
 
 **Two conventions of p.** Here, `model.dropout` is the probability of *dropping* an activation, as
 in PyTorch; those that stay are scaled by 1/(1-p) in training. Srivastava et al. (2014) write p

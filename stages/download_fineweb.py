@@ -20,7 +20,7 @@ DOCUMENTS = Path("data/documents.parquet")
 
 def download_fineweb(params: Params) -> list[str]:
     data = params.data
-    for line in unread.lines(params, "data"):
+    for line in unread.lines(unread.of_data(data), data=data):
         warn(line)
     about = corpus.about(data)
     if data.in_shards:

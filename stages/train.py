@@ -30,7 +30,8 @@ def train(params: Params) -> list[str]:
         environment(device, dtype),
     )
     if not processes.rank():
-        for line in [*unread.lines(params, "model"), *unread.lines(params, "train")]:
+        found = unread.of_training(params.model, params.train)
+        for line in unread.lines(found, model=params.model, train=params.train):
             warn(line)
     with (
         checkpoint.of_training(made_from, params.runtime.checkpoint_interval) as saved,

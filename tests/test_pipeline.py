@@ -71,6 +71,7 @@ def test_tables_fit_into_a_terminal(clone: Clone, monkeypatch: pytest.MonkeyPatc
 
 
 def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
+    clone.set(train={"dropout_switch_step": 1})
     said = clone.dvc("repro", "--force").splitlines()
     tokens, evaluate = clone.json("data/statistics.json"), clone.summary()
     texts = [found.text for found in document.read(clone.folder / "data/documents.parquet")]
@@ -88,6 +89,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
         f"download_fineweb: {len(texts)} documents of {characters:,} characters: "
         "data/documents.parquet",
         f"tokenize: {tokens['tokens']:,} tokens, {tokens['unique_tokens']:,} unique: data/tokens",
+        "warning: train.dropout_switch_step is 1, and nothing reads it: train.dropout_schedule is "
+        "constant",
         f"train: read 512 tokens, the training part {512 / tokens['train_tokens']:.1f} times, in 4 "
         "steps",
         f"train: warning: train.warmup_steps is {warmup_steps}, no less than train.steps: the "
@@ -386,7 +389,7 @@ def test_an_experiment_in_a_copy_tells_which_files_it_lacks(clone: Clone) -> Non
     (clone.folder / "corpora/3.txt").write_text("the cat sat " * 100)
     run = ("exp", "run", "--temp", "download_fineweb")
     output = clone.dvc(*run, "-n", "without", "-S", "data.text_column=a")  # so that it runs
-    assert "warning: data.files: 1 file(s) of the project, such as corpora/3.txt, are" in output
+    assert "in which DVC runs this experiment lacks 1 file such as corpora/3.txt; " in output
     clone.git("add", "corpora/3.txt")  # as the warning says
     output = clone.dvc(*run, "-n", "with", "-S", "data.text_column=a")
     assert "warning" not in output

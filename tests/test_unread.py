@@ -4,8 +4,14 @@ from typing import Any
 import pytest
 
 from conftest import params_with
-from dropgpt.unread import lines, unread
+from dropgpt.params import Params
+from dropgpt.unread import lines, of_data, of_training, unread
 from stages.download_fineweb import download_fineweb
+
+
+def told_of_data(values: dict[str, Any]) -> list[str]:
+    data = params_with(data=values).data
+    return lines(of_data(data), data=data)
 
 
 @pytest.mark.parametrize(
@@ -20,9 +26,9 @@ from stages.download_fineweb import download_fineweb
 def test_what_a_source_does_not_read_is_known(source: str, keys: list[str]) -> None:
     usual = {"source": source, "dataset": "me/texts" if source == "hub" else None}
     values = {"documents": 200, "text_column": "a", "separator": "b", "deduplicate": False}
-    assert lines(params_with(data=usual), "data") == []
-    assert lines(params_with(data=usual | {"documents": None}), "data") == []
-    told = lines(params_with(data=usual | values), "data")
+    assert told_of_data(usual) == []
+    assert told_of_data(usual | {"documents": None}) == []
+    told = told_of_data(usual | values)
     assert [line.split()[0] for line in told] == [f"data.{key}" for key in keys]
 
 
@@ -67,12 +73,17 @@ def test_what_nothing_reads_beside_the_other_values_is_known(
 
 
 def test_only_what_was_set_is_told() -> None:
-    assert lines(params_with(model={"dropout": 0.0, "dropout_sites": ALL}), "model") == []
-    assert lines(params_with(train={"dropout_switch_step": 3}), "train") == [
+    def told(params: Params) -> list[str]:
+        return lines(
+            of_training(params.model, params.train), model=params.model, train=params.train
+        )
+
+    assert told(params_with(model={"dropout": 0.0, "dropout_sites": ALL})) == []
+    assert told(params_with(train={"dropout_switch_step": 3})) == [
         "train.dropout_switch_step is 3, and nothing reads it: train.dropout_schedule is constant"
     ]
     rate = {"lr_schedule": "constant", "final_learning_rate": 1e-4}
-    (line,) = lines(params_with(train=rate), "train")
+    (line,) = told(params_with(train=rate))
     assert line.startswith("train.final_learning_rate is 0.0001, and nothing reads it: ")
 
 

@@ -112,7 +112,7 @@ def test_a_value_out_of_its_range_is_told_in_a_line(
 def test_no_model_and_a_damaged_one_are_told_in_a_line(model: GPT, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         dropgpt.load(tmp_path / "none")
-    assert "no such folder; `dvc repro train` makes a model" in message(error)
+    assert "no such folder; `dvc repro train` in the project's root makes a model" in message(error)
     artifact.save(model, tmp_path / "gpt")
     weights = tmp_path / "gpt/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dropgpt.params import Params, dotted
+from dropgpt.params import Data, Model, Params, Section, Train, dotted
 
 # What params.yaml has for keys that only some values of others read: it may stay there.
 USUAL: dict[str, Any] = {
@@ -26,14 +26,24 @@ READ_BY = {
 
 def unread(params: Params) -> dict[str, str]:
     """Each key that can change no result, and why."""
-    data, model, train = params.data, params.model, params.train
-    found = {
+    found = of_data(params.data) | of_training(params.model, params.train)
+    if params.data.held_out_split:
+        found["tokenize.validation_fraction"] = "data.held_out_split says what is held out"
+    return found
+
+
+def of_data(data: Data) -> dict[str, str]:
+    """Those of section data."""
+    return {
         key: f"data.source is {data.source}"
         for key in USUAL
         if key.startswith("data.") and key.removeprefix("data.") not in READ_BY[data.source]
     }
-    if data.held_out_split:
-        found["tokenize.validation_fraction"] = "data.held_out_split says what is held out"
+
+
+def of_training(model: Model, train: Train) -> dict[str, str]:
+    """Those of the sections model and train."""
+    found = {}
     sites = model.dropout_sites.model_dump()
     if None not in sites.values():
         found["model.dropout"] = "all of model.dropout_sites are set"
@@ -49,11 +59,11 @@ def unread(params: Params) -> dict[str, str]:
     return found
 
 
-def lines(params: Params, section: str) -> list[str]:
-    """What to tell of a section: the keys that are set to something and that nothing reads."""
-    values = dotted(params.model_dump())
+def lines(found: dict[str, str], **sections: Section) -> list[str]:
+    """What to tell of these sections: the keys that are set to something and that nothing reads."""
+    values = dotted({name: section.model_dump() for name, section in sections.items()})
     return [
         f"{key} is {values[key]!r}, and nothing reads it: {why}"
-        for key, why in unread(params).items()
-        if key.startswith(f"{section}.") and key in USUAL and values[key] not in (USUAL[key], None)
+        for key, why in found.items()
+        if key in USUAL and values[key] not in (USUAL[key], None)
     ]

@@ -28,8 +28,8 @@ def load(folder: str | Path) -> GPT:
     if not folder.is_dir():
         check_made(folder, str(folder))
         raise UserError(
-            f"{folder}: no such folder; `dvc repro train` makes a model in {artifact.TRAINED}, and "
-            f"{artifact.HUB_PAGE} says how to fetch one from the hub"
+            f"{folder}: no such folder; `dvc repro train` in the project's root makes a model in "
+            f"{artifact.TRAINED}, and {artifact.HUB_PAGE} says how to fetch one from the hub"
         )
     sealed = (folder / SUMS).exists()  # as what is made here, wherever it was copied to
     return artifact.load(folder) if sealed else hugging_face.read(folder)

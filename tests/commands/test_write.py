@@ -20,8 +20,8 @@ from dropgpt.model.gpt import GPT
 
 BEGINNING = "the cat"
 HINT = (
-    "`dvc repro train` makes a model in models/gpt, and docs/other-models.md says how to fetch one "
-    "from the hub"
+    "`dvc repro train` in the project's root makes a model in models/gpt, and docs/other-models.md "
+    "says how to fetch one from the hub"
 )
 
 

@@ -156,7 +156,8 @@ def test_a_folder_that_is_not_whole_is_named(
     with pytest.raises(UserError, match=r"gpt is damaged: .*`dvc checkout train` brings it back"):
         artifact.load(folder)
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match="gpt: no such folder; `dvc repro train` makes it"):
+    why = "gpt: no such folder; `dvc repro train` in the project's root makes it"
+    with pytest.raises(UserError, match=why):
         artifact.load(folder)
 
 

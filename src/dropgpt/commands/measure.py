@@ -250,7 +250,7 @@ def _held_out() -> list[Document]:
     if not TOKENS.is_dir():
         raise UserError(
             f"measure: name files with texts to measure on; without, it takes {TOKENS}, which is "
-            "not here (`dvc repro tokenize` makes it)"
+            "not here (`dvc repro tokenize` in the project's root makes it)"
         )
     tokens = tensor.read(TOKENS)
     rows = tokens.held_out_documents

@@ -75,7 +75,9 @@ def check_seal(folder: Path, stage: str, names: Iterable[str], remedy: str = "")
     """
     if not folder.is_dir():
         check_made(folder, str(folder))
-        raise UserError(f"{folder}: no such folder; `dvc repro {stage}` makes it")
+        raise UserError(
+            f"{folder}: no such folder; `dvc repro {stage}` in the project's root makes it"
+        )
     try:
         if name := _damaged(folder, names):
             raise ValueError(f"{name} is not what {stage} wrote there")
