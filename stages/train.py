@@ -13,7 +13,6 @@ from dropgpt.params import Params
 from dropgpt.tokens import tensor
 from dropgpt.tokens.batches import readings_in_words
 from dropgpt.training import checkpoint, loop, tracker
-from dropgpt.training.schedules import bound_to_steps
 from stages import check_inputs, run
 
 TOKENS = Path("data/tokens")
@@ -60,7 +59,7 @@ def train(params: Params) -> list[str]:
         outcome = loop.outcome(result)
         write_json(Path("metrics/train.json"), outcome)
         check_inputs()  # before the checkpoint is let go: the old parameters may come back
-        saved.end(bound_to_steps(params.train))
+        saved.end()
     held_out = result.validations.validation_loss.iloc[-1]
     read = readings_in_words(made_from["train"]["params"], tokens.n_train)
     warming = [

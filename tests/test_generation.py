@@ -191,7 +191,7 @@ def test_the_page_shows_text_as_it_is() -> None:
     text = page(
         [{"prompt": "A *b*", "temperature": 0.0, "text": " <i>\nc_d", "tokens": [], "ended": True}]
     )
-    assert "> **A \\*b\\***" in text
+    assert "> <strong>A \\*b\\*</strong>" in text
     assert "\\<i\\>\n> c\\_d ∎" in text
     assert "### greedy" in text
 
@@ -203,5 +203,22 @@ def test_the_page_of_a_prompt_with_lines_and_blanks() -> None:
 
     lines = quoted("To be,\n\nor not ")
     assert "## To be, or not …" in lines
-    assert lines[6:9] == ["> **To be,**", "> ", "> **or not** then ∎"]
+    assert lines[6:9] == ["> <strong>To be,</strong>", "> ", "> <strong>or not</strong> then ∎"]
     assert r"## '\\n ' …" in quoted("\n ")
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("---", r"\---"),
+        ("=", r"\="),
+        ("1. one", r"1\. one"),
+        ("12) twelve", r"12\) twelve"),
+        ("    code", "&nbsp;&nbsp;&nbsp;&nbsp;code"),
+        ("1.5 and -1", r"1\.5 and -1"),
+        ("plain", "plain"),
+    ],
+)
+def test_no_line_of_the_page_is_taken_for_a_list_a_heading_or_code(line: str, shown: str) -> None:
+    one = {"prompt": "A", "temperature": 1.0, "text": f"\n{line}\n", "tokens": [], "ended": True}
+    assert f"> {shown}" in page([one]).splitlines()

@@ -52,6 +52,12 @@ def written(folder: Path, key: str, line: str) -> Path:
             "device: gpu",
             "runtime.device is 'gpu': input should be auto, cpu, mps, cuda, or",
         ),
+        ("device", "device: 0", "runtime.device is 0: input should be auto, cpu, mps, cuda, or"),
+        (
+            "files",
+            "files: [corpora/a.txt, corpora/b.txt]",
+            "data.files is ['corpora/a.txt', 'corpora/b.txt']: input should be a valid string",
+        ),
         ("device", "device: cuda:01", "runtime.device is 'cuda:01'"),
         ("device", "device: cuda:\u0663", "runtime.device is 'cuda:\u0663'"),
         ("device", "device: cuda:128", "runtime.device is 'cuda:128'"),

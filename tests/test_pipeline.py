@@ -89,8 +89,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
         f"download_fineweb: {len(texts)} documents of {characters:,} characters: "
         "data/documents.parquet",
         f"tokenize: {tokens['tokens']:,} tokens, {tokens['unique_tokens']:,} unique: data/tokens",
-        "warning: train.dropout_switch_step is 1, and nothing reads it: train.dropout_schedule is "
-        "constant",
+        "warning: train.dropout_switch_step is 1, without effect on model and held-out loss: "
+        "train.dropout_schedule is constant",
         f"train: read 512 tokens, the training part {512 / tokens['train_tokens']:.1f} times, in 4 "
         "steps",
         f"train: warning: train.warmup_steps is {warmup_steps}, no less than train.steps: the "
@@ -417,7 +417,7 @@ def test_a_single_text_trains_and_its_end_is_held_out(clone: Clone) -> None:
     samples = json.loads((clone.folder / "samples/samples.json").read_text())
     assert {sample["prompt"] for sample in samples} == {"<|endoftext|>"}
     page = (clone.folder / "samples/samples.md").read_text()
-    assert page.count(r"> **\<\|endoftext\|\>**") == 4
+    assert page.count(r"> <strong>\<\|endoftext\|\></strong>") == 4
     clone.dropgpt("report")
     page = (clone.folder / "reports/index.html").read_text()
     assert "95% interval over the articles: unknown, of one document" in page

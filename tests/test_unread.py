@@ -46,6 +46,15 @@ ALL = {"embedding": 0.1, "attention": 0.1, "attention_output": 0.1, "mlp": 0.1}
         ({"model": {"dropout": 0.0, "block_dropout": 0.1}}, "train.dropout_schedule", None),
         ({}, "train.dropout_switch_step", "train.dropout_schedule is constant"),
         (
+            {
+                "model": {"dropout": 0.0},
+                "train": {"dropout_schedule": "late", "dropout_switch_step": 1},
+            },
+            "train.dropout_switch_step",
+            "all rates of dropout are 0",
+        ),
+        ({"data": {"separator": "a"}}, "data.separator", "data.source is wikipedia, and only eval"),
+        (
             {"train": {"dropout_schedule": "linear_up"}},
             "train.dropout_switch_step",
             "train.dropout_schedule is linear_up",
@@ -80,11 +89,12 @@ def test_only_what_was_set_is_told() -> None:
 
     assert told(params_with(model={"dropout": 0.0, "dropout_sites": ALL})) == []
     assert told(params_with(train={"dropout_switch_step": 3})) == [
-        "train.dropout_switch_step is 3, and nothing reads it: train.dropout_schedule is constant"
+        "train.dropout_switch_step is 3, without effect on model and held-out loss: "
+        "train.dropout_schedule is constant"
     ]
     rate = {"lr_schedule": "constant", "final_learning_rate": 1e-4}
     (line,) = told(params_with(train=rate))
-    assert line.startswith("train.final_learning_rate is 0.0001, and nothing reads it: ")
+    assert line.startswith("train.final_learning_rate is 0.0001, without effect on model")
 
 
 def test_the_stage_tells_it(
@@ -96,5 +106,8 @@ def test_the_stage_tells_it(
     Path("corpora/a.txt").write_text("one<|endoftext|>two<|endoftext|>three")
     (line,) = download_fineweb(params_with(data={"source": "files", "documents": 2}))
     assert line.startswith("3 documents ")
-    warning = "warning: data.documents is 2, and nothing reads it: data.source is files"
+    warning = (
+        "warning: data.documents is 2, without effect on model and held-out loss: data.source is "
+        "files"
+    )
     assert warning in capsys.readouterr().err.splitlines()

@@ -67,7 +67,7 @@ def explain(path: Path, error: Any, known: Iterable[str] = (), unknown: str | No
         case "missing":
             return f"{where}: this key is missing"
         case "value_error":
-            value = f" is {given!r}" if isinstance(given, str) else ""
+            value = f" is {given!r}" if isinstance(given, str | int | float) else ""
             return f"{where}{value}: {error['ctx']['error']}"
         case "model_type" if known:
             section = ".".join([*above, name]) + "." if name else ""
@@ -78,7 +78,8 @@ def explain(path: Path, error: Any, known: Iterable[str] = (), unknown: str | No
     said = error["msg"].lower()
     if error["type"] == "int_type" and isinstance(given, float) and given.is_integer():
         said += f", written {int(given)}"
-    if error["type"] == "string_type" and given is not None:
+    scalar = not isinstance(given, list) and given is not None
+    if error["type"] == "string_type" and scalar and ".yaml" in path.name:
         said += "; YAML takes it for something else: put it in quotation marks"
     return f"{where}: {said}" if isinstance(given, dict) else f"{where} is {given!r}: {said}"
 

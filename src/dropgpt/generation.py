@@ -182,16 +182,28 @@ def page(generations: list[dict[str, Any]]) -> str:
         for g in group:
             kind = "greedy" if g["temperature"] == 0 else f"temperature {g['temperature']}"
             end = " ∎" if g["ended"] else " …"
-            # Bold is what stands in a line, with no blank at its ends.
-            bold = re.sub(r"\S(?:.*\S)?", r"**\g<0>**", _escaped(prompt))
+            # A line at a time; two asterisks would not do beside punctuation.
+            bold = re.sub(r"\S(?:.*\S)?", r"<strong>\g<0></strong>", _escaped(prompt))
             quotation = f"{bold}{_escaped(g['text'])}{end}"
-            lines += ["", f"### {kind}", "", *(f"> {line}" for line in quotation.split("\n"))]
+            lines += [
+                "",
+                f"### {kind}",
+                "",
+                *(f"> {_begun(line)}" for line in quotation.split("\n")),
+            ]
     lines += ["", "∎: the model ended its text here. …: cut off at `sample.tokens`.", ""]
     return "\n".join(lines)
 
 
 def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
+
+
+def _begun(line: str) -> str:
+    """The same where its beginning would make it a list, a heading or code."""
+    text = line.lstrip(" \t")
+    blanks = line[: len(line) - len(text)].replace("\t", " " * 4)
+    return "&nbsp;" * len(blanks) + re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)
 
 
 def _ngrams(tokens: list[int], n: int) -> list[tuple[int, ...]]:

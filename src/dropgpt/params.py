@@ -215,10 +215,10 @@ class Runtime(Section):
     checkpoint_interval: NonNegativeFloat
     tracker: Literal["tensorboard", "mlflow", "wandb"] | None
 
-    @field_validator("device")
+    @field_validator("device", mode="before")
     @classmethod
-    def _device_is_known(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", device):
+    def _device_is_known(cls, device: Any) -> Any:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", str(device)):
             raise ValueError("input should be auto, cpu, mps, cuda, or cuda:1 for the second GPU")
         return device
 

@@ -16,16 +16,16 @@ USUAL: dict[str, Any] = {
     "train.final_learning_rate": 0.0,
 }
 # Of section data: which of them a source reads.
-READ_BY = {
-    "wikipedia": set(),
-    "fineweb": {"documents"},
-    "hub": {"documents", "text_column"},
-    "files": {"text_column", "separator", "deduplicate"},
+READ_BY: dict[str, list[str]] = {
+    "wikipedia": [],
+    "fineweb": ["documents"],
+    "hub": ["documents", "text_column"],
+    "files": ["text_column", "separator", "deduplicate"],
 }
 
 
 def unread(params: Params) -> dict[str, str]:
-    """Each key that can change no result, and why."""
+    """Each key that can change neither the model nor the held-out loss, and why."""
     found = of_data(params.data) | of_training(params.model, params.train)
     if params.data.held_out_split:
         found["tokenize.validation_fraction"] = "data.held_out_split says what is held out"
@@ -34,11 +34,12 @@ def unread(params: Params) -> dict[str, str]:
 
 def of_data(data: Data) -> dict[str, str]:
     """Those of section data."""
-    return {
-        key: f"data.source is {data.source}"
-        for key in USUAL
-        if key.startswith("data.") and key.removeprefix("data.") not in READ_BY[data.source]
-    }
+    found = {}
+    for key in dict.fromkeys([*READ_BY["hub"], *READ_BY["files"]]):
+        if key not in READ_BY[data.source]:
+            but = ", and only evaluate.extra_corpora follow it" if key in READ_BY["files"] else ""
+            found[f"data.{key}"] = f"data.source is {data.source}{but}"
+    return found
 
 
 def of_training(model: Model, train: Train) -> dict[str, str]:
@@ -51,8 +52,9 @@ def of_training(model: Model, train: Train) -> dict[str, str]:
     if not rates["attention"]:
         found["model.attention_dropout"] = "the attention weights' rate of dropout is 0"
     if not any([*rates.values(), model.block_dropout]):
-        found["train.dropout_schedule"] = "all rates of dropout are 0"
-    if train.dropout_schedule not in ("early", "late"):
+        nothing = "all rates of dropout are 0"
+        found |= dict.fromkeys(["train.dropout_schedule", "train.dropout_switch_step"], nothing)
+    elif train.dropout_schedule not in ("early", "late"):
         found["train.dropout_switch_step"] = f"train.dropout_schedule is {train.dropout_schedule}"
     if train.lr_schedule == "constant":
         found["train.final_learning_rate"] = "train.lr_schedule is constant"
@@ -60,10 +62,10 @@ def of_training(model: Model, train: Train) -> dict[str, str]:
 
 
 def lines(found: dict[str, str], **sections: Section) -> list[str]:
-    """What to tell of these sections: the keys that are set to something and that nothing reads."""
+    """What to tell of these sections: the keys that are set to something, and to no effect."""
     values = dotted({name: section.model_dump() for name, section in sections.items()})
     return [
-        f"{key} is {values[key]!r}, and nothing reads it: {why}"
+        f"{key} is {values[key]!r}, without effect on model and held-out loss: {why}"
         for key, why in found.items()
         if key in USUAL and values[key] not in (USUAL[key], None)
     ]

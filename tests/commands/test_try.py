@@ -240,7 +240,7 @@ def test_an_edit_meanwhile_stops_it(
         (["-S", "runtime.threads=1"], "changes nothing that a loss could show"),
         (
             ["-S", "train.dropout_switch_step=2"],
-            "loss could show: nothing reads train.dropout_switch_step: train.dropout_schedule is",
+            "loss could show: train.dropout_switch_step is without effect, since train",
         ),
         (["-S", "train.seed=7"], "train.seed is the same in both"),
         (["-S", "evaluate.stride=32"], "evaluate.stride is the same in both"),

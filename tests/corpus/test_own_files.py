@@ -431,7 +431,8 @@ def test_json_is_an_array_or_an_object(here: Path, content: str, texts: list[str
         (b"id;text\n1;a\n", "it has 'id;text': save it with commas instead of ';'"),
         (b"id\ttext\n1\ta\n", r"it has 'id\ttext': save it with commas instead of '\t'"),
         (b"id, text\n1, a\n", "no column 'text' (data.text_column); it has 'id', ' text'"),
-        (b"id,text\r1,a\r2,b\r", r"a.csv, line 1: a line ends in \r alone, as on old Macs: save"),
+        (b"id,text\r1,a\r2,b\r", r"a.csv, line 1: a \r stands alone, as line ends of old Macs do"),
+        (b"id,text\n1,a\rb\n", r"a.csv, line 2: a \r stands alone, "),
         (b"text,text\na,b\n", "a.csv: two columns 'text'"),
         (b"", "a.csv: no column 'text' (data.text_column); it is empty"),
         (b"text\n", "no document"),
@@ -450,9 +451,10 @@ def test_a_bad_csv_is_named(here: Path, content: bytes, expected: str) -> None:
 
 
 def test_line_ends_of_windows_in_a_field_count_as_line_ends(here: Path) -> None:
-    (here / "a.csv").write_bytes(b'text,n\r\n"one\r\ntwo",1\r\n')
-    (found,) = own_files.documents("corpora/a.csv", "text", None)
-    assert found.text == "one\ntwo"
+    for end in b"\r\n", b"\r\r\n":  # the second by a program that ends its lines twice over
+        (here / "a.csv").write_bytes(end.join([b"", b"text,n", b'"one', b'two",1', b""]))
+        (found,) = own_files.documents("corpora/a.csv", "text", None)
+        assert found.text == "one\ntwo"
 
 
 def test_a_csv_of_windows_with_long_fields_is_read(here: Path) -> None:
@@ -544,6 +546,16 @@ def test_a_folder_that_only_dvc_has_is_refused(here: Path) -> None:
         ):
             ids(pattern)
     assert ids("corpora/*.txt") == ["corpora/a.txt:1"]
+
+
+def test_a_file_that_only_dvc_has_and_that_nothing_asks_for_is_let_be(here: Path) -> None:
+    (here / "sub").mkdir()
+    (here / "sub/a.txt").write_text("text")
+    (here / "huge.parquet.dvc").write_text("outs:\n- md5: 0\n  path: huge.parquet\n")
+    for pattern in "corpora/**/*.txt", "corpora/*/*.txt":
+        assert ids(pattern) == ["corpora/sub/a.txt:1"]
+    with pytest.raises(UserError, match=r"corpora/huge\.parquet\.dvc stands for a file"):
+        ids("corpora/*.parquet")
 
 
 @pytest.mark.parametrize("name", ["b.jsonl.gz", "b.jsonl.zst", "b.jsonl.bz2", "b.txt.gz"])

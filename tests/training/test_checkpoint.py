@@ -164,33 +164,35 @@ def test_one_training_at_a_time_has_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert found[1:] == [None]
 
 
-def of_seed(seed: int, steps: int = 9) -> dict[str, Any]:
-    params = {"model": {}, "train": {"steps": steps, "seed": seed}}
+def of_seed(seed: int, steps: int = 9, lr_schedule: str = "constant") -> dict[str, Any]:
+    schedules = {"lr_schedule": lr_schedule, "dropout_schedule": "constant"}
+    params = {"model": {}, "train": {"steps": steps, "seed": seed} | schedules}
     return {"train": {"params": params, "environment": {"threads": 1}}}
 
 
-def ended(folder: Path, seed: int, steps: int, bound: str | None = None, safe: bool = True) -> None:
-    with of_training(of_seed(seed, steps), 60, folder) as saved:
-        saved.save(STATE, steps)
-        saved.end(bound)
+def ended(folder: Path, inputs: dict[str, Any], safe: bool = True) -> None:
+    with of_training(inputs, 60, folder) as saved:
+        saved.save(STATE, inputs["train"]["params"]["train"]["steps"])
+        saved.end()
     if safe:
-        settle(of_seed(seed, steps), folder)
+        settle(inputs, folder)
 
 
-@pytest.mark.parametrize("bound", [None, "train.lr_schedule linear"])
+@pytest.mark.parametrize("lr_schedule", ["constant", "linear"])
 def test_an_ended_training_is_kept_until_its_result_is_safe(
-    tmp_path: Path, bound: str | None
+    tmp_path: Path, lr_schedule: str
 ) -> None:
-    ended(tmp_path, seed=1, steps=9, bound=bound, safe=False)
+    inputs = of_seed(1, lr_schedule=lr_schedule)
+    ended(tmp_path, inputs, safe=False)
     for _ in range(2):  # DVC may fail twice
-        with pytest.raises(ZeroDivisionError), of_training(of_seed(1), 60, tmp_path) as saved:
+        with pytest.raises(ZeroDivisionError), of_training(inputs, 60, tmp_path) as saved:
             assert saved.load() is not None
             raise ZeroDivisionError
-    settle(of_seed(1), tmp_path)
+    settle(inputs, tmp_path)
     assert stale(tmp_path) == []
-    with of_training(of_seed(1), 60, tmp_path) as saved:
+    with of_training(inputs, 60, tmp_path) as saved:
         assert saved.load() is None
-    settle(of_seed(1), tmp_path)  # nothing is there
+    settle(inputs, tmp_path)  # nothing is there
 
 
 def test_a_training_that_was_begun_in_another_environment_is_told(
@@ -217,7 +219,7 @@ def test_what_went_on_in_other_processes_is_settled_as_what_they_saved(tmp_path:
         inputs["train"]["environment"] |= {"processes": last} if last > 1 else {}
         with of_training(inputs, 60, tmp_path) as saved:
             saved.save(STATE, 9)
-            saved.end(None)
+            saved.end()
         told = of_seed(1)
         told["train"]["environment"]["processes"] = [4, last]
         settle(told, tmp_path)
@@ -226,7 +228,7 @@ def test_what_went_on_in_other_processes_is_settled_as_what_they_saved(tmp_path:
 
 @pytest.mark.parametrize("safe", [True, False])
 def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path, safe: bool) -> None:
-    ended(tmp_path, seed=1, steps=9, safe=safe)
+    ended(tmp_path, of_seed(1), safe)
     for seed, steps, goes_on in ((1, 10, True), (1, 9, not safe), (1, 8, False), (2, 10, False)):
         with of_training(of_seed(seed, steps), 60, tmp_path) as saved:
             assert (saved.load() is not None) == goes_on
@@ -236,12 +238,31 @@ def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path, safe: bool
 def test_a_schedule_that_follows_the_steps_starts_over_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], safe: bool
 ) -> None:
-    ended(tmp_path, seed=1, steps=9, bound="train.lr_schedule cosine", safe=safe)
-    with of_training(of_seed(1, 10), 60, tmp_path) as saved:
+    ended(tmp_path, of_seed(1, 9, "cosine"), safe)
+    with of_training(of_seed(1, 10, "cosine"), 60, tmp_path) as saved:
         assert saved.load() is None
     assert "9 of the 10 steps have been made, but train.lr_schedule cosine follows" in (
         capsys.readouterr().err
     )
+
+
+def test_it_starts_over_also_from_one_that_failed_after_its_last_step(tmp_path: Path) -> None:
+    """As where params.yaml was edited meanwhile, to more steps."""
+    with (
+        pytest.raises(ZeroDivisionError),
+        of_training(of_seed(1, 9, "linear"), 60, tmp_path) as saved,
+    ):
+        saved.save(STATE, 9)
+        raise ZeroDivisionError
+    with of_training(of_seed(1, 10, "linear"), 60, tmp_path) as saved:
+        assert saved.load() is None
+
+
+def test_it_starts_over_also_where_others_have_ended_since(tmp_path: Path) -> None:
+    for seed in range(1 + ENDED_KEPT):
+        ended(tmp_path, of_seed(seed, 9, "linear"), safe=False)
+    with of_training(of_seed(0, 10, "linear"), 60, tmp_path) as saved:
+        assert saved.load() is None
 
 
 def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_one(
@@ -251,7 +272,7 @@ def test_few_ended_trainings_are_kept_and_none_in_the_place_of_an_interrupted_on
         saved.save(STATE, 4)
         raise ZeroDivisionError
     for seed in range(20):
-        ended(tmp_path, seed, 9)
+        ended(tmp_path, of_seed(seed))
     assert len(list((tmp_path / ENDED).glob("*.safetensors"))) == ENDED_KEPT
     with of_training(of_seed(99), 60, tmp_path) as saved:
         assert saved.load() is not None

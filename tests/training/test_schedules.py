@@ -25,4 +25,5 @@ from dropgpt.training.schedules import bound_to_steps
     ],
 )
 def test_what_follows_the_number_of_steps(changes: dict[str, object], bound: str | None) -> None:
-    assert bound_to_steps(params_with(train=changes).train) == bound
+    train = params_with(train=changes).train
+    assert bound_to_steps(train.lr_schedule, train.dropout_schedule) == bound

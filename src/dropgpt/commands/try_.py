@@ -121,7 +121,7 @@ def _check_read(settings: list[str], baseline: dict[str, Any], changed: dict[str
     before, after = (unread(_params(words)) for words in ([], settings))
     keys = [key for key in baseline if baseline[key] != changed[key]]
     if all(key in before and key in after for key in keys):
-        why = "; ".join(f"nothing reads {key}: {after[key]}" for key in keys)
+        why = "; ".join(f"{key} is without effect, since {after[key]}" for key in keys)
         raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show: {why}")
 
 

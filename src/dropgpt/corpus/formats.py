@@ -113,7 +113,7 @@ def comma_separated(path: Path, column: str) -> Iterator[tuple[int, str]]:
     lines = (line + "\n" * ended for line, ended in _split(path, re.compile(b"\n")))
     reader = csv.reader(lines, strict=True)
     try:
-        header = next(reader, [])
+        header = next(filter(None, reader), [])
         if header.count(column) != 1:
             what = "two columns" if column in header else "no column"
             has = f"it has {', '.join(map(repr, header))}" if header else "it is empty"
@@ -127,12 +127,12 @@ def comma_separated(path: Path, column: str) -> Iterator[tuple[int, str]]:
                     f"{path}, row {n}, line {reader.line_num}: {len(row)} fields under a header "
                     f"of {len(header)}; a comma in a text needs quotation marks around the text"
                 )
-            yield n, row[header.index(column)].replace("\r\n", "\n")
+            yield n, re.sub(r"\r+\n", "\n", row[header.index(column)])
     except csv.Error as error:
         if "new-line character" in str(error):
             raise UserError(
-                f"{path}, line {reader.line_num}: a line ends in \\r alone, as on old Macs: save "
-                "it with \\n or \\r\\n"
+                f"{path}, line {reader.line_num}: a \\r stands alone, as line ends of old Macs do: "
+                "save it with \\n or \\r\\n, or take it out"
             ) from None
         raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 

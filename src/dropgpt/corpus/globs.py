@@ -128,7 +128,9 @@ def _check_checked_out(pattern: str, key: str) -> None:
             )
     for tracked in sorted(Path(FOLDER).rglob("*.dvc")):
         folder = tracked.with_suffix("")
-        if not os.path.lexists(folder) and _may_lead_into(pattern, folder):
+        if os.path.lexists(folder) or ".dir" not in tracked.read_text(errors="replace"):
+            continue  # it is here, or stands for a file
+        if _may_lead_into(pattern, folder):
             raise UserError(
                 f"{key} is {pattern!r}, and {tracked} stands for what is not here: `dvc checkout "
                 f"{tracked}` brings it, after `dvc pull {tracked}` where it was made elsewhere"

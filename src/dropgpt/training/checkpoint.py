@@ -75,20 +75,20 @@ class Checkpoint:
         if self.interval:
             self.due_at = now + max(self.interval, (now - start) / SHARE)
 
-    def end(self, bound: str | None) -> None:
+    def end(self) -> None:
         """Keep the state of a training that has ended until `kept.settle` knows its result safe.
 
-        And then for one of more steps; see `load`. `bound` names what in its schedules follows the
-        number of steps, if anything does: then only that it has been is kept for that.
+        And then for one of more steps; see `load`. Where its schedules follow the number of steps,
+        only that it has been is kept for that.
         """
         self.stays = True
         ended = self.path.parent / ENDED
         ended.mkdir(exist_ok=True)
         for other in stale(ended)[: 1 - ENDED_KEPT]:  # this one is to come
             remove(other, ended)
-        if bound:
+        if kin.follows_steps(self.inputs):
             steps, _ = kin.apart(self.inputs)
-            self._write(ended / self.path.name, {}, step=str(steps), bound=bound)
+            self._write(ended / self.path.name, {}, step=str(steps))
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
         inputs = json.dumps(self.inputs, sort_keys=True)

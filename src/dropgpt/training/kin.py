@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from dropgpt.machine.kept import ENDED
 from dropgpt.params import dotted
 from dropgpt.training.checkpoint_files import read_metadata, stale
+from dropgpt.training.schedules import bound_to_steps
 
 Inputs = dict[str, Any]
 
@@ -39,16 +40,16 @@ def with_fewer_steps(path: Path, inputs: Inputs) -> Path | None:
     which is said.
     """
     steps, own = apart(inputs)
-    found: list[tuple[int, str, Path]] = []
+    found: list[tuple[int, Path]] = []
     for folder in (path.parent, path.parent / ENDED):  # in the first, if its result may not be safe
         for other, said, theirs in _newest_first(folder):
             made, rest = apart(theirs)
             if said["step"] == str(made) and made < steps and rest == own:
-                found.append((made, said.get("bound", ""), other))
+                found.append((made, other))
     if not found:
         return None
-    made, bound, other = max(found)
-    if bound:
+    made, other = max(found)
+    if bound := follows_steps(inputs):
         print(
             f"train: {made} of the {steps} steps have been made, but {bound} follows "
             "train.steps: starting over; constant schedules would go on",
@@ -74,6 +75,12 @@ def tell_of_other_environment(path: Path, inputs: Inputs) -> None:
                 file=sys.stderr,
             )
             return
+
+
+def follows_steps(inputs: Inputs) -> str | None:
+    """What in a training's schedules follows the number of its steps, if anything does."""
+    train = inputs["train"]["params"]["train"]
+    return bound_to_steps(train["lr_schedule"], train["dropout_schedule"])
 
 
 def apart(inputs: Inputs) -> tuple[int, Inputs]:

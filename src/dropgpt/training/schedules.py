@@ -56,10 +56,10 @@ def dropout_factor(params: Train, step: int) -> float:
             return 1 - progress
 
 
-def bound_to_steps(params: Train) -> str | None:
+def bound_to_steps(lr_schedule: str, dropout_schedule: str) -> str | None:
     """What in the schedules follows the number of steps, so that a longer training begins anew."""
-    if params.lr_schedule != "constant":
-        return f"train.lr_schedule {params.lr_schedule}"
-    if params.dropout_schedule.startswith("linear"):
-        return f"train.dropout_schedule {params.dropout_schedule}"
+    if lr_schedule != "constant":
+        return f"train.lr_schedule {lr_schedule}"
+    if dropout_schedule.startswith("linear"):
+        return f"train.dropout_schedule {dropout_schedule}"
     return None
