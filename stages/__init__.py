@@ -124,6 +124,7 @@ REFUSED = {
     errno.ENOLCK: "this disk has no locks: {}; mount it with locks, or run this on another one",
     errno.EIO: "the disk fails: {}; run this again, on another disk if it fails again",
 }
+PASSING = {errno.ESTALE, errno.EIO}  # of these, what may go well when all begin again
 # Of the stage that runs: as they are before its code is read, where DVC says which it is.
 _address = os.environ.get("DVC_STAGE")
 _inputs = [Inputs(_address.rpartition(":")[2])] if _address else []
@@ -146,20 +147,28 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
     except BaseException as error:
         interruption.listen_no_more()  # again, where a signal came before it was done
         _restore_outputs()
-        if isinstance(error, UserError):
-            if OF_SEVERAL:
-                _end_all(error)
-            sys.exit(f"error: {error}")
         if isinstance(error, interruption.Interrupted):
             sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
-        if isinstance(error, OSError) and error.errno in REFUSED:
-            sys.exit(f"error: {REFUSED[error.errno].format(error)}")
-        if out_of_memory(error):
-            sys.exit(
-                f"error: {stage.__name__}: out of memory ({str(error) or 'no more is to be had'}); "
-                "end what else runs, or take fewer or shorter documents, and run this again"
-            )
-        raise
+        line = _in_a_line(stage.__name__, error)
+        if line is None:
+            raise
+        if OF_SEVERAL and not (isinstance(error, OSError) and error.errno in PASSING):
+            _end_all(line)
+        sys.exit(f"error: {line}")
+
+
+def _in_a_line(stage: str, error: BaseException) -> str | None:
+    """What has ended a stage, for a user who can mend it; None of a mistake in the code."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return REFUSED[error.errno].format(error)
+    if out_of_memory(error):
+        return (
+            f"{stage}: out of memory ({str(error) or 'no more is to be had'}); end what else runs, "
+            "or take fewer or shorter documents, and run this again"
+        )
+    return None
 
 
 def check_inputs() -> None:
@@ -194,7 +203,7 @@ def _together() -> AbstractContextManager[None]:
     return together()
 
 
-def _end_all(error: UserError) -> NoReturn:
+def _end_all(line: str) -> NoReturn:
     """Say what a user has to mend, and have torchrun end: to start again would change nothing.
 
     Each process may have found it; the first one speaks, if it has.
@@ -202,6 +211,6 @@ def _end_all(error: UserError) -> NoReturn:
     if not FIRST:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(3)
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {line}", file=sys.stderr, flush=True)
     os.kill(os.getppid(), signal.SIGTERM)
     sys.exit(1)

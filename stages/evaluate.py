@@ -83,14 +83,15 @@ def evaluate(params: Params) -> list[str]:
             "evaluate",
             {"evaluate": params.evaluate},
             {"tokens": [TOKENS / SUMS], "weights": weight_files(folder)},
-            environment(device, torch.float32),
+            environment(device, torch.float32, params.runtime.shard_weights),
         )
     )
     summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     trained = made_from.get("train")  # here, not elsewhere
-    summary |= counted(tokens, trained["params"]["train"]["tokens"] if trained else None)
+    first = trained["params"]["train"]["tokens"] if trained else None
+    summary |= counted(tokens, first, model.n_vocab == tokens.n_vocab)
     if summaries:
         summary["extra_corpora"] = summaries
     write(measured, summary, made_from)
@@ -126,15 +127,20 @@ def trained_on(further: dict[str, pd.DataFrame], tokens: TokenTensor) -> list[st
     return lines
 
 
-def counted(tokens: TokenTensor, first: int | None) -> dict[str, float]:
+def counted(
+    tokens: TokenTensor, first: int | None, same_vocabulary: bool = True
+) -> dict[str, float | None]:
     """What counting alone reaches on the held-out part, from the first so many tokens of the
-    training part; None: from all."""
+    training part; None: from all.
+
+    Beside a model of another vocabulary, only the bits per byte mean the same: the rest is None.
+    """
     tokens_per_byte = len(tokens.held_out) / int(tokens.held_out_documents.bytes.sum())
-    found = {}
+    found: dict[str, float | None] = {}
     for name, yardstick in (("unigram", unigram_loss), ("trigram", kneser_ney_loss)):
         loss = yardstick(tokens.train[:first], tokens.held_out, tokens.n_vocab)
-        found[f"{name}_loss"] = loss
-        found[f"{name}_perplexity"] = math.exp(loss)
+        found[f"{name}_loss"] = loss if same_vocabulary else None
+        found[f"{name}_perplexity"] = math.exp(loss) if same_vocabulary else None
         found[f"{name}_bits_per_byte"] = loss / math.log(2) * tokens_per_byte
     return found
 
@@ -160,8 +166,10 @@ def told(folder: Path, summary: dict[str, Any], often: float | None) -> list[str
     value, interval = perplexity.in_words(summary)
     bits = {n: summary[f"{n}bits_per_byte"] for n in ("", "trigram_", "unigram_")}
     trigram, unigram = (
-        f"{bits[n]:.3f} and {perplexity.number_in_words(summary[f'{n}perplexity'])}"
+        f"{bits[n]:.3f}"
+        + (f" and {perplexity.number_in_words(found)}" if found is not None else " bits per byte")
         for n in ("trigram_", "unigram_")
+        for found in [summary[f"{n}perplexity"]]
     )
     lines = [
         f"{folder}: {summary['loss']:.3f} nats a token, {bits['']:.3f} bits per byte, perplexity "

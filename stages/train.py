@@ -26,7 +26,7 @@ def train(params: Params) -> list[str]:
         "train",
         {"model": params.model, "train": params.train},
         {"tokens": [TOKENS / SUMS]},
-        environment(device, dtype),
+        environment(device, dtype, params.runtime.shard_weights),
     )
     if not processes.rank():
         found = unread.of_training(params.model, params.train)
@@ -62,13 +62,14 @@ def train(params: Params) -> list[str]:
         saved.end()
     held_out = result.validations.validation_loss.iloc[-1]
     read = readings_in_words(made_from["train"]["params"], tokens.n_train)
+    highest = result.steps.learning_rate.max()
     warming = [
-        f"warning: train.warmup_steps is {params.train.warmup_steps}, no less than train.steps: "
-        "the learning rate never became what train.learning_rate says"
+        f"warning: train.warmup_steps is {params.train.warmup_steps}, so that the learning rate "
+        f"was {highest:.3g} at most, not what train.learning_rate says"
     ]
     return [
         f"read {read}, in {params.train.steps:,} steps",
-        *(warming if params.train.warmup_steps >= params.train.steps else []),
+        *(warming if highest < 0.999 * params.train.learning_rate else []),
         f"loss {outcome['train_loss']:.3f} in training, {held_out:.3f} held out, in nats a token: "
         f"{artifact.TRAINED}",
     ]

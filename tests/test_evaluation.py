@@ -8,16 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conftest import params_with
+from conftest import params_with, token_tensor
 from dropgpt.corpus.document import Document
 from dropgpt.evaluation import by_document, document_losses, losses, plan
 from dropgpt.model.gpt import GPT
-from dropgpt.perplexity import perplexity
+from dropgpt.perplexity import interval, perplexity
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens import tensor
+from dropgpt.tokens.articles import PARTS
 from dropgpt.tokens.encoding import encode_documents
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
-from stages.evaluate import held_out, told
+from stages.evaluate import counted, held_out, told
 
 LENGTHS = np.array([1, 5, 32, 33, 100, 47])
 TOKENS = np.random.default_rng(0).integers(0, N_VOCAB, LENGTHS.sum()).astype(np.uint16)
@@ -153,6 +154,30 @@ def test_a_model_that_is_worse_than_counting_is_told_so(
     ]
     assert len(said) == 2 + (line is not None)
     assert (line or "") in said[-1]
+
+
+def test_beside_a_model_of_another_vocabulary_counting_is_told_in_bits_alone() -> None:
+    training, held_out = np.arange(20) % 5, np.arange(9) % 5
+    tokens = token_tensor(training.astype(np.uint16), held_out.astype(np.uint16))
+    tokens.documents["bytes"] = [20, 9]
+    alike, other = counted(tokens, None), counted(tokens, None, same_vocabulary=False)
+    assert {key: value for key, value in other.items() if value is not None} == {
+        key: value for key, value in alike.items() if key.endswith("bits_per_byte")
+    }
+    values = {"bits_per_byte": 1.8, "loss": 6.0, "perplexity": 400.0, "perplexity_95_low": None}
+    values |= {"perplexity_95_high": None} | other
+    bits = [f"{other[f'{name}_bits_per_byte']:.3f}" for name in ("trigram", "unigram")]
+    said = told(Path("pretrained/a"), values, None)[1]
+    assert said.startswith(f"a trigram has {bits[0]} bits per byte, the unigram {bits[1]} bits")
+
+
+def test_the_end_of_a_parted_document_is_of_the_same_article_as_what_follows() -> None:
+    """Where all is of one article, chance is told by documents."""
+    nats, tokens = pd.Series([3.0, 5.0, 3.2, 4.8]), pd.Series([1, 1, 1, 1])
+    parted = pd.Series([f"book{PARTS[1]}", "book", "book", "book"])
+    assert interval(nats, tokens, parted) == interval(nats, tokens, pd.Series(["book"] * 4))
+    two = pd.Series([f"book{PARTS[1]}", "book", "other", "other"])
+    assert interval(nats, tokens, two) == interval(nats, tokens, pd.Series(list("aabb")))
 
 
 def test_a_document_without_tokens_has_no_loss() -> None:

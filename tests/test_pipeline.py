@@ -93,8 +93,8 @@ def test_each_stage_says_what_came_out_and_where_it_lies(clone: Clone) -> None:
         "train.dropout_schedule is constant",
         f"train: read 512 tokens, the training part {512 / tokens['train_tokens']:.1f} times, in 4 "
         "steps",
-        f"train: warning: train.warmup_steps is {warmup_steps}, no less than train.steps: the "
-        "learning rate never became what train.learning_rate says",
+        f"train: warning: train.warmup_steps is {warmup_steps}, so that the learning rate was "
+        "0.000571 at most, not what train.learning_rate says",
         f"train: loss {training:.3f} in training, {validation:.3f} held out, in nats a token: "
         "models/gpt",
         f"evaluate: models/gpt: {evaluate['loss']:.3f} nats a token, "

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import stages
 from clone import Clone
 from conftest import ROOT, needs_fork
 from dropgpt.errors import OF_DISK, UserError
@@ -27,6 +28,7 @@ from dropgpt.machine.inputs import Inputs
 from dropgpt.params import load
 from dropgpt.tokens import tensor
 from stages import REFUSED
+from stages.train import train
 
 pytestmark = needs_fork
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
@@ -41,6 +43,38 @@ def opened(number: int) -> Any:
     except OSError:
         return None
     return os.fdopen(number, "w", buffering=1, closefd=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "all_end"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (MemoryError(), True),
+        (UserError("mend it"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), False),
+        (OSError(errno.EIO, "Input/output error"), False),
+    ],
+)
+def test_of_several_processes_all_end_where_to_begin_again_would_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, all_end: bool
+) -> None:
+    """torchrun takes the end of one for that of a machine, and starts all again."""
+
+    def failing(*_: Any) -> None:
+        raise error
+
+    def end_all(line: str) -> NoReturn:
+        raise SystemExit(f"all end: {line}")
+
+    monkeypatch.setattr(stages, "OF_SEVERAL", True)
+    monkeypatch.setattr(stages, "_work", failing)
+    monkeypatch.setattr(stages, "_end_all", end_all)
+    monkeypatch.setattr(stages, "make_unbreakable", lambda: None)
+    for name in "listen", "listen_no_more":
+        monkeypatch.setattr(stages.interruption, name, lambda: None)
+    with pytest.raises(SystemExit) as left:
+        stages.run(train)
+    assert str(left.value).startswith("all end: " if all_end else "error: ")
 
 
 # A fork of a process in which no test has worked yet. Torch's threads are not in a fork of this

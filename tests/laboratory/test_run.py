@@ -121,7 +121,8 @@ def test_a_branch_has_the_bits_of_a_whole_training(size: Size) -> None:
     texts = Texts(corpus())
     assert [*found["lengths"]] == ["1", "2", "5"]
     for readings in READINGS:
-        inputs = {"params": {"train": {"steps": readings}}, "environment": {"threads": 1}}
+        made_with = {"train": params.training(readings).model_dump()}
+        inputs = {"params": made_with, "environment": {"threads": 1}}
         with of_training({"train": inputs}, 60) as saved:
             whole = train(
                 params.training(readings),

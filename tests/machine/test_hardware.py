@@ -69,6 +69,8 @@ def test_what_the_user_of_a_gpu_meets_first(
     assert chosen == [index]
     dtype = compute_dtype("auto", device)
     assert environment(device, dtype)["device"] == f"cuda: {cuda.H100}"
+    assert "shard_weights" not in environment(device, dtype)
+    assert environment(device, dtype, shard_weights=True)["shard_weights"] is True
     assert peak_flops(device, dtype) == 989e12
     assert peak_flops(device, torch.float32) is None
 

@@ -219,11 +219,46 @@ def test_a_tokenizer_json_is_compared_entry_by_entry_and_merge_by_merge(make: Ma
     make()
     vocabulary, merges = entries(), vocabulary_merges()
     path = FOLDER / "tokenizer.json"
-    path.write_text(json.dumps({"model": {"vocab": vocabulary, "merges": merges}}))
+    parting = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    right = {"model": {"vocab": vocabulary, "merges": merges}, "pre_tokenizer": parting}
+    path.write_text(json.dumps(right))
     load()
-    for vocab, order in [(vocabulary | {"!": 1}, merges), (vocabulary, merges[::-1])]:
-        path.write_text(json.dumps({"model": {"vocab": vocab, "merges": order}}))
+    for wrong in (
+        {"model": {"vocab": vocabulary | {"!": 1}, "merges": merges}},
+        {"model": {"vocab": vocabulary, "merges": merges[::-1]}},
+        {"model": right["model"] | {"dropout": 0.1}},
+        {"model": right["model"] | {"end_of_word_suffix": "</w>"}},
+        {"normalizer": {"type": "Lowercase"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": parting | {"add_prefix_space": True}},
+        {"pre_tokenizer": parting | {"use_regex": False}},
+        {"pre_tokenizer": None},
+    ):
+        path.write_text(json.dumps(right | wrong))
         assert refusal().startswith(f"{path}: not GPT-2's tokenizer")
+
+
+ALIASES = {
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+}
+
+
+def test_other_names_of_its_sizes_mean_what_they_mean_to_transformers(make: Make) -> None:
+    make()
+    path = FOLDER / "config.json"
+    config = json.loads(path.read_text())
+    renamed = {ALIASES.get(key, key): value for key, value in config.items()}
+    path.write_text(json.dumps(renamed))
+    theirs = GPT2LMHeadModel.from_pretrained(FOLDER)
+    assert theirs.config.n_head == config["n_head"]
+    assert_same_logits(load(), theirs)
+    path.write_text(json.dumps(renamed | {"n_head": config["n_head"]}))
+    load()
+    path.write_text(json.dumps(renamed | {"n_head": 1}))
+    assert "n_head is 1 and num_attention_heads, the same thing, " in refusal()
 
 
 @pytest.mark.parametrize(
@@ -261,6 +296,7 @@ def test_a_smaller_vocabulary_must_say_that_it_is_gpt2s_first_entries(
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ({"scale_attn_weights": False}, "scale_attn_weights is False"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"auto_map": {"AutoModelForCausalLM": "x.Y"}}, "auto_map names code of the model's own"),
         ({"quantization_config": {"bits": 8}}, "quantization_config: input should be none"),
         ({"model_type": "gpt_neo"}, "model_type is 'gpt_neo': input should be 'gpt2'"),
         ({"activation_function": "relu"}, "activation_function is 'relu': input should be 'gelu'"),

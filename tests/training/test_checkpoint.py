@@ -17,7 +17,8 @@ from dropgpt.training import checkpoint, checkpoint_files
 from dropgpt.training.checkpoint import ENDED_KEPT, Checkpoint, of_training
 from dropgpt.training.checkpoint_files import stale
 
-PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1}}
+SCHEDULES = {"lr_schedule": "constant", "dropout_schedule": "constant"}
+PARAMS = {"model": {"dropout": 0.1}, "train": {"steps": 9, "seed": 1} | SCHEDULES}
 INPUTS = {
     "tokenize": {"params": {}},
     "train": {"params": PARAMS, "environment": {"threads": 1}, "code": "00"},
@@ -165,8 +166,8 @@ def test_one_training_at_a_time_has_it(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def of_seed(seed: int, steps: int = 9, lr_schedule: str = "constant") -> dict[str, Any]:
-    schedules = {"lr_schedule": lr_schedule, "dropout_schedule": "constant"}
-    params = {"model": {}, "train": {"steps": steps, "seed": seed} | schedules}
+    train = {"steps": steps, "seed": seed} | SCHEDULES | {"lr_schedule": lr_schedule}
+    params = {"model": {}, "train": train}
     return {"train": {"params": params, "environment": {"threads": 1}}}
 
 
@@ -176,6 +177,58 @@ def ended(folder: Path, inputs: dict[str, Any], safe: bool = True) -> None:
         saved.end()
     if safe:
         settle(inputs, folder)
+
+
+def test_the_state_that_has_come_furthest_is_taken(tmp_path: Path) -> None:
+    """Of two machines one is lost, and comes back."""
+
+    def run(steps: int, **environment: int) -> float | None:
+        """After how many steps it goes on; it saves after `steps`, and is stopped."""
+        inputs = of_seed(1, 1000)
+        inputs["train"]["environment"] |= environment
+        with pytest.raises(ZeroDivisionError), of_training(inputs, 60, tmp_path) as saved:
+            found = saved.load()
+            saved.save(STATE | {"step": torch.tensor(float(steps))}, steps)
+            raise ZeroDivisionError
+        return found["step"].item() if found else None
+
+    assert run(100, processes=2) is None
+    assert run(700) == 100
+    assert run(800, processes=2) == 700
+    assert run(900, processes=2) == 800
+    assert run(950, processes=3) == 900
+
+
+def test_an_ended_shorter_training_goes_before_less_of_the_same(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), of_training(of_seed(1, 1000), 60, tmp_path) as saved:
+        saved.save(STATE | {"step": torch.tensor(10.0)}, 10)
+        raise ZeroDivisionError
+    ended(tmp_path, of_seed(1, 500))
+    with of_training(of_seed(1, 1000), 60, tmp_path) as saved:
+        found = saved.load()
+        assert found is not None
+        assert found["step"] == STATE["step"]
+
+
+@pytest.mark.parametrize("lr_schedule", ["constant", "linear"])
+def test_what_only_serves_later_trainings_fails_none(tmp_path: Path, lr_schedule: str) -> None:
+    (tmp_path / ENDED).touch()  # where its folder is to be
+    ended(tmp_path, of_seed(1, lr_schedule=lr_schedule), safe=False)
+
+
+def test_what_is_noted_at_the_end_is_of_what_the_training_began_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage writes into its record in how many processes it was made."""
+    inputs = of_seed(1, 9, "linear")
+    with of_training(inputs, 60, tmp_path) as saved:
+        saved.save(STATE, 9)
+        inputs["train"]["environment"]["processes"] = [2, 1]
+        saved.end()
+    settle(inputs, tmp_path)
+    with of_training(of_seed(1, 10, "linear"), 60, tmp_path) as saved:
+        assert saved.load() is None
+    assert "9 of the 10 steps have been made, but" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("lr_schedule", ["constant", "linear"])

@@ -21,7 +21,8 @@ from dropgpt.training.step_on_gpu import StepOnGPU
 
 STEPS = 30
 KILLS = ["gradients 3", "update 11", "save 22"]  # before so many steps
-INPUTS = {"train": {"params": {"train": {"steps": STEPS}}}}
+SCHEDULES = {"lr_schedule": "constant", "dropout_schedule": "constant"}
+INPUTS = {"train": {"params": {"train": {"steps": STEPS} | SCHEDULES}}}
 
 needs = {
     "cpu": pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a compiler"),

@@ -27,7 +27,8 @@ from dropgpt.training.step_on_gpu import StepOnGPU
 
 RANDOM = np.random.default_rng(0)
 TRAINING = RANDOM.integers(0, 50, 500).astype(np.uint16)
-INPUTS = {"train": {"params": {"train": {"steps": 4}}, "environment": {"threads": 1}}}
+SCHEDULES = {"lr_schedule": "constant", "dropout_schedule": "constant"}
+INPUTS = {"train": {"params": {"train": {"steps": 4} | SCHEDULES}, "environment": {"threads": 1}}}
 HELD_OUT = RANDOM.integers(0, 50, 100).astype(np.uint16)
 
 

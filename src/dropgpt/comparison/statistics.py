@@ -226,7 +226,10 @@ def _source(runs: list[Run]) -> pd.Series:
 
     A result file may say nothing of them. What has no text parts none.
     """
-    source = min((run.documents.source for run in runs), key=lambda s: articles.begins(s).sum())
+    source = min(
+        (run.documents.source for run in runs),
+        key=lambda s: articles.begins(articles.whole(s)).sum(),
+    )
     return source.where(runs[0].documents.bytes > 0).ffill().bfill()
 
 

@@ -143,7 +143,9 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     return next(found, None)
 
 
-def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def environment(
+    device: torch.device, dtype: torch.dtype, shard_weights: bool = False
+) -> dict[str, Any]:
     """What may change the last bits of a result, and is no parameter."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -151,11 +153,14 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
         name = f"{processor}, {torch.backends.cpu.get_cpu_capability()}"
     packages = ("numpy", "pandas", "pyarrow", "safetensors", "scipy", "tiktoken")
-    return {
+    several = {"processes": processes.number()} if processes.number() > 1 else {}
+    if shard_weights:
+        several["shard_weights"] = True
+    return several | {
         "device": f"{device.type}: {name}",
         "threads": threads.number(),
         "precision": str(dtype).removeprefix("torch."),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": {"torch": torch.__version__} | {name: version(name) for name in packages},
-    } | ({"processes": processes.number()} if processes.number() > 1 else {})
+    }

@@ -3,13 +3,20 @@
 What is not understood is refused by name, so that no number is a slightly other model's.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,8 +24,9 @@ from torch import Tensor
 from dropgpt.errors import UserError, check_here, explain, of_machine
 from dropgpt.machine.memory import enough_memory
 from dropgpt.model.gpt import GPT, Variant
+from dropgpt.model.tokenizer_files import check_tokenizer, json_object
 from dropgpt.params import DropoutSites, Model, Rate, Size
-from dropgpt.tokens.vocabulary import END_OF_TEXT, N_BYTES, N_VOCAB, entries, merges
+from dropgpt.tokens.vocabulary import N_BYTES, N_VOCAB
 
 # Hugging Face's GPT-2 keeps these as Conv1D, the transpose of nn.Linear.
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
@@ -31,10 +39,32 @@ CAUSAL_MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # old folders have it
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
+# The names that transformers also takes for four of GPT-2's sizes.
+ALIASES = {
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+}
+
+
 class Config(BaseModel):
     """What of a config.json bears on the numbers: what is understood, and GPT-2's defaults."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_transformers_reads_it(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for alias, name in ALIASES.items():
+            if alias in values and values.setdefault(name, values[alias]) != values[alias]:
+                raise ValueError(
+                    f"{name} is {values[name]} and {alias}, the same thing, {values[alias]}: take "
+                    "one out"
+                )
+        if own := [key for key in values.get("auto_map") or {} if key.startswith("AutoModel")]:
+            raise ValueError(f"auto_map names code of the model's own for {own[0]}: it is not run")
+        return values
 
     model_type: Literal["gpt2"]
     vocab_size: Annotated[int, Field(gt=N_BYTES, le=N_VOCAB)] = N_VOCAB
@@ -94,13 +124,6 @@ class Index(BaseModel):
     weight_map: dict[str, str]
 
 
-class Tokenizer(BaseModel):
-    """What of a tokenizer.json says which tokens there are; merges are "a b" or ["a", "b"]."""
-
-    vocab: dict[str, int]
-    merges: list[str | list[str]]
-
-
 def read(folder: Path) -> GPT:
     """The model, float32, in eval mode on the CPU.
 
@@ -109,11 +132,11 @@ def read(folder: Path) -> GPT:
     """
     path = folder / "config.json"
     try:
-        config = Config.model_validate(_json(path))
+        config = Config.model_validate(json_object(path))
         kind = config.model(), config.vocab_size, config.variant()
     except ValidationError as error:
         raise UserError("; ".join(_explain(path, e) for e in error.errors())) from None
-    _check_tokenizer(folder, config.vocab_size)
+    check_tokenizer(folder, config.vocab_size)
     with enough_memory(f"{folder}", "its weights in float32 take more than there is"):
         weights = _weights(folder, config)
         _check_shapes(folder, weights, without_values(*kind, len(weights)))
@@ -202,7 +225,7 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
-            names = Index.model_validate(_json(index)).weight_map.values()
+            names = Index.model_validate(json_object(index)).weight_map.values()
         except ValidationError as error:
             raise UserError("; ".join(explain(index, e) for e in error.errors())) from None
         # By their last part: an index leads nowhere but to files beside it, which DVC watches.
@@ -238,58 +261,3 @@ def _shape(name: str, tensors: dict[str, Tensor]) -> str:
     """As it is in the file."""
     sizes = list(tensors[name].shape)
     return str(sizes[::-1] if name.endswith(TRANSPOSED) else sizes)
-
-
-def _check_tokenizer(folder: Path, n_vocab: int) -> None:
-    """Raise UserError, naming the file, where a vocabulary or merges are not GPT-2's first ones.
-
-    A folder that has none is taken to be GPT-2's if it has the size of it.
-    """
-    vocabulary, pairs = entries(n_vocab), merges(n_vocab)
-    found: dict[Path, bool] = {}
-    if (path := folder / "vocab.json").exists():
-        found[path] = _json(path) == vocabulary
-    if (path := folder / "merges.txt").exists():
-        lines = [line for line in _text(path).splitlines() if line]
-        found[path] = [line for line in lines if not line.startswith("#version")] == pairs
-    if (path := folder / "tokenizer.json").exists():
-        try:
-            theirs = Tokenizer.model_validate(_json(path).get("model"))
-        except ValidationError:
-            found[path] = False
-        else:
-            their_entries = {END_OF_TEXT: n_vocab - 1} | theirs.vocab
-            their_pairs = [m if isinstance(m, str) else " ".join(m) for m in theirs.merges]
-            found[path] = their_entries == vocabulary and their_pairs == pairs
-    which = "GPT-2's tokenizer"
-    if n_vocab != N_VOCAB:
-        which = f"the first {n_vocab - 1} entries of {which} and {END_OF_TEXT}"
-    if not found and n_vocab != N_VOCAB:
-        raise UserError(
-            f"{folder}: vocab_size is {n_vocab} in config.json, and no vocab.json says that its "
-            f"tokens are {which}; copy the tokenizer's files there, too"
-        )
-    for path, is_gpt2s in found.items():
-        if not is_gpt2s:
-            raise UserError(f"{path}: not {which}: a model of other tokens cannot be measured here")
-
-
-def _json(path: Path) -> Any:
-    """The object in a file. Raises UserError where there is none."""
-    try:
-        value = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:  # the latter of brackets within brackets
-        raise UserError(f"{path}: not JSON: {error}; copy the folder again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object; copy the folder again")
-    return value
-
-
-def _text(path: Path) -> str:
-    try:
-        check_here(path)
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        if of_machine(error):
-            raise
-        raise UserError(f"{path}: not to be read: {error}; copy the folder again") from None

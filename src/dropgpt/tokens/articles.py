@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+# What is added to the id and the source of the two parts of a document that is parted, so that its
+# end may be held out.
+PARTS = (" [training]", " [held out]")
 Number = TypeVar("Number", bound=np.number[Any])
 
 
@@ -24,5 +27,11 @@ def begins(source: pd.Series) -> npt.NDArray[np.bool_]:
 
 def sums(values: npt.NDArray[Number], source: pd.Series) -> npt.NDArray[Number]:
     """What `values`, (..., documents), add up to in each article, (..., articles)."""
-    found: npt.NDArray[Number] = np.add.reduceat(values, np.flatnonzero(begins(source)), axis=-1)
+    first = np.flatnonzero(begins(whole(source)))
+    found: npt.NDArray[Number] = np.add.reduceat(values, first, axis=-1)
     return found
+
+
+def whole(source: pd.Series) -> pd.Series:
+    """The sources without what tells the end of a parted document: it is of the same article."""
+    return source.str.removesuffix(PARTS[1])

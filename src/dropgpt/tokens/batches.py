@@ -51,7 +51,8 @@ def batch_starts(
     a batch may hold the end of one and the start of the next. From the second epoch on all windows
     are moved to the right by an offset of (seed, epoch), so that none but the last, which ends with
     the text, is read again as it was; the tokens before the first one, fewer than n_ctx, are left
-    out in that epoch. `fixed`: the same without the offsets. `random`: anywhere, with replacement.
+    out in that epoch, and the end of the text may be read twice. `fixed`: the same without the
+    offsets. `random`: anywhere, with replacement.
     """
     if sampling == "random":
         return generator(seed, "data order", step).integers(0, n_tokens - n_ctx, batch_size)

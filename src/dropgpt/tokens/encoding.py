@@ -13,11 +13,11 @@ from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine import cores
 from dropgpt.tokens.array import Array, Tokens
+from dropgpt.tokens.articles import PARTS
 from dropgpt.tokens.vocabulary import encode
 
 AHEAD = 256  # documents whose text is in memory while threads encode it
 NEAR = 1000  # tokens in which to look for white space at which to part a document
-PARTS = " [training]", " [held out]"  # what is added to its id and source then
 
 
 def encode_documents(

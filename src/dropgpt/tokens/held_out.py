@@ -29,7 +29,7 @@ def chosen(table: pd.DataFrame, total: int, fraction: float) -> npt.NDArray[np.b
     before = (total - table.tokens[::-1].cumsum()[::-1]).to_numpy()
     begins = articles.begins(table.source)
     what = "article" if table.source.nunique() > 1 else "document"
-    possible = np.flatnonzero(begins & (before > 0))
+    possible = np.flatnonzero(begins & (before > 0) & (before < total))
     fitting = possible[before[possible] <= (1 - fraction) * total]
     if not len(fitting):
         advice = "take more text"

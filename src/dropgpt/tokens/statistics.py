@@ -11,7 +11,7 @@ import tiktoken
 
 from dropgpt.errors import counted
 from dropgpt.tokens.array import Tokens
-from dropgpt.tokens.encoding import PARTS
+from dropgpt.tokens.articles import PARTS
 from dropgpt.tokens.tensor import TokenTensor
 
 

@@ -9,7 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from dropgpt.training.state import State
 
 KEPT = 10  # newest checkpoints of other trainings that stay also where the disk is nearly full
 ENDED_KEPT = 3  # of those; they are as large, and only of use where more steps are wanted
+LOOK = 60  # seconds between two words to other processes, while all wait
 SHARE = 0.02  # of the time, at most, goes into saving
 
 
@@ -52,7 +54,7 @@ class Checkpoint:
         """`interval` is in seconds; `inputs` are told when checkpoints are listed."""
         self.path = path
         self.interval = interval
-        self.inputs = inputs
+        self.inputs = deepcopy(inputs)
         self.due_at = time.monotonic() + interval
         # In how many processes the training is made; one more wherever it went on in another.
         self.processes = [processes.number()]
@@ -83,12 +85,13 @@ class Checkpoint:
         """
         self.stays = True
         ended = self.path.parent / ENDED
-        ended.mkdir(exist_ok=True)
-        for other in stale(ended)[: 1 - ENDED_KEPT]:  # this one is to come
-            remove(other, ended)
-        if kin.follows_steps(self.inputs):
-            steps, _ = kin.apart(self.inputs)
-            self._write(ended / self.path.name, {}, step=str(steps))
+        with suppress(OSError):  # which costs nothing but what is said then
+            ended.mkdir(exist_ok=True)
+            for other in stale(ended)[: 1 - ENDED_KEPT]:  # this one is to come
+                remove(other, ended)
+            if kin.follows_steps(self.inputs):
+                steps, _ = kin.apart(self.inputs)
+                self._write(ended / self.path.name, {}, step=str(steps))
 
     def _write(self, path: Path, state: State, **facts: str) -> None:
         inputs = json.dumps(self.inputs, sort_keys=True)
@@ -100,15 +103,12 @@ class Checkpoint:
             )
 
     def load(self) -> State | None:
-        """What was last saved, by as many processes or by others.
+        """What was saved after the most steps, by as many processes or by others.
 
-        Or else the last state of the same training with fewer steps. None where there is neither,
+        It may be the last state of the same training with fewer steps. None where there is none,
         or where it is damaged, which is said.
         """
-        path: Path | None = self.path
-        if not self.path.exists():
-            self.taken_over = kin.in_other_processes(self.path, self.inputs)
-            path = self.taken_over or kin.with_fewer_steps(self.path, self.inputs)
+        path = self._furthest()
         if path is None:
             kin.tell_of_other_environment(self.path, self.inputs)
             return None
@@ -126,6 +126,18 @@ class Checkpoint:
         before = state.pop("processes").tolist()
         self.processes = before + [n for n in self.processes if n != before[-1]]
         return state
+
+    def _furthest(self) -> Path | None:
+        """The state that has come furthest; the own one before others of as many steps."""
+        own = self.path if self.path.exists() else None
+        other = kin.in_other_processes(self.path, self.inputs)
+        shorter = None
+        if not (own or other) or not kin.follows_steps(self.inputs):  # else it tells of nothing
+            shorter = kin.with_fewer_steps(self.path, self.inputs)
+        found = [path for path in (own, other, shorter) if path]
+        path = max(found, key=kin.steps_made, default=None)
+        self.taken_over = other if path == other else None
+        return path
 
 
 class Elsewhere(Checkpoint):
@@ -150,25 +162,42 @@ def of_training(
     It belongs to this process until the block ends, and is removed when the block succeeds, unless
     it `stays`. Of several processes only the first one has it.
     """
+    fingerprint = kept.fingerprint(inputs)
+    lock = FileLock(folder / f"{fingerprint}.lock")
     if processes.rank():
+        _acquire(None)
         yield Elsewhere(folder / "none", interval, inputs)
         return
-    fingerprint = kept.fingerprint(inputs)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{fingerprint}.lock")
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        print("another process trains this very model: waiting for its end", file=sys.stderr)
-        held = lock.acquire()
-    with held:
+    _acquire(lock)
+    with lock:
         make_room(folder, KEPT)
         saved = Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
         yield saved
-        if not saved.stays:
-            remove(fingerprint, folder)
-        if saved.taken_over:
-            remove(saved.taken_over.stem, folder)
+        with suppress(OSError):  # its result is there
+            if not saved.stays:
+                remove(fingerprint, folder)
+            if saved.taken_over:
+                remove(saved.taken_over.stem, folder)
+
+
+def _acquire(lock: FileLock | None) -> None:
+    """Wait until no other training has the lock, which only the first process asks for.
+
+    All of them wait together, and now and then hear from each other: who hears nothing counts the
+    others as lost.
+    """
+    told = False
+    held = lock is None
+    while True:
+        if lock:
+            with suppress(Timeout):
+                held = bool(lock.acquire(timeout=LOOK if told else 0))
+        if processes.from_first(held):
+            return
+        if lock and not told:
+            print("another process trains this very model: waiting for its end", file=sys.stderr)
+        told = True
 
 
 def described(fingerprint: str, params: Params, folder: Path = FOLDER) -> str:

@@ -21,16 +21,17 @@ Inputs = dict[str, Any]
 
 
 def in_other_processes(path: Path, inputs: Inputs) -> Path | None:
-    """What the same training has saved in another number of processes, the newest.
+    """What the same training has saved in another number of processes, after the most steps.
 
     They add up in another order, so the bits differ; the data and the batches are the same.
     """
     own_number, own = _without_processes(inputs)
+    found = []
     for other, _, theirs in _newest_first(path.parent):
         number, rest = _without_processes(theirs)
         if number != own_number and rest == own:
-            return other
-    return None
+            found.append(other)
+    return max(found, key=steps_made, default=None)
 
 
 def with_fewer_steps(path: Path, inputs: Inputs) -> Path | None:
@@ -75,6 +76,13 @@ def tell_of_other_environment(path: Path, inputs: Inputs) -> None:
                 file=sys.stderr,
             )
             return
+
+
+def steps_made(path: Path) -> int:
+    """After how many steps a state was saved; -1 where it does not say so, being damaged."""
+    with suppress(OSError, ValueError, KeyError, SafetensorError):
+        return int(read_metadata(path)["step"])
+    return -1
 
 
 def follows_steps(inputs: Inputs) -> str | None:
