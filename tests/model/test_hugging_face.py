@@ -19,7 +19,7 @@ from conftest import message, params_with
 from dropgpt.errors import UserError
 from dropgpt.evaluation import losses, plan
 from dropgpt.generation import generate
-from dropgpt.model import artifact, hugging_face
+from dropgpt.model import artifact, hugging_face, tokenizer_files
 from dropgpt.model.gpt import GPT
 from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.vocabulary import N_VOCAB, entries
@@ -449,7 +449,8 @@ def test_to_copy_again_what_may_not_be_read_is_no_advice(
         check_here(path)
 
     make()
-    monkeypatch.setattr(hugging_face, "check_here", refusing)
+    for module in hugging_face, tokenizer_files:
+        monkeypatch.setattr(module, "check_here", refusing)
     with pytest.raises(PermissionError):
         load()
 

@@ -34,4 +34,4 @@ def sums(values: npt.NDArray[Number], source: pd.Series) -> npt.NDArray[Number]:
 
 def whole(source: pd.Series) -> pd.Series:
     """The sources without what tells the end of a parted document: it is of the same article."""
-    return source.str.removesuffix(PARTS[1])
+    return source.astype(str).str.removesuffix(PARTS[1])
