@@ -17,7 +17,7 @@ from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
 from laboratory.results import AGAIN, Results, files, load, read
-from laboratory.sentences import answer, beside_the_rest, waiting
+from laboratory.sentences import answer, beside_the_rest, waiting, with_masks
 from laboratory.worth import gains, lowest
 from stages import run
 
@@ -56,7 +56,14 @@ def write(params: Params, size: Size) -> None:
     apart = lowest(so_far, worth)
     besides, on = explored(so_far, plan), left_on(so_far)
     said = {
-        "answer": f"{answer(rows, bests, named)}{waiting(missing)}{beside_the_rest(apart)}",
+        "answer": "".join(
+            [
+                answer(rows, bests, named),
+                waiting(missing),
+                beside_the_rest(apart),
+                with_masks(on, named),
+            ]
+        ),
         "use": markdown(tables.use(rows, named)),
         "bests": markdown(tables.bests(bests, named)) if bests else NOT_YET,
         "map": markdown(tables.beside_none(rows, named)),

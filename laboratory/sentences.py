@@ -2,6 +2,8 @@
 
 from laboratory import tables
 from laboratory.by_length import Best, Row
+from laboratory.claims import PASSES
+from laboratory.explored import LeftOn
 from laboratory.worth import Lowest
 
 
@@ -30,6 +32,19 @@ def beside_the_rest(lowest: Lowest | None) -> str:
         f"{theirs.p} above, on the same {len(ours.seeds)} seeds "
         "([more](#what-it-is-worth-given-the-rest))."
     )
+
+
+def with_masks(on: list[LeftOn], named: dict[str, str]) -> str:
+    """Where dropout left on, over PASSES passes, is better than dropout off, in a sentence."""
+    for one in on:
+        if one.passes == PASSES and one.effect.high < 0:
+            return (
+                f" With dropout left on while it is measured, the mean of {PASSES} passes, p "
+                f"{named[one.setting.removeprefix('passes-')]} with {one.readings} readings has "
+                f"{one.loss:.3f}, {tables.gain(one.effect)} below the same with dropout off, for "
+                f"{PASSES} times the work ([more](#what-else-was-run))."
+            )
+    return ""
 
 
 def where(setting: str, stretch: list[Row]) -> str | None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from laboratory.explored import explored, left_on
+from laboratory.explored import LeftOn, explored, left_on
+from laboratory.judge import difference
 from laboratory.plan import Group, Plan, Size
 from laboratory.results import Results, of_length
+from laboratory.sentences import with_masks
 from made_up import results
 
 
@@ -79,3 +81,17 @@ def test_dropout_left_on_stands_beside_dropout_off() -> None:
     ]
     assert [one.loss for one in found] == pytest.approx([4.55, 4.25, 4.15])
     assert [one.effect.mean for one in found] == pytest.approx([0.5, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("apart", [-0.1, 0.1])
+def test_the_head_says_where_dropout_left_on_is_better(apart: float) -> None:
+    made = results()
+    test = made.at("p0", 4).test
+    found = difference(0 * test + made.sizes * apart + 0.001 * test, made)
+    on = [LeftOn("passes-p20", 64, passes, 3.9, found) for passes in (4, 16)]
+    said = with_masks(on, {"p20": "0.2"})
+    assert bool(said) == (found.high < 0) == (apart < 0)
+    if said:
+        assert "the mean of 16 passes, p 0.2 with 64 readings has 3.900, " in said
+        assert f"{-found.mean:.3f} ({-found.high:.3f} to {-found.low:.3f}) below" in said
+    assert with_masks(on[:1], {"p20": "0.2"}) == ""
