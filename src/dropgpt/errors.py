@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,11 @@ def warn(text: str) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 row", "2,000 rows"."""
+    """So many of a thing, as 1 row or 2,000 rows."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def explain(path: Path, error: Any, known: Iterable[str] = (), unknown: str | None = None) -> str:
+def explain(path: Path, error: Any, known: Sequence[str] = (), unknown: str | None = None) -> str:
     """One mistake that pydantic has found in a file, as a user says it.
 
     `known` are the keys that there might be, dotted; `unknown` is what to say of any other.
@@ -92,7 +92,7 @@ def keys(section: Any, prefix: str = "") -> Iterator[str]:
             yield from keys(field.annotation, f"{prefix}{name}.")
 
 
-def _nearest(section: str, name: str, known: Iterable[str]) -> str | None:
+def _nearest(section: str, name: str, known: Sequence[str]) -> str | None:
     """The key of this section that is spelled most like it, or the one of that name in another."""
     apart = [(*key.rpartition("."), key) for key in known]
     beside = {last: key for above, _, last, key in apart if above == section}

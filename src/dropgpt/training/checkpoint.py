@@ -131,10 +131,11 @@ class Checkpoint:
         """The state that has come furthest; the own one before others of as many steps."""
         own = self.path if self.path.exists() else None
         other = kin.in_other_processes(self.path, self.inputs)
-        shorter = None
-        if not (own or other) or not kin.follows_steps(self.inputs):  # else it tells of nothing
+        found = [path for path in (own, other) if path]
+        # Of a training that begins anew with each number of steps it only says so.
+        if not (found and kin.follows_steps(self.inputs)):
             shorter = kin.with_fewer_steps(self.path, self.inputs)
-        found = [path for path in (own, other, shorter) if path]
+            found += [shorter] if shorter else []
         path = max(found, key=kin.steps_made, default=None)
         self.taken_over = other if path == other else None
         return path
@@ -170,7 +171,7 @@ def of_training(
         return
     folder.mkdir(parents=True, exist_ok=True)
     _acquire(lock)
-    with lock:
+    try:
         make_room(folder, KEPT)
         saved = Checkpoint(folder / f"{fingerprint}.safetensors", interval, inputs)
         yield saved
@@ -179,6 +180,8 @@ def of_training(
                 remove(fingerprint, folder)
             if saved.taken_over:
                 remove(saved.taken_over.stem, folder)
+    finally:
+        lock.release()
 
 
 def _acquire(lock: FileLock | None) -> None:

@@ -48,7 +48,7 @@ class Curves:
             raise UserError(
                 f"train: at step {step} the held-out loss is {loss:.4g} nats a token, where a "
                 f"uniform guess has {self.guess:.1f}: the training has run away; lower "
-                "train.learning_rate or train.max_gradient_norm"
+                "train.learning_rate, or set a lower train.max_gradient_norm"
             )
 
     def told(self) -> str:
@@ -70,7 +70,7 @@ class Curves:
 def _check_finite(step: int, values: dict[str, float]) -> None:
     if not all(map(math.isfinite, values.values())):
         found = " and the ".join(f"{name} is {value}" for name, value in values.items())
-        remedy = "lower train.learning_rate or train.max_gradient_norm"
+        remedy = "lower train.learning_rate, or set a lower train.max_gradient_norm"
         if "held-out loss" in values and not step:
             remedy = "nothing was trained yet: lower model.token_embedding_std"
         raise UserError(f"train: at step {step} the {found}; {remedy}")
