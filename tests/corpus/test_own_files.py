@@ -233,7 +233,6 @@ def test_where_nothing_matches_it_says_what_would(here: Path, pattern: str, hint
 
 
 def test_where_there_is_no_file_at_all_it_says_so(here: Path) -> None:
-    (here / "README.md").write_text("Put your texts here.")
     with pytest.raises(UserError, match=r"matches no file; corpora/ has no file to read"):
         next(own_files.documents("corpora/*.txt", "text", None))
 

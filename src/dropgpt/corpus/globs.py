@@ -10,7 +10,6 @@ from dropgpt.errors import UserError, counted, warn
 from dropgpt.machine import repository
 
 FOLDER = "corpora"  # the folder that DVC watches, by dvc.yaml
-OURS = Path(FOLDER, "README.md")  # the project's own word on it
 MEND = f"copy or link the file itself into {FOLDER}/"
 
 
@@ -51,7 +50,7 @@ def _near(pattern: str) -> str:
     there = [
         path.as_posix()
         for path in sorted(Path(FOLDER).rglob("*"), key=str)
-        if path.is_file() and formats.ending(path) in formats.ENDINGS and path != OURS
+        if path.is_file() and formats.ending(path) in formats.ENDINGS
     ]
     names = {Path(name).name: name for name in reversed(there)}
     near = get_close_matches(Path(pattern).name, names, n=1)
