@@ -31,6 +31,11 @@ def test_a_worktree_takes_the_results_from_the_cache_of_the_first(
 
 def test_what_a_commit_or_an_experiment_needs_is_kept(reproduced: Clone, tmp_path: Path) -> None:
     clone = reproduced.copy(tmp_path / "clone")
+    # Other tests have left branches and tags there, some with a params.yaml that is none.
+    clone.git("checkout", "--quiet", "--detach")
+    refs = clone.git("for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags").stdout
+    for ref in refs.split():
+        clone.git("update-ref", "-d", ref)
     clone.dvc("exp", "run", "--name", "seed", "-S", "train.seed=5", "evaluate")
     clone.git("checkout", "--quiet", "--force", "HEAD")
     clone.dvc("checkout", "--force")

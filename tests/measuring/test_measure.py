@@ -956,7 +956,7 @@ def test_a_lack_of_memory_is_told_as_that(
 def test_a_column_that_is_not_there_is_told_with_the_option_that_names_another() -> None:
     save("Llama", Path("theirs"))
     Path("a.csv").write_text("n,body\n1,One.\n")
-    with pytest.raises(UserError, match=r"no column 'text' \(--text-column\); it has n, body"):
+    with pytest.raises(UserError, match=r"no column 'text' \(--text-column\); it has 'n', 'body'"):
         run("theirs", "a.csv")
 
 
