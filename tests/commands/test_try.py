@@ -60,7 +60,7 @@ def attempt(
             settings = arguments[arguments.index("-S") + 1 :: 2]
             name = f"experiment {len(there)}"
             edit(len(there), "before")
-            values = try_._expected(settings)
+            values = try_._expected(try_._params(settings))
             edit(len(there), "after")
             chance = np.random.default_rng(len(there)).normal(0, 0.001)
             bits = 3 + chance + effect * (values["model.dropout"] == 0.3)

@@ -40,9 +40,11 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         raise UserError(f"try: --tries {tries} is below 0")
     _check_repository()
     settings = [one.removeprefix("params.yaml:") for one in settings]  # `dvc exp run` takes both
-    baseline, changed = _expected([]), _expected(settings)
+    before, after = _params([]), _params(settings)
+    baseline, changed = _expected(before), _expected(after)
     _check(settings, baseline, changed)
-    _check_read(settings, baseline, changed)
+    keys = [key for key in baseline if baseline[key] != changed[key]]
+    _check_read(settings, keys, unread(before), unread(after))
     if any(one.startswith(OF_TEXTS) for one in settings):
         print("try: judged only if the held-out texts stay what they are", file=sys.stderr)
     confidence = pocock(seeds, bonferroni(1 + tries))
@@ -116,10 +118,10 @@ def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any
             raise UserError(f"try: {key} is the same in both: change something else")
 
 
-def _check_read(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any]) -> None:
+def _check_read(
+    settings: list[str], keys: list[str], before: dict[str, str], after: dict[str, str]
+) -> None:
     """Raise UserError where nothing reads what is changed, neither before nor after."""
-    before, after = (unread(_params(words)) for words in ([], settings))
-    keys = [key for key in baseline if baseline[key] != changed[key]]
     if all(key in before and key in after for key in keys):
         why = "; ".join(f"{key} is without effect, since {after[key]}" for key in keys)
         raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show: {why}")
@@ -157,9 +159,9 @@ def _check_same_texts(runs: list[Run]) -> None:
             )
 
 
-def _expected(settings: list[str]) -> dict[str, Any]:
-    """What a result says that was made with `settings` by the code that is here."""
-    values = dotted(_params(settings).model_dump())
+def _expected(params: Params) -> dict[str, Any]:
+    """What a result says that was made with these parameters by the code that is here."""
+    values = dotted(params.model_dump())
     code = {f"code.{stage}": provenance.code(stage)[:8] for stage in ("train", "evaluate")}
     return code | {
         key: value
@@ -177,7 +179,7 @@ def _check_unedited(settings: list[str], began_with: dict[str, Any]) -> None:
 
     The effect of an edit would count as that of the change.
     """
-    now = _expected(settings)
+    now = _expected(_params(settings))
     edited = [key for key in began_with | now if began_with.get(key) != now.get(key)]
     if edited:
         told = "; ".join(f"{key} {began_with.get(key)} -> {now.get(key)}" for key in edited)
