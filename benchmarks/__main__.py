@@ -129,6 +129,11 @@ def figure(rate: float) -> str:
 
 
 def main() -> None:
+    words = sys.argv[1:]
+    rows = [row for row in ROWS if not words or any(word in row.title for word in words)]
+    if not rows:
+        titles = "\n".join(f"  {row.title}" for row in ROWS)
+        sys.exit(f"error: no row has {' or '.join(words)} in its title; there are:\n{titles}")
     device_and_type = device_and_dtype()
     print(json.dumps(environment(*device_and_type)), "\n")
     flop = measure("matrix products")["found"]
@@ -141,9 +146,8 @@ def main() -> None:
     print(f"\nIn brackets the share of {peak / 1e9:,.0f} GFLOP/s, {source}.\n")
     print("| work | ours | peer | ratio of the rates | peak memory | peer |")
     print("|---|---|---|---|---|---|")
-    for row in ROWS:
-        if not sys.argv[1:] or any(word in row.title for word in sys.argv[1:]):
-            print(line(row, peak), flush=True)
+    for row in rows:
+        print(line(row, peak), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import pandas as pd
 
 from dropgpt.comparison.tables import drawing
 
-steps = pd.read_csv("metrics/training.csv")
-held_out = pd.read_csv("metrics/validation.csv")
-with drawing(Path("docs/loss.svg"), "step", "loss (nats a token)") as axes:
+ROOT = Path(__file__).parent.parent
+steps = pd.read_csv(ROOT / "metrics/training.csv")
+held_out = pd.read_csv(ROOT / "metrics/validation.csv")
+with drawing(ROOT / "docs/loss.svg", "step", "loss (nats a token)") as axes:
     axes.plot(steps.step, steps.loss, color="tab:blue", alpha=0.25, linewidth=0.7)
     smooth = steps.loss.rolling(20, center=True).mean()
     axes.plot(steps.step, smooth, color="tab:blue", label="training, dropout on (mean of 20 steps)")

@@ -10,7 +10,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from dropgpt.params import NAMELESS, load
+from dropgpt.errors import UserError
+from dropgpt.params import NAMELESS, DropoutSites, load
 from dropgpt.tokens import tensor
 
 TEXTS = "corpora/*.txt"  # a name or a glob
@@ -20,16 +21,20 @@ READINGS = 8  # how often the model reads them
 def run(command: str) -> None:
     """As typed in a terminal; an error ends it here."""
     print(f"\n$ {command}", flush=True)
-    subprocess.run(shlex.split(command), check=True)
+    if subprocess.run(shlex.split(command)).returncode:
+        raise SystemExit("it failed, as it says above")
 
 
 # %% [markdown]
 # ## How much text is it?
 # An experiment leaves its parameters in params.yaml, so what an earlier one may have set otherwise
-# is said here, too: which model is measured, and at what stride.
+# is said here, too: which model is measured, at what stride, and that all sites have one rate.
 
 # %%
-params = load(Path("params.yaml"))
+try:
+    params = load(Path("params.yaml"))
+except UserError as error:
+    raise SystemExit(f"error: {error}") from None
 chosen = "-S data.source=files"
 chosen += "".join(f" -S 'data.{k}={v or 'null'}'" for k, v in (NAMELESS | {"files": TEXTS}).items())
 chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"
@@ -56,7 +61,9 @@ print(f"{READINGS} readings are {steps} steps; dropout {rate}")
 # %%
 when = f"-S train.steps={steps} -S train.warmup_steps={steps // 20}"
 when += f" -S train.validation_interval={math.ceil(steps / 8)}"
-run(f"dvc exp run --name own-texts {chosen} {when} -S model.dropout={rate}")
+drop = f"-S model.dropout={rate} -S train.dropout_schedule=constant"
+drop += "".join(f" -S model.dropout_sites.{site}=null" for site in DropoutSites.model_fields)
+run(f"dvc exp run --name own-texts {chosen} {when} {drop}")
 
 # %% [markdown]
 # ## Did it learn more than counting does?

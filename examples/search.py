@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from dropgpt.params import load
+from dropgpt.params import DropoutSites, load
 
 TRIALS = 20  # each takes as long as `dvc exp run` does
 SPACE = {
@@ -42,23 +42,23 @@ def next_trial() -> FrozenTrial:
 def run(trial: FrozenTrial) -> float:
     name = f"search-{trial.number}"
     params = load(Path("params.yaml"))
-    # The model that is trained is measured, whatever an earlier experiment has left there.
+    # Whatever an earlier experiment has left there, one rate holds at all sites, and the model that
+    # is trained is measured.
+    sites = {f"model.dropout_sites.{site}": "null" for site in DropoutSites.model_fields}
     stride = min(params.evaluate.stride, params.model.n_ctx)
-    values = trial.params | {"evaluate.model": "null", "evaluate.stride": stride}
+    values = trial.params | sites | {"evaluate.model": "null", "evaluate.stride": stride}
     settings = [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
     # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.
     subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
-    subprocess.run(["dvc", "exp", "run", "--name", name, *settings], check=True)
+    if subprocess.run(["dvc", "exp", "run", "--name", name, *settings]).returncode:
+        study.tell(trial.number, state=TrialState.FAIL)
+        raise SystemExit("it failed, as it says above; the same command goes on with another trial")
     return float(json.loads(Path("metrics/evaluate.json").read_text())["bits_per_byte"])
 
 
 while len(study.get_trials(states=[TrialState.COMPLETE])) < TRIALS:
     trial = next_trial()
-    try:
-        study.tell(trial.number, run(trial))
-    except subprocess.CalledProcessError:  # the same command then goes on with another trial
-        study.tell(trial.number, state=TrialState.FAIL)
-        raise
+    study.tell(trial.number, run(trial))
 
 # %% [markdown]
 # ## The best

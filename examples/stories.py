@@ -9,6 +9,8 @@ or in Jupyter with jupytext. The stories come from the Hugging Face hub.
 import shlex
 import subprocess
 
+from dropgpt.params import DropoutSites
+
 STORIES = 30_000
 STEPS = 3_000  # of 8 windows of 256 tokens
 
@@ -16,7 +18,8 @@ STEPS = 3_000  # of 8 windows of 256 tokens
 def run(command: str) -> None:
     """As typed in a terminal; an error ends it here."""
     print(f"\n$ {command}", flush=True)
-    subprocess.run(shlex.split(command), check=True)
+    if subprocess.run(shlex.split(command)).returncode:
+        raise SystemExit("it failed, as it says above")
 
 
 # %% [markdown]
@@ -52,6 +55,7 @@ MODEL = [
     "tokenize.validation_fraction=0.01",
     "model.n_ctx=256",
     "model.dropout=0",
+    *(f"model.dropout_sites.{site}=null" for site in DropoutSites.model_fields),
     "train.tokens=null",
     "train.batch_size=8",
     f"train.steps={STEPS}",

@@ -6,7 +6,6 @@ there now.
 """
 
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,15 +16,15 @@ from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
 from laboratory.pipeline import Pipeline, stage
 from laboratory.plan import Plan, Size, serves
-from laboratory.results import AGAIN
+from laboratory.results import AGAIN, load
 from laboratory.run import make
 
 
 def check(params: Params, size: Size, take_over: bool) -> None:
     """Make some of the runs again; if asked to, have DVC then take all for runs of this code.
 
-    Raises UserError where one differs in anything but what says by which code it was made, and
-    where none was made in an environment like this one.
+    Raises UserError where one differs in anything but what says by which code it was made, where
+    none was made in an environment like this one, and before DVC would take an edited one.
     """
     plan, pipeline = size.load(), Pipeline(size.folder)
     with pipeline.kept_lock():
@@ -38,9 +37,16 @@ def check(params: Params, size: Size, take_over: bool) -> None:
             if (file := size.run(variant, seed)).exists()
             and serves(values(file)["params"], plan.params(variant, seed).model_dump())
         ]
+        stages = [stage(plan.group(one), one, seed) for one, seed in made]
+        if take_over and (edited := pipeline.edited(stages)):
+            raise UserError(
+                f"laboratory: {edited[0]} is not as its run wrote it, by {pipeline.lock}"
+                f"{f', and {len(edited) - 1} more' if edited[1:] else ''}: bring it back by `git "
+                "checkout`, or remove it, and it is made anew"
+            )
         _make_some(params, size, plan, made)
         if take_over:
-            pipeline.commit([stage(plan.group(one), one, seed) for one, seed in made])
+            pipeline.commit(stages)
             print(f"check: {len(made)} runs taken over")
 
 
@@ -89,6 +95,6 @@ def of_here(found: dict[str, Any], params: Params) -> bool:
 
 def values(file: Path) -> dict[str, Any]:
     """All that a run says but which code made it."""
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = load(file)
     made_by = found.pop("made_by")
     return {"params": made_by["params"], "environment": made_by["environment"]} | found

@@ -1,14 +1,17 @@
 """What else was run, for its own sake: numbers with intervals and no verdict."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 from dropgpt.comparison.interval import Difference
 from dropgpt.params import dotted
-from laboratory.judge import difference
+from laboratory.judge import compared, difference
 from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
-from laboratory.results import NotRunError, Results
+from laboratory.results import NotRunError, Results, ensemble
 
 # Groups that have tables of their own.
 ELSEWHERE = ("map", "decays", "fixed", "ensembles", "passes")
@@ -65,14 +68,22 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
     for variant in (one for one in params if plan.group(one) not in ELSEWHERE):
         one, none = setting(variant), without[variant]
         changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
-        for readings in params[variant].readings:
+        for readings, together in product(params[variant].readings, _members(params[variant])):
+            ours, theirs = together(one), none and together(none)
             with suppress(NotRunError):
-                loss = results.loss(one, readings)
-                effect = _effect(results, one, none, readings)
-                theirs = rates[none, readings] if none and effect else None
+                loss = results.loss(ours, readings)
+                effect = _effect(results, ours, theirs, readings)
+                rate_of_none = rates[none, readings] if none and effect else None
                 own = rates[one, readings]
-                found.append(Explored(one, readings, changes, own, loss, theirs, effect))
+                found.append(Explored(ours, readings, changes, own, loss, rate_of_none, effect))
     return found
+
+
+def _members(params: RunParams) -> list[Callable[[str], str]]:
+    """What makes of a setting those that are shown of it: itself, or its ensembles of each size."""
+    if not params.members:
+        return [str]
+    return [partial(ensemble, members=number + 1) for number in range(params.members)]
 
 
 @dataclass(frozen=True)
@@ -113,11 +124,12 @@ def _without(params: dict[str, RunParams]) -> dict[str, str | None]:
         values = dotted(params[variant].model_dump()) | changes
         return repr([value for key, value in sorted(values.items()) if key not in LEFT_OUT])
 
-    there = {alike(variant, {}): setting(variant) for variant in params}
+    # The first: what is measured more often besides comes later in a plan.
+    there = {alike(variant, {}): setting(variant) for variant in reversed(params)}
     return {variant: there.get(alike(variant, WITHOUT)) for variant in params}
 
 
 def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:
     if none is None or none == ours or readings not in results.settings.get(none, ()):
         return None
-    return difference(results.test(ours, readings) - results.test(none, readings), results)
+    return compared(results.test(ours, readings) - results.test(none, readings), results)

@@ -81,11 +81,16 @@ def holm(p: Sequence[float]) -> npt.NDArray[np.bool_]:
 
 def _measured(claim: Claim, results: Results) -> Difference | None:
     try:
-        sums = claim.sums(results).dropna()
+        sums = claim.sums(results)
     except NotRunError:
         return None
-    # Of one seed that both sides have, nobody knows what chance does.
-    return difference(sums, results) if len(sums) > 1 else None
+    return compared(sums, results)
+
+
+def compared(sums: pd.DataFrame, results: Results) -> Difference | None:
+    """`difference`, where both sides have two seeds in common: of one, nobody knows what chance
+    does."""
+    return difference(sums, results) if len(sums.dropna()) > 1 else None
 
 
 def difference(sums: pd.DataFrame, results: Results, among: int = 1) -> Difference:

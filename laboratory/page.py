@@ -35,8 +35,8 @@ WORTH_PICTURE = (
 
 def write(params: Params, size: Size) -> None:
     plan = size.load()
-    so_far = read(size, plan, in_parts=GROUP)
     named = settings(plan)
+    so_far = read(size, plan, in_parts=GROUP)
     rows = by_length.rows(so_far, [*named]) if {*named} <= {*so_far.settings} else []
     if not rows:
         planned = files(size, plan, GROUP)
@@ -86,13 +86,24 @@ def missing_lengths(plan: Plan, rows: list[Row]) -> list[int]:
 
 
 def settings(plan: Plan) -> dict[str, str]:
-    """Those of the map, in the order of their rates, and what these are."""
+    """Those of the map, in the order of their rates, and what these are.
+
+    Raises UserError where there is no map, or no p 0 in it, or one p twice.
+    """
+    if GROUP not in plan.groups:
+        raise UserError(f"laboratory: the plan has no group {GROUP}, of which the page tells first")
     group = plan.groups[GROUP]
     p = {
         setting(variant): plan.params(variant, group.seeds[0]).model.dropout
         for variant in group.variants
     }
-    return {one: f"{p[one]:g}" for one in sorted(p, key=lambda one: p[one])}
+    named = {one: f"{p[one]:g}" for one in sorted(p, key=lambda one: p[one])}
+    if next(iter(named.values())) != "0" or len({*named.values()}) < len(named):
+        raise UserError(
+            f"laboratory: the plan's group {GROUP} has the rates {', '.join(named.values())}: it "
+            "needs p 0, and each only once; other settings go into a group of their own"
+        )
+    return named
 
 
 def of_claims(results: Results) -> dict[str, Any]:
@@ -114,12 +125,13 @@ def of_runs(params: Params, size: Size, plan: Plan) -> dict[str, Any]:
     """What the template says of how it was made."""
     planned = [file for name in plan.groups for file in files(size, plan, name)]
     runs = [load(file) for file in planned if file.exists()]
-    first = load(files(size, plan, GROUP)[0])
+    first = next(load(file) for file in files(size, plan, GROUP) if file.exists())
+    tokens = first["made_by"]["params"]["train"]["tokens"]
     own = [plan.params(variant, 0).train for variant in plan.groups[GROUP].variants]
     return {
         "rates": ", ".join(f"{rate:g}" for rate in sorted({one.learning_rate for one in own})),
         "parameters": f"{first['parameters']:,}",
-        "tokens": f"{first['made_by']['params']['train']['tokens'] - 1:,}",
+        "tokens": f"{tokens - 1:,}" if tokens else "all",
         "base": plan.base,
         "seeds": ", ".join(map(str, plan.groups[GROUP].seeds)),
         "source": f"`data.source={params.data.source}`",

@@ -1,5 +1,6 @@
 """A laboratory's dvc.yaml, and what DVC says of it."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -72,6 +73,12 @@ class Pipeline:
         if left := sorted({*names} & self._changed()):
             dvc("commit", "--force", *(f"{self.file}:{name}" for name in left))
 
+    def edited(self, names: list[str]) -> list[str]:
+        """The outputs of these stages that are not as they were made, by the lock."""
+        locked = read_lock(self.lock)
+        made = [output for name in names if name in locked for output in locked[name]["outs"]]
+        return [one["path"] for one in made if md5(one["path"]) != one["md5"]]
+
     @contextmanager
     def kept_lock(self) -> Iterator[Callable[[], None]]:
         """Give what keeps a copy of the lock, which DVC writes in place: a `kill -9` could lose it.
@@ -98,6 +105,10 @@ class Pipeline:
             print(f"{self.lock} is torn, as by a kill: what it had lost is back", file=sys.stderr)
             write(self.lock, whole)
         return whole
+
+
+def md5(file: str) -> str:
+    return hashlib.md5(Path(file).read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def stage(group: str, variant: str, seed: int) -> str:

@@ -161,5 +161,14 @@ def files(size: Size, plan: Plan, group: str) -> list[Path]:
 
 
 def load(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    """What a run has found. Raises UserError where the file is torn or not a run's."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if {"made_by", "parameters", "documents", "lengths"} <= {*found}:
+            return found
+    except ValueError:
+        pass
+    raise UserError(
+        f"laboratory: {file} is torn, or no run has written it: bring it back from git, or remove "
+        "it, and it is made anew"
+    )

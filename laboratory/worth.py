@@ -12,6 +12,8 @@ RATES = {"p0": "0", "p10": "0.1", "p20": "0.2", "p30": "0.3"}  # the first is no
 WINDOWS = {"moving": "", "fixed": "fixed-"}
 DECAYS = {"0.1": "", "0.3": "wd03-", "1": "wd1-", "3": "wd3-"}
 MEMBERS = (1, 2, 3, 4, 5)
+CONDITION = "weight decay {}, windows {}"
+OF_MAP = CONDITION.format("0.1", "moving")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Gain:
 class Lowest:
     """What has the lowest development loss of all that was run at a length.
 
-    effect  its test loss less that of what the map has there, the best rate of each
+    effect  its test loss less that of what the map has there, the best rate of each, its interval
+            one of all that it was chosen from
     """
 
     readings: int
@@ -49,8 +52,8 @@ class Lowest:
 
 
 def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
-    """At the longest of the lengths; None where it is what the map has, too."""
-    if not worth:
+    """At the longest of the lengths; None where it is what the map has, too, or the map is not."""
+    if not worth or worth[max(worth)][0].given != OF_MAP:
         return None
     readings = max(worth)
     of_map, *others = worth[readings]
@@ -59,15 +62,13 @@ def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
     if gain is of_map:
         return None
     sums = gain.best.test.loc[seeds] - of_map.best.test.loc[seeds]
-    return Lowest(readings, gain, of_map, difference(sums, results, len(others)))
+    return Lowest(readings, gain, of_map, difference(sums, results, len(others) * len(RATES)))
 
 
 def gains(results: Results, readings: int) -> list[Gain]:
     """Those whose groups are complete, all of the same seeds, and so of the same texts."""
     conditions = {
-        f"weight decay {decay}, windows {windows}": [
-            f"{DECAYS[decay]}{WINDOWS[windows]}{p}" for p in RATES
-        ]
+        CONDITION.format(decay, windows): [f"{DECAYS[decay]}{WINDOWS[windows]}{p}" for p in RATES]
         for windows, decay in product(WINDOWS, DECAYS)
     }
     conditions |= {
@@ -82,6 +83,8 @@ def gains(results: Results, readings: int) -> list[Gain]:
             found[given] = [results.at(one, readings) for one in settings]
     of_seeds = [set(one.test.index) for each in found.values() for one in each]
     seeds = sorted(set.intersection(*of_seeds)) if of_seeds else []
+    if len(seeds) < 2:  # of one, nobody knows what chance does
+        return []
     return [_gain(given, each, seeds, results) for given, each in found.items()]
 
 

@@ -1,6 +1,7 @@
 """The benchmarks still run; how fast, no test asks."""
 
 import re
+import sys
 from functools import partial
 from importlib import import_module, reload
 
@@ -56,6 +57,12 @@ def test_every_row_names_work_that_there_is(monkeypatch: pytest.MonkeyPatch, gpu
     for row in rows:
         assert {row.ours, row.peer or row.ours} <= {*work.WORK}
     assert any("GPT-2 small at 1,024, nanoGPT" in row.title for row in rows) == (gpus > 0)
+
+
+def test_a_word_in_no_title_is_told_with_the_titles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "no such row"])
+    with pytest.raises(SystemExit, match=r"no row has no such row in its title; there are:\n  t"):
+        import_module("benchmarks.__main__").main()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -119,8 +119,12 @@ def test_without_experiments_it_says_so(clone: Clone) -> None:
 def test_own_texts(clone: Clone, theirs: list[str]) -> None:
     """Twice, and after another's model was measured, which params.yaml still says then."""
     clone.dvc("exp", "remove", "--all-commits")
+    sites = {"embedding": 0.3, "mlp": 0.2}
+    clone.set(model={"dropout_sites": sites | {"attention": None, "attention_output": None}})
     clone.dvc("exp", "run", "-n", "theirs", "-S", theirs[0], "-S", theirs[1], "evaluate")
     example(clone, "own_texts.py")
+    params = YAML(typ="safe").load(clone.folder / "params.yaml")
+    assert {*params["model"]["dropout_sites"].values()} == {None}
     printed = example(clone, "own_texts.py")
     assert re.search(r"8 readings are \d+ steps; dropout 0\.0", printed)
     assert "bits_per_byte" in printed

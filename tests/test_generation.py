@@ -196,6 +196,21 @@ def test_the_page_shows_text_as_it_is() -> None:
     assert "### greedy" in text
 
 
+def test_the_page_shows_what_markdown_would_take_otherwise() -> None:
+    """Entities, a line end without line feed, control characters; blanks and joiners stay."""
+
+    def quoted(text: str) -> list[str]:
+        one = {"prompt": text, "temperature": 1.0, "text": text, "tokens": [], "ended": True}
+        return [line for line in page([one]).splitlines() if line.startswith("> ")]
+
+    assert quoted("&lt;") == [r"> <strong>\&lt;</strong>\&lt; ∎"]
+    assert quoted("a\r- b") == ["> <strong>a</strong>", r"> <strong>- b</strong>a", r"> \- b ∎"]
+    assert quoted("a\0\x0c\x1b")[0].endswith("a��� ∎")
+    assert (
+        quoted("a\N{NO-BREAK SPACE}b\N{ZERO WIDTH JOINER}c")[0].count("b\N{ZERO WIDTH JOINER}") == 2
+    )
+
+
 def test_the_page_of_a_prompt_with_lines_and_blanks() -> None:
     def quoted(prompt: str) -> list[str]:
         one = {"prompt": prompt, "temperature": 1.0, "text": "then", "tokens": [], "ended": True}

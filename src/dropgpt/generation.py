@@ -14,6 +14,7 @@ from dropgpt.errors import UserError
 from dropgpt.machine.threads import in_threads
 from dropgpt.model.gpt import GPT, Cache
 from dropgpt.params import Sample
+from dropgpt.printable import printable
 from dropgpt.randomness import generator
 
 Pair = tuple[list[int], float]  # a prompt and a temperature
@@ -196,7 +197,7 @@ def page(generations: list[dict[str, Any]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", printable(text))
 
 
 def _begun(line: str) -> str:

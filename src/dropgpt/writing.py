@@ -17,6 +17,9 @@ from dropgpt.model.gpt import GPT
 from dropgpt.params import Sample
 from dropgpt.tokens.vocabulary import END_OF_TEXT, encode_prompt, gpt2_encoding
 
+# What has another name here than in params.yaml.
+SINGULAR = {"prompts": "prompt", "temperatures": "temperature"}
+
 
 def load(folder: str | Path) -> GPT:
     """The model in any folder that `train`, or `save_pretrained` of transformers, wrote.
@@ -95,5 +98,7 @@ def pieces(model: GPT, params: Sample) -> Iterator[str]:
 
 def _explain(error: Any) -> str:
     """One mistake, under the name that it has here."""
-    name = "temperature" if "temperatures" in error["loc"] else error["loc"][0]
-    return explain(Path("write"), error | {"loc": [name]})
+    name = error["loc"][0]
+    if error["type"] == "string_unicode":
+        error |= {"type": "value_error", "ctx": {"error": "it is not UTF-8"}}
+    return explain(Path("write"), error | {"loc": [SINGULAR.get(name, name)]})

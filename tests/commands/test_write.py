@@ -90,6 +90,7 @@ def test_ctrl_c_ends_it_quietly(clone: Clone) -> None:
         (["--model", "gpt2"], f"gpt2: no such folder; {HINT}\n"),
         (["--model", "corpora"], "corpora/config.json: not to be read"),
         (["--top-p", "2"], "write: top_p is 2.0: input should be less than or equal to 1"),
+        (["a \udcff"], r"write: prompt is 'a \udcff': it is not UTF-8"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(clone: Clone, arguments: list[str], said: str) -> None:

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
+from dropgpt.errors import UserError
 from laboratory.explored import LeftOn, explored, left_on
 from laboratory.judge import difference
+from laboratory.page import settings
 from laboratory.plan import Group, Plan, Size
-from laboratory.results import Results, of_length
+from laboratory.results import Losses, Results, ensemble, of_length
 from laboratory.sentences import with_masks
 from made_up import results
+
+PS = {"p0": 0.0, "p10": 0.1}
 
 
 def test_each_setting_stands_beside_its_own_without_dropout(
@@ -36,14 +40,14 @@ def test_each_setting_stands_beside_its_own_without_dropout(
     }
     plan = Plan(documents=None, base=whole.base, variants=variants, groups=groups)
     found, other = results(), results(effect=0)
-    settings = {
+    made = {
         "p0": {8: found.at("p0", 16)},
         "anywhere-p0": {8: other.at("p0", 16)},
         "anywhere-p10": {8: found.at("p10", 16)},
         "keys": {8: found.at("p30", 16)},
         "half-p20": {8: found.at("p30", 16)},  # whose p 0 has not been run
     }
-    told = {one.setting: one for one in explored(Results(settings, found.sizes), plan)}
+    told = {one.setting: one for one in explored(Results(made, found.sizes), plan)}
     assert [*told] == ["keys", "half-p20", "anywhere-p0", "anywhere-p10"]
     assert told["keys"].changes == {"model.dropout": 0.2, "model.attention_dropout": "keys"}
     assert told["keys"].effect is not None
@@ -55,6 +59,79 @@ def test_each_setting_stands_beside_its_own_without_dropout(
     assert told["half-p20"].effect is None
     assert (told["keys"].learning_rate, told["keys"].rate_of_none) == (2e-3, 1e-3)
     assert (told["half-p20"].learning_rate, told["half-p20"].rate_of_none) == (1e-3, None)
+
+
+def plan_of(groups: dict[str, Group], variants: dict[str, dict[str, Any]]) -> Plan:
+    base = Size("small").load().base | {"readings": [16]}
+    return Plan(documents=None, base=base, variants=variants, groups=groups)
+
+
+def test_the_page_needs_a_map_with_each_rate_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    variants = {f"{p}-16": {"model.dropout": of} for p, of in PS.items()}
+    other = {"more-p10-16": {"model.dropout": 0.1, "train.weight_decay": 1.0}}
+    of_map = Group(seeds=[1, 2], variants=[*variants])
+    assert settings(plan_of({"map": of_map}, variants)) == {"p0": "0", "p10": "0.1"}
+    twice = Group(seeds=[1, 2], variants=[*variants, *other])
+    with pytest.raises(UserError, match=r"group map has the rates 0, 0\.1, 0\.1: it needs p 0"):
+        settings(plan_of({"map": twice}, variants | other))
+    with pytest.raises(UserError, match="has no group map"):
+        settings(plan_of({"mine": of_map}, variants))
+
+
+def test_of_several_models_that_read_a_text_each_ensemble_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside as many without dropout."""
+    monkeypatch.chdir(ROOT)
+    variants = {f"two-{p}-16": {"members": 2, "model.dropout": of} for p, of in PS.items()}
+    plan = plan_of({"mine": Group(seeds=[1, 2], variants=[*variants])}, variants)
+    found, lower = results(), results(effect=-1)
+    made = {f"two-{p}": found.settings[p] for p in PS}
+    for number, of in ((1, found), (2, lower)):
+        made |= {ensemble(f"two-{p}", number): of.settings[p] for p in PS}
+    told = explored(Results(made, found.sizes), plan)
+    assert [one.setting for one in told] == [ensemble(f"two-{p}", n) for p in PS for n in (1, 2)]
+    assert [one.loss for one in told] == [of.loss(p, 16) for p in PS for of in (found, lower)]
+    assert told[3].effect is not None
+    assert told[3].effect.mean == pytest.approx(lower.loss("p10", 16) - lower.loss("p0", 16))
+
+
+def test_settings_of_other_texts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed in common says nothing of chance, none says nothing at all."""
+    monkeypatch.chdir(ROOT)
+    variants = {f"{p}-16": {"model.dropout": of} for p, of in PS.items()}
+    groups = {
+        name: Group(seeds=[1, 2], variants=[one])
+        for name, one in zip(("map", "mine"), variants, strict=True)
+    }
+    found = results()
+    theirs, ours = found.settings["p0"], found.at("p10", 16)
+    for shared in (2, 1, 0):
+        moved = ours.test.set_axis(ours.test.index + len(ours.test) - shared)
+        made = {"p0": theirs, "p10": {16: Losses(ours.development, moved)}}
+        [told] = explored(Results(made, found.sizes), plan_of(groups, variants))
+        assert (told.effect is not None) == (told.rate_of_none is not None) == (shared == 2)
+
+
+def test_what_is_measured_besides_does_not_hide_the_maps_no_dropout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    variants: dict[str, dict[str, Any]] = {
+        "p0-16": {"model.dropout": 0.0},
+        "on-p0-8": {"model.dropout": 0.0, "readings": [8], "monte_carlo": [4]},
+        "keys-16": {"model.dropout": 0.2, "model.attention_dropout": "keys"},
+    }
+    first, *others = variants
+    groups = {
+        "map": Group(seeds=[1, 2], variants=[first]),
+        "mine": Group(seeds=[1, 2], variants=others),
+    }
+    found = results()
+    made = {"p0": found.settings["p0"], "keys": found.settings["p10"]}
+    [told] = explored(Results(made, found.sizes), plan_of(groups, variants))
+    assert told.effect is not None
 
 
 def test_dropout_left_on_stands_beside_dropout_off() -> None:
@@ -95,3 +172,6 @@ def test_the_head_says_where_dropout_left_on_is_better(apart: float) -> None:
         assert "the mean of 16 passes, p 0.2 with 64 readings has 3.900, " in said
         assert f"{-found.mean:.3f} ({-found.high:.3f} to {-found.low:.3f}) below" in said
     assert with_masks(on[:1], {"p20": "0.2"}) == ""
+    better = LeftOn("mine", 16, 16, 3.8, found)  # which the map has not
+    said = with_masks([*on, better], {"p20": "0.2"})
+    assert ("16 passes, mine with 16 readings has 3.800" in said) == (apart < 0)

@@ -285,9 +285,36 @@ def test_a_change_of_the_code_that_changes_no_number_is_taken_over(clone: Clone)
     assert "0 of 1 runs" in laboratory(clone)
     assert "up to date" in laboratory(clone)
     found = made(clone)
-    assert b"4 of them were made by earlier code and taken over" in found.pop("RESULTS.md")
+    assert b"Made by earlier code: 4, taken over after 3" in found.pop("RESULTS.md")
     del found[f"{ROOM}runs/p20-short-2.json"]  # it says which code made it
     assert found == {name: content for name, content in first.items() if name in found}
+
+
+def test_a_run_that_was_edited_is_not_taken_over(clone: Clone) -> None:
+    """DVC would commit whatever is there."""
+    run = clone.folder / ROOM / "runs/p20-short-2.json"
+    run.write_text(run.read_text().replace('"training": ', '"training": 1'))
+    said = laboratory(clone, "--take-over", ok=False)
+    assert "runs/p20-short-2.json is not as its run wrote it, by laboratory/small/dvc.lock" in said
+    assert "the same" not in said
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"made_by": '])
+def test_a_torn_run_is_told_in_a_line(clone: Clone, content: str) -> None:
+    (clone.folder / ROOM / "runs/p20-short-2.json").write_text(content)
+    for module in ("page", "simulate"):
+        command = [sys.executable, "-m", f"laboratory.{module}", "small"]
+        assert clone.run(*command, ok=False).stderr.startswith(
+            "error: laboratory: laboratory/small/runs/p20-short-2.json is torn, or no run has"
+        )
+
+
+def test_a_map_without_no_dropout_is_told_before_any_run(clone: Clone) -> None:
+    edit(clone.folder / PLAN, lambda p: p["variants"]["p0-short"].update({"model.dropout": 0.1}))
+    assert laboratory(clone, ok=False) == (
+        "error: laboratory: the plan's group map has the rates 0.1, 0.2: it needs p 0, and each "
+        "only once; other settings go into a group of their own\n"
+    )
 
 
 def test_a_change_that_changes_numbers_is_noticed(clone: Clone) -> None:

@@ -39,9 +39,26 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
     assert best.effect.mean == pytest.approx(best.gain.losses[1] - best.map.losses[1])
     assert best.effect.low < best.effect.mean < best.effect.high < 0
     said = beside_the_rest(best)
-    assert "weight decay 1, windows moving is best: read 16 times, the best rate with it is" in said
+    assert "weight decay 1, windows moving is best, read 16 times: the best rate with it is" in said
     assert f"{-best.effect.mean:.3f} ({-best.effect.high:.3f} to {-best.effect.low:.3f})" in said
     assert beside_the_rest(None) == ""
+
+
+def test_of_one_seed_in_common_nothing_is_said() -> None:
+    found = results()
+    settings = found.settings | {"p20": found.settings["p30"]}
+    one = found.at("p0", 16)
+    alone = Losses(one.development.iloc[:1], one.test.iloc[:1])
+    of_decay = {f"wd1-{p}": {16: alone} for p in ("p0", "p10", "p20", "p30")}
+    assert gains(Results(settings | of_decay, found.sizes), 16) == []
+
+
+def test_without_the_maps_condition_nothing_is_beside_it() -> None:
+    found = results()
+    rates = ("p0", "p10", "p20", "p30")
+    settings = {f"wd{n}-{p}": {16: found.at("p0", 16)} for p in rates for n in (1, 3)}
+    whole = Results(settings, found.sizes)
+    assert lowest(whole, {16: gains(whole, 16)}) is None
 
 
 def test_ensembles_are_chosen_by_their_own_losses() -> None:

@@ -13,7 +13,8 @@ from dropgpt.comparison import statistics
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.interval import Difference
 from dropgpt.comparison.statistics import SHOWN, Groups
-from dropgpt.reporting.drawing import FAINT, TEXT, Figure, figure, printable, style
+from dropgpt.printable import printable
+from dropgpt.reporting.drawing import FAINT, TEXT, Figure, figure, style
 
 LONGEST = 54  # characters over a row, its name and its value
 ROW, FRAME, LOWEST = 0.43, 0.8, 2.0  # inches; upright, a folded title fits into the lowest

@@ -123,8 +123,3 @@ def _page_colours(tag: str) -> str:
     for number, colour in enumerate(RUNS):
         tag = tag.replace(colour, f"var(--run-{number})")
     return tag.replace(TEXT, "currentColor").replace(FAINT, "var(--faint)")
-
-
-def printable(text: str) -> str:
-    """Without the control characters that HTML does not know."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)

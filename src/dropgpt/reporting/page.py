@@ -14,8 +14,9 @@ from dropgpt.comparison.statistics import Groups
 from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
 from dropgpt.perplexity import in_words, number_in_words
+from dropgpt.printable import printable
 from dropgpt.reporting import comparison, figures
-from dropgpt.reporting.drawing import RUNS, marker, printable
+from dropgpt.reporting.drawing import RUNS, marker
 from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
 
