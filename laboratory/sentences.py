@@ -25,12 +25,13 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     if not lowest:
         return ""
     ours, theirs = lowest.gain, lowest.map
+    unsure = ", which is not sure" if lowest.effect.high >= 0 else ""
     return (
         f" All of this is with {theirs.given}. Of the weight decays, windows and "
         f"ensembles that were tried, {ours.given} is best, read {lowest.readings} times: the best "
         f"rate with it is **{ours.p}**, and the test loss "
         f"{ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that of p "
-        f"{theirs.p} above, on the same {len(ours.seeds)} seeds "
+        f"{theirs.p} above, on the same {len(ours.seeds)} seeds{unsure} "
         "([more](#what-it-is-worth-given-the-rest))."
     )
 

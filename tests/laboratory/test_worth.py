@@ -1,5 +1,7 @@
 """The gain of dropout given the rest."""
 
+from dataclasses import replace
+
 import pytest
 
 from laboratory.results import Losses, Results, ensemble
@@ -41,6 +43,9 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
     said = beside_the_rest(best)
     assert "weight decay 1, windows moving is best, read 16 times: the best rate with it is" in said
     assert f"{-best.effect.mean:.3f} ({-best.effect.high:.3f} to {-best.effect.low:.3f})" in said
+    assert "not sure" not in said
+    nobody_knows = replace(best, effect=replace(best.effect, high=0.01))
+    assert "seeds, which is not sure ([more]" in beside_the_rest(nobody_knows)
     assert beside_the_rest(None) == ""
 
 
