@@ -68,7 +68,7 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
     for variant in (one for one in params if plan.group(one) not in ELSEWHERE):
         one, none = setting(variant), without[variant]
         changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
-        for readings, together in product(params[variant].readings, _members(params[variant])):
+        for readings, together in product(params[variant].readings, _shown(params[variant])):
             ours, theirs = together(one), none and together(none)
             with suppress(NotRunError):
                 loss = results.loss(ours, readings)
@@ -79,7 +79,7 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
     return found
 
 
-def _members(params: RunParams) -> list[Callable[[str], str]]:
+def _shown(params: RunParams) -> list[Callable[[str], str]]:
     """What makes of a setting those that are shown of it: itself, or its ensembles of each size."""
     if not params.members:
         return [str]
