@@ -9,6 +9,7 @@ import argparse
 
 from dropgpt.params import Params
 from laboratory import again, workers
+from laboratory.mistakes import checked
 from laboratory.page import settings
 from laboratory.pipeline import Pipeline
 from laboratory.plan import Size
@@ -16,7 +17,7 @@ from stages import run
 
 
 def make_missing(params: Params, size: Size) -> None:
-    plan = size.load()  # a mistake in it is told here, and not by each run
+    plan = checked(size)  # a mistake in it is told here, and not by each run
     settings(plan)  # nor by the page, when all have been made
     pipeline = Pipeline(size.folder)
     with pipeline.kept_lock() as keep:

@@ -14,6 +14,7 @@ from typing import Any
 from dropgpt.errors import UserError
 from dropgpt.machine.hardware import compute_dtype, environment, prepare
 from dropgpt.params import Params, Train
+from laboratory.mistakes import checked
 from laboratory.pipeline import Pipeline, stage
 from laboratory.plan import Plan, Size, serves
 from laboratory.results import AGAIN, load
@@ -26,7 +27,7 @@ def check(params: Params, size: Size, take_over: bool) -> None:
     Raises UserError where one differs in anything but what says by which code it was made, where
     none was made in an environment like this one, and before DVC would take an edited one.
     """
-    plan, pipeline = size.load(), Pipeline(size.folder)
+    plan, pipeline = checked(size), Pipeline(size.folder)
     with pipeline.kept_lock():
         pipeline.repro("prepare")
         # The others will be made anew, since the plan has changed.

@@ -14,6 +14,7 @@ from laboratory.by_length import Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
+from laboratory.mistakes import checked
 from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import Plan, Size, arguments, setting
 from laboratory.results import AGAIN, Results, files, load, read
@@ -34,7 +35,7 @@ WORTH_PICTURE = (
 
 
 def write(params: Params, size: Size) -> None:
-    plan = size.load()
+    plan = checked(size)
     named = settings(plan)
     so_far = read(size, plan, in_parts=GROUP)
     rows = by_length.rows(so_far, [*named]) if {*named} <= {*so_far.settings} else []
@@ -131,7 +132,7 @@ def of_runs(params: Params, size: Size, plan: Plan) -> dict[str, Any]:
     return {
         "rates": ", ".join(f"{rate:g}" for rate in sorted({one.learning_rate for one in own})),
         "parameters": f"{first['parameters']:,}",
-        "tokens": f"{tokens - 1:,}" if tokens else "all",
+        "tokens": f"{tokens - 1:,}",
         "base": plan.base,
         "seeds": ", ".join(map(str, plan.groups[GROUP].seeds)),
         "source": f"`data.source={params.data.source}`",
@@ -146,6 +147,8 @@ def of_runs(params: Params, size: Size, plan: Plan) -> dict[str, Any]:
 
 def taken_over(size: Size, runs: list[dict[str, Any]]) -> str:
     """Which were made by other code than is there now."""
+    if not size.setting.is_file():
+        raise UserError(f"laboratory: {size.setting} is not there: `{size.command}` makes it")
     now = sha256(size.setting)
     older = sum(one["made_by"]["setting"] != now for one in runs)
     if not older:

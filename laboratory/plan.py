@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError, explain, keys
-from dropgpt.params import NOT_YAML, Evaluate, Model, Section, Tokenize, Train, dotted
+from dropgpt.params import NOT_YAML, Evaluate, Model, Section, Tokenize, Train
 from dropgpt.training.schedules import stable_steps
 
 FOLDER = Path("laboratory")
@@ -44,6 +44,20 @@ class RunParams(Section):
     def _check(self) -> "RunParams":
         if self.members and self.monte_carlo:
             raise ValueError("members are measured together, monte_carlo one model: take one")
+        if self.train.tokens is None:
+            raise ValueError("train.tokens is null: give the tokens of a text, of which steps read")
+        windows = (self.train.tokens - 1) // self.model.n_ctx
+        if self.train.steps * self.train.batch_size != windows:
+            raise ValueError(
+                f"train.steps are those of one reading: {self.train.steps} of "
+                f"{self.train.batch_size} windows are not the {windows} of {self.train.tokens} "
+                f"tokens at a context of {self.model.n_ctx}"
+            )
+        if self.evaluate.stride > self.model.n_ctx:
+            raise ValueError(
+                f"evaluate.stride {self.evaluate.stride} is above model.n_ctx {self.model.n_ctx}: "
+                "tokens between two windows would not be measured"
+            )
         return self
 
     def models(self) -> list["RunParams"]:
@@ -160,60 +174,18 @@ class Size:
         return self.runs / f"{variant}-{seed}.json"
 
     def load(self) -> Plan:
-        """The plan, each of its runs checked. Raises UserError, naming what is wrong and where."""
+        """The plan as it stands; `laboratory.mistakes` looks at its runs.
+
+        Raises UserError, naming what is wrong and where.
+        """
         if not self.plan.is_file():
             there = ", ".join(sorted(path.parent.name for path in FOLDER.glob("*/plan.yaml")))
             raise UserError(f"{self.plan}: no such plan; there are those of: {there}")
         try:
-            plan = Plan.model_validate(YAML(typ="safe").load(self.plan))
+            return Plan.model_validate(YAML(typ="safe").load(self.plan))
         except ValidationError as error:
             known = [*keys(Plan)]
             mistakes = [explain(self.plan, e, known) for e in error.errors()]
             raise UserError("; ".join(mistakes)) from None
         except NOT_YAML as error:
             raise UserError(f"{self.plan}: not YAML: {' '.join(str(error).split())}") from None
-        named = [name for group in plan.groups.values() for name in group.variants]
-        for name in dict.fromkeys([*named, *plan.variants]):
-            if named.count(name) != 1:
-                raise UserError(
-                    f"{self.plan}: {name} stands in {named.count(name)} groups, not in one"
-                )
-            plan.params(name, plan.seeds[name][0])
-        for name, group in plan.groups.items():
-            if len(group.seeds) < 2 and not name.startswith(TUNING):
-                raise UserError(
-                    f"{self.plan}: groups.{name}.seeds: one seed says nothing of chance: give two "
-                    "or more"
-                )
-        self._check_settings(plan)
-        return plan
-
-    def _check_settings(self, plan: Plan) -> None:
-        """Raise UserError where one name would stand for two things."""
-        known: dict[str, list[str]] = {}
-        for name in plan.seeds:
-            if plan.group(name).startswith(TUNING):
-                continue
-            if not setting(name):
-                raise UserError(
-                    f'{self.plan}: {name}: a name ends in "-" and what tells its lengths apart'
-                )
-            others = known.setdefault(setting(name), [])
-            for other in others:
-                if why := _apart(plan, name, other):
-                    raise UserError(
-                        f"{self.plan}: {name} and {other} are of one setting, {setting(name)}, by "
-                        f'what stands before their last "-", and {why}: name one otherwise'
-                    )
-            others.append(name)
-
-
-def _apart(plan: Plan, name: str, other: str) -> str | None:
-    """Why these variants are not of one setting, if they are not."""
-    if plan.group(name) != plan.group(other):
-        return "stand in two groups"
-    ours, theirs = (dotted(plan.params(one, 0).model_dump()) for one in (name, other))
-    if differ := [key for key in ours if key not in OF_LENGTH and ours[key] != theirs[key]]:
-        return f"differ in {', '.join(differ)}"
-    both = {*ours["readings"]} & {*theirs["readings"]}
-    return f"both have {min(both)} readings" if both else None

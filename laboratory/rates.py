@@ -5,6 +5,7 @@ import pandas as pd
 from dropgpt.errors import UserError
 from dropgpt.params import Params, dotted
 from laboratory.explored import LEFT_OUT
+from laboratory.mistakes import checked
 from laboratory.plan import TUNING, Plan, Size, arguments
 from laboratory.results import load
 from stages import run
@@ -61,7 +62,7 @@ def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
 def main(name: str) -> None:
     def laboratory(params: Params) -> None:
         size = Size(name)
-        print(of_plan(size, size.load()).to_string(index=False))
+        print(of_plan(size, checked(size)).to_string(index=False))
 
     run(laboratory)
 

@@ -46,6 +46,7 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
         "environment": environment(device, dtype),
     }
     parts = texts(size)
+    assert own.train.tokens is not None  # RunParams sees to it
     text_of_run = parts.drawn(own.train.seed, own.train.tokens)
     trainings = Trainings(
         params.runtime, device, dtype, made_by, text_of_run, parts.development, parts.test
@@ -79,7 +80,7 @@ def read(size: Size, variant: str, seed: int) -> dict[str, Any]:
     """What of a run stands in files, under their names: its parameters, what it is made with."""
     return {
         f"{size.plan}: variants.{variant}": size.load().params(variant, seed),
-        str(size.setting): sha256(size.setting),
+        str(size.setting): sha256(size.setting) if size.setting.is_file() else None,
     } | code()
 
 

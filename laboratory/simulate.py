@@ -14,6 +14,7 @@ from dropgpt.errors import UserError
 from dropgpt.randomness import generator
 from laboratory.claims import CLAIMS
 from laboratory.judge import CANNOT_TELL, Region, judge, verdicts
+from laboratory.mistakes import checked
 from laboratory.plan import Size, arguments
 from laboratory.results import read
 from stages import run
@@ -65,7 +66,7 @@ def _drawn(
 def main(name: str) -> None:
     def laboratory(_: object) -> None:
         size = Size(name)
-        results = read(size, size.load())
+        results = read(size, checked(size))
         run_ones = [one.found.chance for one in judge(CLAIMS, results) if one.found]
         if not run_ones:
             raise UserError(

@@ -73,11 +73,11 @@ class Texts:
         """The second half."""
         return self._part(self._apart[self._middle :])
 
-    def drawn(self, seed: int, tokens: int | None) -> TokenTensor:
+    def drawn(self, seed: int, tokens: int) -> TokenTensor:
         """A text of that many tokens or a document more, and the development documents held out.
 
-        None: of all that there is. Articles in an order of the seed, each with all of its
-        documents. Raises UserError where there are not so many tokens.
+        Articles in an order of the seed, each with all of its documents. Raises UserError where
+        there are not so many tokens.
         """
         table = self.corpus.documents[~self.corpus.documents.held_out]
         sources = table.source.unique()
@@ -85,7 +85,6 @@ class Texts:
         place = pd.Series(order.argsort(), index=sources)
         table = table.iloc[np.argsort(place[table.source].to_numpy(), kind="stable")]
         before = table.tokens.cumsum() - table.tokens
-        tokens = table.tokens.sum() if tokens is None else tokens
         if table.tokens.sum() < tokens:
             raise UserError(
                 f"laboratory: train.tokens is {tokens}, and there are {table.tokens.sum()} to "
@@ -154,12 +153,13 @@ def texts(size: Size) -> Texts:
     chosen = size.load()
     try:
         named = json.loads(size.setting.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        sums = named["tokens"]
+    except (OSError, ValueError, TypeError, KeyError):
         raise UserError(
             f"laboratory: {size.setting} is not there or torn: `{size.command}` makes it"
         ) from None
     with _lock():
-        if not _whole(size, named["tokens"]):
+        if not _whole(size, sums):
             _make_tokens(size, chosen)
     if setting(size, chosen) != named:
         raise UserError(

@@ -71,6 +71,7 @@ def written(folder: Path, key: str, line: str) -> Path:
             "steps: 1e3",
             "train.steps is 1000.0: input should be a valid integer, written 1000",
         ),
+        ("n_layer", "n_layer: 4097", "input should be less than or equal to 4096"),
         ("steps", "steps: 1.5", "train.steps is 1.5: input should be a valid integer"),
         ("steps", "learning_rat: 1", "did you mean train.learning_rate?"),
         (

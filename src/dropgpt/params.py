@@ -25,6 +25,7 @@ from dropgpt.errors import UserError, explain, keys
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
+Layers = Annotated[int, Field(gt=0, le=4096)]  # more take minutes only to be built
 Factor = Annotated[float, Field(gt=0, le=1e30)]  # else no float32
 Text = Annotated[str, StringConstraints(min_length=1)]
 # What the parser raises: of bytes that are no text, and of 2024-13-45 or 5,000 digits, ValueError.
@@ -100,7 +101,7 @@ class DropoutSites(Section):
 
 
 class Model(Section):
-    n_layer: Size
+    n_layer: Layers
     n_head: Size
     n_embd: Size
     n_ctx: Size

@@ -115,7 +115,7 @@ def test_another_column_and_key(here: Path) -> None:
 
 
 BROKEN = {
-    "empty.txt": (b"", "data.files is 'corpora/empty.txt': no document"),
+    "empty.txt": (b"", "'corpora/empty.txt': no document in corpora/empty.txt"),
     "blank.txt": (b" \n", "data.files is 'corpora/blank.txt': no document"),
     "mark.txt": (b"\xef\xbb\xbf|\n\xef\xbb\xbf|", "'corpora/mark.txt': no document"),
     "wide.txt": ("one".encode("utf-16-le"), "wide.txt: not UTF-8 text, since it has the byte 0"),

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from conftest import ROOT, message
 from dropgpt.errors import UserError
 from laboratory import run
+from laboratory.mistakes import checked
 from laboratory.plan import Size, serves
 
 Change = Callable[[Any], Any]
@@ -58,6 +59,31 @@ def renamed(values: Any, name: str, other: str) -> None:
             lambda p: p["variants"]["ensembles-p0-32"].update(monte_carlo=[4]),
             "members are measured together, monte_carlo one model",
         ),
+        (
+            lambda p: p["variants"]["p10-short"].update({"train.tokens": 38913}),
+            "train.steps are those of one reading: 75 of 8 windows are not the 304 of 38913 tokens",
+        ),
+        (lambda p: p["base"]["train"].update(tokens=None), "train.tokens is null: give"),
+        (lambda p: p["base"]["evaluate"].update(stride=129), "evaluate.stride 129 is above model"),
+        (lambda p: p["groups"]["map"].update(seeds=[1, -2]), "train.seed is -2"),
+        (lambda p: renamed(p, "p50-long", "p50/a-long"), "variants.p50/a-long: a file is called"),
+        (lambda p: renamed(p, "p50-long", "p50 -long"), "variants.p50 -long: a file is called"),
+        (
+            lambda p: p["groups"]["ensembles"].update(seeds=[1, 2001]),
+            "members of one text have seeds 1000 apart, so 2001 would be that of a model of two",
+        ),
+        (
+            lambda p: p["variants"]["p10-short"].update({"tokenize.vocabulary_size": 2000}),
+            "variants.p10-short: all runs of small read the same tokens",
+        ),
+        (
+            lambda p: p["variants"]["p10-short"].update({"evaluate.dropout_passes": 8}),
+            "variants.p10-short: evaluate.dropout_passes is read by no run: set it to 1",
+        ),
+        (
+            lambda p: p["base"]["evaluate"].update(across_documents=True),
+            "evaluate.across_documents is read by no run: set it to false",
+        ),
     ],
 )
 def test_a_mistake_is_named(
@@ -70,7 +96,7 @@ def test_a_mistake_is_named(
     YAML().dump(values, tmp_path / size.plan)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        size.load()
+        checked(size)
     assert said in message(error)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from conftest import ROOT, message
+from conftest import ROOT, message, params_with
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError
 from dropgpt.machine.files import SUMS
-from laboratory import texts
+from laboratory import run, texts
 from laboratory.plan import Size
 
 
@@ -103,15 +103,12 @@ def test_a_plan_that_takes_no_document_is_told(
     )
 
 
-@pytest.mark.parametrize("torn", ["", '{"base": {'])
+@pytest.mark.parametrize("content", [None, "", '{"base": {', "{}", "[]", "null"])
 def test_a_setting_that_is_torn_or_gone_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
     size = in_a_size(tmp_path, monkeypatch)
-    if torn:
-        size.setting.write_text(torn)
-    with pytest.raises(UserError) as error:
-        texts.texts(size)
-    assert "setting.json is not there or torn: `python -m laboratory small` makes it" in message(
-        error
-    )
+    if content is not None:
+        size.setting.write_text(content)
+    with pytest.raises(UserError, match=r"setting\.json is not there or torn: `python -m labor"):
+        run.make(params_with(), size, "p0-short", 1, tmp_path / "run.json")

@@ -77,7 +77,8 @@ def read(
             yield one
             given += 1
     if not given:
-        raise UserError(f"{said}: no document in what it matches")
+        others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        raise UserError(f"{said}: no document in {paths[0]}{others}")
     if empty:
         warn(f"{said}: left out as empty: {counted(empty, 'text')}")
     if separator and plain and not parted:
