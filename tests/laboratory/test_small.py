@@ -200,7 +200,7 @@ def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
     shutil.copytree(finished.folder / "data", clone.folder / "data")
 
     def set_to(dropout: float) -> None:
-        changes = {"model.dropout": dropout, "train.steps": 300}
+        changes = {"model.dropout": dropout, "readings": [60]}
         edit(clone.folder / PLAN, lambda plan: plan["variants"]["p20-short"].update(changes))
 
     before = made(clone)
@@ -260,11 +260,11 @@ def test_a_variant_more_is_its_runs_more(clone: Clone) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_in_a_line_and_the_others_are_made(clone: Clone) -> None:
-    change = {"train.tokens": 10**9}
+    change = {"train.tokens": 10**9 + 1, "train.steps": 10**9 // 32}
     edit(clone.folder / PLAN, lambda p: p["variants"]["p20-short"].update(change))
     output = laboratory(clone, ok=False)
     assert "Traceback" not in output
-    assert "map@p20-short-1: error: laboratory: train.tokens is 1000000000, and there" in output
+    assert "map@p20-short-1: error: laboratory: train.tokens is 1000000001, and there" in output
     assert output.splitlines()[-1].startswith(
         "error: laboratory: 2 runs failed; the first, map@p20"
     )
