@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dropgpt.comparison.tables import markdown
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, counted
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
@@ -112,7 +112,7 @@ def of_claims(results: Results) -> dict[str, Any]:
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
     judged = len(CLAIMS) - said.pop(NOT_YET_RUN, 0)
-    counts = ", ".join(f'"{what}" {count} times' for what, count in said.most_common())
+    counts = ", ".join(f'"{what}" {counted(count, "time")}' for what, count in said.most_common())
     return {
         "verdicts": markdown(tables.verdicts(verdicts)),
         "claims": len(CLAIMS),
