@@ -4,7 +4,7 @@ from laboratory import tables
 from laboratory.by_length import Best, Row
 from laboratory.claims import PASSES
 from laboratory.explored import LeftOn
-from laboratory.worth import Lowest
+from laboratory.worth import OF_MAP, Lowest
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
@@ -24,15 +24,14 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     """Where something else than dropout does more, in a sentence."""
     if not lowest:
         return ""
-    ours, theirs = lowest.gain, lowest.map
+    ours, (p, readings) = lowest.gain, lowest.map
     unsure = ", which is not sure" if lowest.effect.high >= 0 else ""
     return (
-        f" All of this is with {theirs.given}. Of the weight decays, windows and "
-        f"ensembles that were tried, {ours.given} is best, read {lowest.readings} times: the best "
-        f"rate with it is **{ours.p}**, and the test loss "
-        f"{ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that of p "
-        f"{theirs.p} above, on the same {len(ours.seeds)} seeds{unsure} "
-        "([more](#what-it-is-worth-given-the-rest))."
+        f" All of this is with {OF_MAP}. Of all that stands [beside it]"
+        f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
+        f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The test "
+        f"loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that of p "
+        f"{p} with {readings} readings, on the same {lowest.effect.chance.seeds} seeds{unsure}."
     )
 
 

@@ -39,30 +39,41 @@ class Gain:
 
 @dataclass(frozen=True)
 class Lowest:
-    """What has the lowest development loss of all that was run at a length.
+    """What has the lowest development loss of all that was run, at any length.
 
-    effect  its test loss less that of what the map has there, the best rate of each, its interval
-            one of all that it was chosen from
+    readings  that length
+    gain      what was found there
+    map       what has the lowest development loss of the map: p, readings
+    effect    the test loss less that of the map, its interval one of all that it was chosen from
     """
 
     readings: int
     gain: Gain
-    map: Gain
+    map: tuple[str, int]
     effect: Difference
 
 
 def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
-    """At the longest of the lengths; None where it is what the map has, too, or the map is not."""
-    if not worth or worth[max(worth)][0].given != OF_MAP:
+    """None where it is the map's condition that has it, or that was not run, or no other."""
+    each = [(readings, one) for readings in worth for one in worth[readings]]
+    others = [one for _, one in each if one.given != OF_MAP]
+    if len(others) in (0, len(each)):
         return None
-    readings = max(worth)
-    of_map, *others = worth[readings]
-    seeds = of_map.seeds
-    gain = min(worth[readings], key=lambda one: one.best.development[seeds].mean())
-    if gain is of_map:
+    seeds = sorted(set.intersection(*(set(one.seeds) for _, one in each)))
+    if len(seeds) < 2:
         return None
-    sums = gain.best.test.loc[seeds] - of_map.best.test.loc[seeds]
-    return Lowest(readings, gain, of_map, difference(sums, results, len(others) * len(RATES)))
+
+    def development(losses: Losses) -> float:
+        return float(losses.development[seeds].mean())
+
+    readings, gain = min(each, key=lambda pair: development(pair[1].best))
+    if gain.given == OF_MAP:
+        return None
+    of_map = [(setting, n) for setting in RATES for n in results.lengths(setting)]
+    setting, length = min(of_map, key=lambda pair: development(results.at(*pair)))
+    sums = gain.best.test.loc[seeds] - results.test(setting, length).loc[seeds]
+    effect = difference(sums, results, len(others) * len(RATES))
+    return Lowest(readings, gain, (RATES[setting], length), effect)
 
 
 def gains(results: Results, readings: int) -> list[Gain]:

@@ -24,7 +24,7 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
 
 
 def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
-    """By the development loss, at the longest length; what the map has is no news."""
+    """By the development loss, of all lengths; what the map has is no news."""
     found = results()
     settings = found.settings | {"p20": found.settings["p30"]}
     lower = {
@@ -38,15 +38,23 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
         assert (best is not None) == news
     assert best is not None
     assert (best.readings, best.gain.given) == (16, "weight decay 1, windows moving")
-    assert best.effect.mean == pytest.approx(best.gain.losses[1] - best.map.losses[1])
+    assert best.map == ("0.2", 16)
+    assert best.effect.mean == pytest.approx(whole.loss("wd1-p0", 16) - whole.loss("p20", 16))
     assert best.effect.low < best.effect.mean < best.effect.high < 0
     said = beside_the_rest(best)
-    assert "weight decay 1, windows moving is best, read 16 times: the best rate with it is" in said
+    assert "weight decay 1, windows moving, read 16 times, has the lowest loss on the" in said
     assert f"{-best.effect.mean:.3f} ({-best.effect.high:.3f} to {-best.effect.low:.3f})" in said
-    assert "not sure" not in said
+    assert "below that of p 0.2 with 16 readings, on the same 5 seeds." in said
     nobody_knows = replace(best, effect=replace(best.effect, high=0.01))
-    assert "seeds, which is not sure ([more]" in beside_the_rest(nobody_knows)
+    assert "seeds, which is not sure." in beside_the_rest(nobody_knows)
     assert beside_the_rest(None) == ""
+    one = settings["p20"][16]
+    longer = settings["p20"] | {64: Losses(one.development - 0.1, one.test - 0.1 * found.sizes)}
+    whole = Results(settings | lower | {"p20": longer}, found.sizes)
+    beside = lowest(whole, {16: gains(whole, 16)})
+    assert beside is not None
+    assert beside.map == ("0.2", 64)
+    assert beside.effect.mean == pytest.approx(best.effect.mean + 0.1)
 
 
 def test_of_one_seed_in_common_nothing_is_said() -> None:
