@@ -2,8 +2,8 @@
 
 `python examples/keep_or_drop.py` in the project's root, or cell by cell in VS Code, or in Jupyter
 with jupytext. Stopped or killed, the same command goes on: runs/keep_or_drop.json has what was
-judged, and params.yaml what was kept. Remove that file, and `git checkout params.yaml`, to begin
-anew.
+judged, and params.yaml what was kept. Remove that file, and `git checkout HEAD params.yaml`, to
+begin anew.
 """
 
 # %%

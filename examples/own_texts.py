@@ -8,6 +8,7 @@ cell in VS Code, or in Jupyter with jupytext. docs/your-texts.md lists the forma
 import math
 import shlex
 import subprocess
+from glob import glob
 from pathlib import Path
 
 from dropgpt.errors import UserError
@@ -35,6 +36,8 @@ try:
     params = load(Path("params.yaml"))
 except UserError as error:
     raise SystemExit(f"error: {error}") from None
+if not glob(TEXTS, recursive=True):  # or the experiment would leave its settings in params.yaml
+    raise SystemExit(f"error: no file matches {TEXTS}: put your texts there")
 chosen = "-S data.source=files"
 chosen += "".join(f" -S 'data.{k}={v or 'null'}'" for k, v in (NAMELESS | {"files": TEXTS}).items())
 chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"

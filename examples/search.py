@@ -1,8 +1,9 @@
 """Optuna looks for better parameters: each trial is an experiment of DVC's.
 
 `python examples/search.py` in the project's root, or cell by cell in VS Code, or in Jupyter with
-jupytext; it takes the extra `search`. Stopped or killed, the same command goes on: runs/search.db
-has the trials. Remove that file to begin anew.
+jupytext. It takes the extra `search`:
+`python -m pip install --constraint constraints.txt --editable '.[search]'`. Stopped or killed, the
+same command goes on: runs/search.db has the trials. Remove that file to begin anew.
 """
 
 # %%
@@ -10,11 +11,17 @@ import json
 import subprocess
 from pathlib import Path
 
-import optuna
-from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
-
 from dropgpt.params import DropoutSites, load
+
+try:
+    import optuna
+    from optuna.distributions import FloatDistribution
+    from optuna.trial import FrozenTrial, TrialState
+except ImportError:
+    raise SystemExit(
+        "error: Optuna is not installed: python -m pip install --constraint constraints.txt "
+        "--editable '.[search]'"
+    ) from None
 
 TRIALS = 20  # each takes as long as `dvc exp run` does
 SPACE = {

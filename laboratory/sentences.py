@@ -25,13 +25,14 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     if not lowest:
         return ""
     ours, (p, readings) = lowest.gain, lowest.map
+    seeds = lowest.effect.chance.seeds
     unsure = ", which is not sure" if lowest.effect.high >= 0 else ""
     return (
         f" All of this is with {OF_MAP}. Of all that stands [beside it]"
         f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
-        f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The test "
-        f"loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that of p "
-        f"{p} with {readings} readings, on the same {lowest.effect.chance.seeds} seeds{unsure}."
+        f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The "
+        f"test loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that "
+        f"of p {p} with {readings} readings, on the same {seeds} seeds{unsure}."
     )
 
 

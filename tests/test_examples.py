@@ -21,6 +21,12 @@ from hub import parquet
 from test_docs import commands
 from test_pretrained import saved
 
+WITHOUT_TEXTS = """
+from pathlib import Path
+text = Path("examples/own_texts.py").read_text().replace("corpora/*.txt", "none/*.txt")
+exec(text)
+"""
+
 
 def example(clone: Clone, name: str) -> str:
     """What examples/NAME prints in a clone; only its own pictures are there then."""
@@ -113,6 +119,23 @@ def test_without_experiments_it_says_so(clone: Clone) -> None:
     done = clone.run(sys.executable, "examples/experiments.py", ok=False)
     assert done.stderr.splitlines()[-1].startswith("no experiment since HEAD has a result: run")
     assert "Traceback" not in done.stderr
+
+
+def test_without_texts_of_ones_own_nothing_is_set(clone: Clone) -> None:
+    """An experiment would leave its settings in params.yaml."""
+    before = (clone.folder / "params.yaml").read_bytes()
+    told = clone.run(sys.executable, "-c", WITHOUT_TEXTS, ok=False).stderr
+    assert told == "error: no file matches none/*.txt: put your texts there\n"
+    assert (clone.folder / "params.yaml").read_bytes() == before
+
+
+def test_without_optuna_a_line_says_how_to_install_it(clone: Clone) -> None:
+    code = "import runpy, sys; sys.modules['optuna'] = None; runpy.run_path('examples/search.py')"
+    told = clone.run(sys.executable, "-c", code, ok=False).stderr
+    assert told == (
+        "error: Optuna is not installed: python -m pip install --constraint constraints.txt "
+        "--editable '.[search]'\n"
+    )
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,6 +195,26 @@ def test_metrics_that_come_back_are_no_links_into_the_cache(clone: Clone) -> Non
     clone.dvc("repro", "train", ok=False)
     assert clone.bytes() == found
     assert not any(path.is_symlink() for path in (clone.folder / "metrics").iterdir())
+
+
+def test_making_all_again_ends_well_when_it_is_asked_to(clone: Clone) -> None:
+    """To it alone, and before DVC has begun anything else."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dropgpt.reproduce"],
+        cwd=clone.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(clone.processes)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == "reproduce: stopped by SIGTERM"
+    assert "Traceback" not in said
+    assert clone.processes() == []
+    clone.dvc("repro")
 
 
 @pytest.mark.slow

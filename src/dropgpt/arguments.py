@@ -230,7 +230,7 @@ def add_compare(command: argparse.ArgumentParser) -> None:
         "--margin", type=float, metavar="M", help="a difference that matters, in bits per byte"
     )
     command.add_argument(
-        "--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)"
+        "--tries", type=int, default=0, metavar="N", help="so many other changes are looked at (0)"
     )
     command.add_argument(
         "--plot",
@@ -254,7 +254,7 @@ def add_try(command: argparse.ArgumentParser) -> None:
     change = "the change, as `dvc exp run` takes it; several make one change"
     add("-S", dest="settings", action="append", required=True, metavar="KEY=VALUE", help=change)
     add("--seeds", type=int, default=8, metavar="N", help="N at most, 2 to 20 (default: 8)")
-    add("--tries", type=int, default=0, metavar="N", help="so many other changes came before (0)")
+    add("--tries", type=int, default=0, metavar="N", help="so many other changes are looked at (0)")
 
 
 def add_report(command: argparse.ArgumentParser) -> None:

@@ -1,17 +1,27 @@
 """Make every output again and compare: `make reproduce`."""
 
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dropgpt import dvc
 from dropgpt.machine import kept, provenance
+from dropgpt.machine.interruption import Interrupted
 from dropgpt.model import artifact
 from dropgpt.training.checkpoint_files import remove_ended
 
 
 def main() -> None:
+    try:
+        _reproduce()
+    except Interrupted as asked:
+        print(f"reproduce: stopped by {asked}", file=sys.stderr)
+        sys.exit(128 + signal.Signals[str(asked)])  # as shells have it
+
+
+def _reproduce() -> None:
     _dvc("repro")
     before = outputs(Path("dvc.lock").read_text())
     # Or the training would go on from its own end, where evaluate had not to run, and a longer one
@@ -33,7 +43,7 @@ def outputs(lock: str) -> dict[str, str]:
 
 
 def _dvc(*arguments: str) -> None:
-    if status := subprocess.run([sys.executable, "-m", "dvc", *arguments]).returncode:
+    if status := dvc.call([*arguments]):
         sys.exit(status)
 
 

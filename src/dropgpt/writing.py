@@ -28,6 +28,8 @@ def load(folder: str | Path) -> GPT:
     here is damaged, and where one from elsewhere holds what is not understood.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name its folder")
     if not folder.is_dir():
         check_made(folder, str(folder))
         raise UserError(

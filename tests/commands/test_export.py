@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 
 from clone import Clone
 from dropgpt.__main__ import main
-from dropgpt.commands.export import EVALUATION, FRONT, SUMMARY, model_card
+from dropgpt.commands.export import EVALUATION, PARTIAL, FRONT, SUMMARY, model_card
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
@@ -163,10 +163,11 @@ def test_a_data_set_on_the_hub_has_its_own_licence_and_address(
 
 
 def test_what_was_measured_of_other_weights_is_not_told(
-    export: Export, remade: Callable[..., str]
+    export: Export, remade: Callable[..., str], capsys: Any
 ) -> None:
     card = export("--model", remade("wikipedia", add=0.1))
     assert "It has not been measured." in card.text
+    assert "README.md: says that it has not been measured; data" in capsys.readouterr().out
     assert card.data.eval_results is None
     assert "perplexity" not in card.text
 
@@ -238,9 +239,9 @@ def test_after_a_failed_write_the_same_command_writes_it_whole(
     artifact.save(make_gpt(), artifact.TRAINED, chain)
     card = ModelCard("---\nlicense: unknown\n---\nA card.\n")
     monkeypatch.setattr("dropgpt.commands.export.model_card", lambda *_: card)
-    folder = tmp_path / "made" / "my model"
+    folder = tmp_path / "made" / "mein Entwürfe..-"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(sys, "argv", ["dropgpt", "export", "made/my model"])
+    monkeypatch.setattr(sys, "argv", ["dropgpt", "export", "made/mein Entwürfe..-"])
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -249,12 +250,14 @@ def test_after_a_failed_write_the_same_command_writes_it_whole(
         patch.setattr(ModelCard, "save", full)
         main()
     assert str(error.value) == (
-        "error: made/my model: cannot be written: [Errno 28] No space left on device"
+        "error: made/mein Entwürfe..-: cannot be written: [Errno 28] No space left on device"
     )
     assert [*folder.parent.glob("**/*")] == [folder]
+    (folder / PARTIAL).mkdir()
+    (folder / PARTIAL / "config.json").write_text("{")  # as a kill leaves it
     main()
     assert {file.name for file in folder.iterdir()} == {*artifact.FILES, SUMS, "README.md"}
-    assert "hf upload YOUR_NAME/my-model 'made/my model'\n" in capsys.readouterr().out
+    assert "hf upload YOUR_NAME/mein-Entw-rfe 'made/mein Entwürfe..-'\n" in capsys.readouterr().out
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,7 @@ def attempt(
     ) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
-        def dvc(arguments: list[str]) -> int:
+        def dvc(arguments: list[str], stdout: TextIO) -> int:
             settings = arguments[arguments.index("-S") + 1 :: 2]
             name = f"experiment {len(there)}"
             edit(len(there), "before")
@@ -75,7 +75,7 @@ def attempt(
             made.append(" ".join(settings))
             return 0
 
-        monkeypatch.setattr(try_, "_dvc", dvc)
+        monkeypatch.setattr("dropgpt.dvc.call", dvc)
         monkeypatch.setattr(sys, "argv", ["dropgpt", "try", *arguments])
         status = 0
         try:

@@ -88,6 +88,7 @@ def test_ctrl_c_ends_it_quietly(clone: Clone) -> None:
     ("arguments", "said"),
     [
         (["--model", "gpt2"], f"gpt2: no such folder; {HINT}\n"),
+        (["--model", "params.yaml"], "params.yaml is a file: name its folder\n"),
         (["--model", "corpora"], "corpora/config.json: not to be read"),
         (["--top-p", "2"], "write: top_p is 2.0: input should be less than or equal to 1"),
         (["a \udcff"], r"write: prompt is 'a \udcff': it is not UTF-8"),

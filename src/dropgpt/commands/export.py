@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -24,6 +23,7 @@ from dropgpt.perplexity import in_words, number_in_words
 
 EVALUATION = Path("data/evaluation")
 SUMMARY = "summary.json"  # in there
+PARTIAL = ".dropgpt-partial"  # where a folder that is there is written, till all of it is
 CARD = Path(__file__).with_name("model_card.md.jinja")
 
 # By data.source: what a card's front matter says of the text, and what it is measured on.
@@ -38,7 +38,7 @@ TEXT = {"wikipedia": "English Wikipedia", "fineweb": "HuggingFaceFW/fineweb", "f
 
 
 def run(folder: Path, model: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
         raise UserError(f"{folder} is not empty: name a folder that is not there yet")
     if model != artifact.TRAINED and not model.is_dir():
         raise UserError(f"{model}: no such folder")
@@ -56,7 +56,8 @@ def run(folder: Path, model: Path) -> None:
         place.name.encode()
     except UnicodeEncodeError:
         raise UserError(f"a model card is UTF-8, and {folder} is not: name it otherwise") from None
-    card = model_card(place.name, gpt, chain, measured(model, chain))
+    found = measured(model, chain)
+    card = model_card(place.name, gpt, chain, found)
     try:
         with _whole(place) as partial:
             for name in (*artifact.FILES, SUMS):
@@ -65,9 +66,15 @@ def run(folder: Path, model: Path) -> None:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error}") from None
     print(f"{place}: the model, and its card in README.md")
+    if not found:
+        print(
+            f"README.md: says that it has not been measured; {EVALUATION} of the project in which "
+            "you are, by `dvc repro evaluate`, would say how good it is"
+        )
     if card.data.get("license") == "unknown":
         print("README.md: say there under which licence your texts are, in its front matter, too")
-    hub_name = re.sub(r"[^\w.-]+", "-", place.name)
+    # The hub takes ASCII, no - or . at an end, and neither twice.
+    hub_name = re.sub(r"[^A-Za-z0-9_.]+|[.-]{2,}", "-", place.name)[:80].strip("-.") or "model"
     upload = shlex.join(["hf", "upload", f"YOUR_NAME/{hub_name}", str(folder)])
     print(f"to the hub: {upload}")
 
@@ -81,10 +88,15 @@ def _whole(place: Path) -> Iterator[Path]:
             yield partial
         return
     # An empty one may be where the user is, and another in its place would not be.
-    with TemporaryDirectory(dir=place) as within:
-        yield Path(within)
-        for file in Path(within).iterdir():
+    partial = place / PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)  # a kill has left it
+    partial.mkdir()
+    try:
+        yield partial
+        for file in partial.iterdir():
             file.rename(place / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def measured(model: Path, chain: Chain) -> dict[str, Any] | None:

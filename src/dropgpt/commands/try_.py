@@ -4,15 +4,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from dropgpt import dvc
 from dropgpt.comparison import experiments, statistics
 from dropgpt.comparison.comparable import SAME, check_comparable
 from dropgpt.comparison.experiments import Run
@@ -20,7 +17,7 @@ from dropgpt.comparison.interval import Difference, bonferroni, pocock
 from dropgpt.comparison.statistics import SEED, WITHOUT_EFFECT
 from dropgpt.errors import UserError
 from dropgpt.machine import provenance
-from dropgpt.machine.interruption import Interrupted, lives, postponed
+from dropgpt.machine.interruption import Interrupted
 from dropgpt.machine.repository import since_head, with_settings
 from dropgpt.params import Params, dotted
 from dropgpt.unread import unread
@@ -29,7 +26,6 @@ MOST = 20  # seeds
 OF_TEXTS = ("data.", "tokenize.")
 MADE_OF = (*OF_TEXTS, "model.", "train.", "evaluate.")  # the sections that bear on a result
 STATUS = {"better": 0, "worse": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
-PAUSE = 0.1  # seconds between two looks at `dvc`
 
 
 def run(settings: list[str], seeds: int, tries: int) -> int:
@@ -205,10 +201,13 @@ def _results(
     command = ["exp", "run", "--temp", *(option for word in words for option in ("-S", word))]
     head = _git("rev-parse", "HEAD")
     _check_unedited(settings, made_by)
-    failed = _dvc(command)
+    failed = dvc.call(command, sys.stderr)
     _check_unedited(settings, made_by)
     if failed:
-        raise UserError(f"try: `dvc {' '.join(command)}` has failed; the same command goes on")
+        raise UserError(
+            f"try: `dvc {' '.join(command)}` has failed, as is told above; once that is mended, "
+            "the same command goes on"
+        )
     if found := _among(expected, known):
         return found
     if (now := _git("rev-parse", "HEAD")) != head:
@@ -220,31 +219,6 @@ def _results(
         f"try: `dvc {' '.join(command)}` has left no result of these parameters and this code: "
         "see `dvc exp show`"
     )
-
-
-def _dvc(arguments: list[str]) -> int:
-    """The exit status of `dvc …`.
-
-    Raises Interrupted where we are asked to leave, when it and its stage have ended.
-    """
-    command = [sys.executable, "-m", "dvc", *arguments]
-    with postponed() as asked_to_leave:
-        dvc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-        while dvc.poll() is None and not asked_to_leave():
-            time.sleep(PAUSE)
-        if dvc.poll() is None:
-            # A stage that has only just begun would not notice that DVC is gone.
-            ending = psutil.Process(dvc.pid).children(recursive=True)
-            dvc.terminate()
-            dvc.wait()
-            for process in ending:
-                with suppress(psutil.NoSuchProcess):
-                    process.terminate()
-            while any(map(lives, ending)):
-                time.sleep(PAUSE)
-    if signal_name := asked_to_leave():
-        raise Interrupted(signal_name)
-    return dvc.returncode
 
 
 def _among(expected: dict[str, Any], known: dict[str, Run]) -> list[Run]:
