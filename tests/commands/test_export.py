@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 
 from clone import Clone
 from dropgpt.__main__ import main
-from dropgpt.commands.export import EVALUATION, PARTIAL, FRONT, SUMMARY, model_card
+from dropgpt.commands.export import EVALUATION, FRONT, PARTIAL, SUMMARY, model_card
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
 from dropgpt.model import artifact
