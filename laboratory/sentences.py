@@ -8,16 +8,16 @@ from laboratory.worth import OF_MAP, Lowest
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
-    """The result in a few sentences."""
+    """The best rates in a list."""
     said = []
     for stretch in stretches(rows):
         tied = [f"{named[one]}{at}" for one in named if (at := where(one, stretch)) is not None]
         not_worse = f"; not surely worse: {', '.join(tied)}" if tied else ""
         best = f"**{named[stretch[0].best]}**{not_worse}"
-        said.append(f"Read {often(stretch)}, the best rate of dropout is {best}.")
+        said.append(f"- Read {often(stretch)}: {best}.")
     if bests:
-        said.append(f"If you may choose how often: {at_best(bests, named)}.")
-    return " ".join(said)
+        said.append(f"- If you may choose how often: {at_best(bests, named)}.")
+    return "\n".join(said)
 
 
 def beside_the_rest(lowest: Lowest | None) -> str:
@@ -28,7 +28,7 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     seeds = lowest.effect.chance.seeds
     unsure = ", which is not sure" if lowest.effect.high >= 0 else ""
     return (
-        f" All of this is with {OF_MAP}. Of all that stands [beside it]"
+        f"\n\nAll of this is with {OF_MAP}. Of all that stands [beside it]"
         f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
         f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The "
         f"test loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that "
@@ -44,7 +44,7 @@ def with_masks(on: list[LeftOn], named: dict[str, str]) -> str:
     one = min(better, key=lambda one: one.loss)
     p = named.get(one.setting.removeprefix("passes-"))
     return (
-        f" With dropout left on while it is measured, the mean of {PASSES} passes, "
+        f"\n\nWith dropout left on while it is measured, the mean of {PASSES} passes, "
         f"{f'p {p}' if p else one.setting} with {one.readings} readings has {one.loss:.3f}, "
         f"{tables.gain(one.effect)} below the same with dropout off, for {PASSES} times the work "
         "([more](#what-else-was-run))."
@@ -109,4 +109,4 @@ def waiting(missing: list[int]) -> str:
         return ""
     lengths = listed(list(map(str, missing)))
     many = "readings" if missing != [1] else "reading"
-    return f" Trainings of {lengths} {many} are still being made: nothing is said of them yet."
+    return f"\n\nTrainings of {lengths} {many} are still being made: nothing is said of them yet."

@@ -47,9 +47,9 @@ def test_the_answer_is_in_words() -> None:
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
     said = answer(rows, bests, NAMED)
     assert said.startswith(
-        "Read 1 to 4 times, the best rate of dropout is **0**; "
-        "not surely worse: 0.1 at 4, 0.3 at 4. Read 16 times, the best rate of dropout is **0.3**. "
-        "If you may choose how often: 0.3 with 16 readings (the most that were run) gains 0.1"
+        "- Read 1 to 4 times: **0**; not surely worse: 0.1 at 4, 0.3 at 4.\n"
+        "- Read 16 times: **0.3**.\n"
+        "- If you may choose how often: 0.3 with 16 readings (the most that were run) gains 0.1"
     )
     assert said.endswith(" nats a token over no dropout with 16 readings (the most that were run).")
 
@@ -71,7 +71,7 @@ def test_the_answer_says_what_is_as_good_and_what_is_not_sure() -> None:
     found = results(effect=0)
     rows, bests = by_length.rows(found, SETTINGS), by_length.bests(found, SETTINGS)
     said = answer(rows, bests, NAMED)
-    assert re.search(r"is \*\*0(\.\d)?\*\*; not surely worse: 0(\.\d)?, 0(\.\d)?\.", said)
+    assert re.search(r": \*\*0(\.\d)?\*\*; not surely worse: 0(\.\d)?, 0(\.\d)?\.", said)
     assert re.search("is not surely better than no dropout with|is best; not surely worse: 0", said)
 
 
