@@ -11,6 +11,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from dropgpt.errors import UserError
 from dropgpt.params import DropoutSites, load
 
 try:
@@ -48,7 +49,10 @@ def next_trial() -> FrozenTrial:
 
 def run(trial: FrozenTrial) -> float:
     name = f"search-{trial.number}"
-    params = load(Path("params.yaml"))
+    try:
+        params = load(Path("params.yaml"))
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
     # Whatever an earlier experiment has left there, one rate holds at all sites, and the model that
     # is trained is measured.
     sites = {f"model.dropout_sites.{site}": "null" for site in DropoutSites.model_fields}

@@ -1,5 +1,6 @@
 """Which learning rate suits which setting and length: `python -m laboratory.rates SIZE`"""
 
+import numpy as np
 import pandas as pd
 
 from dropgpt.errors import UserError
@@ -37,8 +38,27 @@ def tuned(tried: pd.DataFrame) -> pd.DataFrame:
     return best.assign(edge=at_an_end)
 
 
-def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
-    """`tuned` of all runs of the groups for it that have been made."""
+def between(tried: pd.DataFrame) -> pd.DataFrame:
+    """How far below the best learning rate's loss a finer search might get, in nats a token.
+
+    That is where the parabola through the losses of the best rate and its two neighbours, by the
+    logarithm of the rate, is lowest. A row a setting and length, with the columns readings, changes
+    and lower; none where the best rate is at an end.
+    """
+    rows: list[tuple[int, str, float]] = []
+    means = tried.groupby(["readings", "changes", "learning_rate"]).development.mean()
+    for (readings, changed), losses in means.groupby(level=[0, 1]):
+        at = int(losses.to_numpy().argmin())
+        if 0 < at < len(losses) - 1:
+            around = losses.iloc[at - 1 : at + 2]
+            x, y = np.log(around.index.get_level_values("learning_rate")), around.to_numpy()
+            a, b, c = np.polyfit(x - x[1], y - y[1], 2)
+            rows.append((readings, changed, float(b * b / (4 * a) - c)))
+    return pd.DataFrame(rows, columns=["readings", "changes", "lower"])
+
+
+def tried(size: Size, plan: Plan) -> pd.DataFrame:
+    """Of all runs made to tune a learning rate: changes, readings, learning_rate, development."""
     rows: list[tuple[str, int, float, float]] = []
     for variant, seeds in plan.seeds.items():
         if not plan.group(variant).startswith(TUNING):
@@ -50,13 +70,17 @@ def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
                 (changes(plan, variant), int(readings), rate, one["development"])
                 for readings, one in found["lengths"].items()
             ]
-    if not rows:
+    return pd.DataFrame(rows, columns=["changes", "readings", "learning_rate", "development"])
+
+
+def of_plan(size: Size, plan: Plan) -> pd.DataFrame:
+    """`tuned` of them. Raises UserError where none has been made."""
+    found = tried(size, plan)
+    if found.empty:
         raise UserError(
             f"laboratory: no run of the group {TUNING} has been made: `{size.command}` makes them"
         )
-    return tuned(
-        pd.DataFrame(rows, columns=["changes", "readings", "learning_rate", "development"])
-    )
+    return tuned(found)
 
 
 def main(name: str) -> None:

@@ -32,7 +32,8 @@ def beside_the_rest(lowest: Lowest | None) -> str:
         f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
         f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The "
         f"test loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that "
-        f"of p {p} with {readings} readings, on the same {seeds} seeds{unsure}."
+        f"of p {p} with {readings} readings, the best of the map by the {seeds} seeds that both "
+        f"have{unsure}."
     )
 
 

@@ -8,7 +8,7 @@ from dropgpt.comparison.interval import Difference, bonferroni
 from laboratory.by_length import Best, Row
 from laboratory.claims import CLAIMS
 from laboratory.explored import Explored, LeftOn
-from laboratory.judge import Claim, Verdict
+from laboratory.judge import NOT, Claim, Verdict
 from laboratory.worth import Gain
 
 
@@ -126,13 +126,23 @@ def power(claim: Claim, said: Verdict) -> str:
     return f"{far:.3f}" + (", more than there is room for" if far > (high - low) / 2 else "")
 
 
+def verdict(claim: Claim, said: Verdict) -> str:
+    """What is said; of what is not as good, on which side it lies."""
+    if not said.found:
+        return said.said
+    side = ""
+    if said.said == NOT and all(map(math.isfinite, claim.region)):
+        side = ": it is better" if said.found.mean < 0 else ": it is worse"
+    return f"**{said.said}**{side}"
+
+
 def verdicts(said: list[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "no.": str(number),
             "claim": claim.text,
             "source": claim.source,
-            "verdict": f"**{one.said}**" if one.found else one.said,
+            "verdict": verdict(claim, one),
             "the number, nats a token": f"{claim.number}: {told(one.found)}"
             if one.found
             else claim.number,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,6 +98,8 @@ def test_it_stops_where_the_verdict_is_in(
     assert 3 <= len(lines) <= 5
     assert lines[-1].startswith(f"model.dropout=0.3: {told}, after ")
     assert len(made) == 2 * (len(lines) - 1)
+    interval = r"[+-]\d\.\d{4} ± \d\.\d{4} \(9[5-9](\.\d+)?% interval\) bits per byte: "
+    assert all(re.match(f"seeds 1 to [2-9]: {interval}", line) for line in lines[1:-1])
 
 
 def test_a_setting_may_name_params_yaml_as_dvc_does(attempt: Callable[..., Any]) -> None:
@@ -181,7 +184,7 @@ def test_a_commit_meanwhile_is_told(
 def test_held_out_texts_are_the_same_in_both(attempt: Callable[..., Any]) -> None:
     status, lines, made = attempt("-S", "tokenize.validation_fraction=0.5")
     assert (status, made) == (2, [])
-    assert "tokenize.validation_fraction is the same in both" in lines[-1]
+    assert "tokenize.validation_fraction has to be the same in both" in lines[-1]
 
 
 def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> None:
@@ -242,8 +245,8 @@ def test_an_edit_meanwhile_stops_it(
             ["-S", "train.dropout_switch_step=2"],
             "loss could show: train.dropout_switch_step is without effect, since train",
         ),
-        (["-S", "train.seed=7"], "train.seed is the same in both"),
-        (["-S", "evaluate.stride=32"], "evaluate.stride is the same in both"),
+        (["-S", "train.seed=7"], "train.seed has to be the same in both"),
+        (["-S", "evaluate.stride=32"], "evaluate.stride has to be the same in both"),
         (["-S", "evaluate.model=pretrained/gpt2"], "of a model from elsewhere"),
         ([*CHANGE, "--seeds", "1"], "--seeds 1: it takes 2 to 20"),
         ([*CHANGE, "--tries", "-1"], "--tries -1 is below 0"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clone import DROPGPT, Clone, environment, wait_for
-from conftest import ROOT, message, needs_fork
+from conftest import ROOT, TINY, message, needs_fork
 from dropgpt.commands import write
 from dropgpt.comparison import experiments
 from dropgpt.errors import UserError
@@ -43,6 +43,14 @@ def test_without_a_seed_it_tells_the_new_one(clone: Clone, tmp_path: Path) -> No
     assert (again.stdout, again.stderr) == (first.stdout, "")
     other = clone.run(DROPGPT, "write", BEGINNING, "--model", model, at=tmp_path)
     assert other.stdout != first.stdout
+
+
+def test_a_prompt_beyond_the_context_is_told(clone: Clone) -> None:
+    read = TINY["model"]["n_ctx"]
+    told = f"write: the prompt has {read + 1} tokens, and the model reads the last {read}\n"
+    for prompt, said in ((" a" * read, ""), (" a" * (read + 1), told)):
+        written = clone.run(DROPGPT, "write", prompt, "--seed", "1", "--tokens", "1")
+        assert (written.stdout.startswith(prompt), written.stderr) == (True, said)
 
 
 def test_a_full_gpu_is_told_as_that(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:

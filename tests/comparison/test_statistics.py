@@ -416,6 +416,7 @@ def test_mistakes_are_told_in_a_line(
         ([], 2),  # beside which group? the lowest value is not what was there before
         (["--by", "model.dropout"], 2),
         (["--by", "model.dropout", "--baseline", "0.0"], 1),
+        (["--by", "model.dropout", "--baseline", "0"], 1),  # the same number
         (["--baseline", "0.4"], 0),
         (["--by", "model.dropout", "--baseline", "0.1"], 1),  # one is better, one worse
         (["--by", "model.dropuot"], 2),

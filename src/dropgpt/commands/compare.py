@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +90,8 @@ def run(
             f"compare: --require {require} beside which of these? --baseline takes one of "
             f"{', '.join(groups)}"
         )
-    if baseline is not None and baseline not in groups:
-        raise UserError(f"compare: --baseline {baseline} is none of {', '.join(groups)}")
+    if baseline is not None:
+        baseline = _label(baseline, groups)
     baseline = baseline or next(iter(groups))
     differences = statistics.differences(groups, baseline, tries)
     differing = [SEED, *statistics.varied(runs)]
@@ -130,6 +132,20 @@ def _check(
         raise UserError(f"compare: --margin {margin} is no size: give one above 0")
     if require == "no-worse" and margin is None:
         raise UserError("compare: --require no-worse takes a --margin, in bits per byte")
+
+
+def _label(baseline: str, groups: Iterable[str]) -> str:
+    """The group that is meant: 0 is 0.0, too. Raises UserError where there is none."""
+    labels = list(groups)
+    if baseline in labels:
+        return baseline
+    with suppress(ValueError):
+        number = float(baseline)
+        for label in labels:
+            with suppress(ValueError):
+                if float(label) == number:
+                    return label
+    raise UserError(f"compare: --baseline {baseline} is none of {', '.join(labels)}")
 
 
 def _which(name: str) -> str:

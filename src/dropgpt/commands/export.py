@@ -20,6 +20,7 @@ from dropgpt.model import artifact
 from dropgpt.model.gpt import GPT
 from dropgpt.model.hugging_face import weight_files
 from dropgpt.perplexity import in_words, number_in_words
+from dropgpt.reporting.dropout import in_words as dropout_in_words
 
 EVALUATION = Path("data/evaluation")
 SUMMARY = "summary.json"  # in there
@@ -148,13 +149,6 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         **front,
     )
     perplexity, interval = in_words(found) if found else ("", "")
-    sites = gpt.config.dropout_sites.model_dump()
-    rates = [str(rate) for rate in sites.values()]
-    dropout = ", ".join(f"{rate} ({site})" for site, rate in sites.items())
-    if len({*rates}) == 1:
-        dropout = rates[0]
-    if (schedule := params["train"]["dropout_schedule"]) != "constant":
-        dropout += f", by the schedule `{schedule}`,"
     return ModelCard.from_template(
         data,
         template_str=CARD.read_text(encoding="utf-8"),
@@ -165,7 +159,7 @@ def model_card(name: str, gpt: GPT, chain: Chain, found: dict[str, Any] | None) 
         parameters=sum(p.numel() for p in gpt.parameters()),
         shape=gpt.config,
         n_vocab=gpt.n_vocab,
-        dropout=dropout,
+        dropout=dropout_in_words(params["model"], params["train"]),
         train=params["train"],
         params=json.dumps(params, indent=2),
         environment=chain["train"]["environment"],

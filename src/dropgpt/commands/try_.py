@@ -111,7 +111,7 @@ def _check(settings: list[str], baseline: dict[str, Any], changed: dict[str, Any
         raise UserError(f"try: {', '.join(settings)} changes nothing that a loss could show{back}")
     for key in (SEED, "tokenize.validation_fraction", *SAME):
         if baseline[key] != changed[key]:
-            raise UserError(f"try: {key} is the same in both: change something else")
+            raise UserError(f"try: {key} has to be the same in both: change something else")
 
 
 def _check_read(
@@ -239,6 +239,7 @@ def _among(expected: dict[str, Any], known: dict[str, Run]) -> list[Run]:
 
 def _line(found: Difference) -> str:
     seeds = "seed 1" if found.seeds == 1 else f"seeds 1 to {found.seeds}"
-    half = f" ± {(found.high - found.low) / 2:.4f}" if found.seeds > 1 else ""
-    verdict = "one seed tells nothing" if found.seeds == 1 else found.verdict
-    return f"{seeds}: {found.mean:+.4f}{half} bits per byte: {verdict}"
+    if found.seeds == 1:
+        return f"{seeds}: {found.mean:+.4f} bits per byte: one seed tells nothing"
+    half, sure = (found.high - found.low) / 2, f"{100 * found.confidence:.4g}% interval"
+    return f"{seeds}: {found.mean:+.4f} ± {half:.4f} ({sure}) bits per byte: {found.verdict}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.memory import enough_memory
+from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from dropgpt.writing import load, pieces, settings
 
 
@@ -23,6 +24,12 @@ def run(
         gpt = load(model).to(device)
         if seed is None:
             print(f"write: --seed {params.seed} writes this again", file=sys.stderr)
+        read, n_ctx = encode_prompt(gpt2_encoding(gpt.n_vocab), *params.prompts), gpt.config.n_ctx
+        if len(read) > n_ctx:
+            print(
+                f"write: the prompt has {len(read):,} tokens, and the model reads the last {n_ctx}",
+                file=sys.stderr,
+            )
         try:
             for text in pieces(gpt, params):
                 print(text, end="", flush=True)

@@ -29,7 +29,10 @@ def curves(results: list[Result]) -> list[Figure]:
             if (held_out := result.validations) is not None:
                 axes.plot(held_out.step, held_out.validation_loss, **style(number, "--"))
         for name in YARDSTICKS:
-            value = results[0].run.summary[f"{name}_loss"]
+            reached = {result.run.summary[f"{name}_loss"] for _, result in trained}
+            value = reached.pop()
+            if reached or value is None:  # each of another text, which the table tells apart
+                continue
             axes.axhline(value, color=FAINT, linewidth=1)
             aside = axes.get_yaxis_transform()
             axes.text(0.99, value, name, ha="right", va="bottom", size=8, transform=aside)

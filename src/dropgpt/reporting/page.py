@@ -17,6 +17,7 @@ from dropgpt.perplexity import in_words, number_in_words
 from dropgpt.printable import printable
 from dropgpt.reporting import comparison, figures
 from dropgpt.reporting.drawing import RUNS, marker
+from dropgpt.reporting.dropout import in_words as dropout_in_words
 from dropgpt.reporting.results import YARDSTICKS, Result
 from dropgpt.tokens.batches import readings_in_words
 
@@ -87,12 +88,11 @@ def _sentence(result: Result) -> str:
         return f"A model, {measured}"
     params = result.chain["train"]["params"]
     model, train = params["model"], params["train"]
-    rates = {model["dropout"], *(r for r in model["dropout_sites"].values() if r is not None)}
-    dropout = f"dropout {model['dropout']}" + (" (but not at all sites)" if len(rates) > 1 else "")
     size = f" and {result.parameters:,} parameters" if result.parameters else ""
     n_train = int(result.corpus.training.sum()) if result.corpus else None
     return (
-        f"A GPT of {model['n_layer']} blocks, width {model['n_embd']}{size}, {dropout}, trained in "
+        f"A GPT of {model['n_layer']} blocks, width {model['n_embd']}{size}, "
+        f"dropout of {dropout_in_words(model, train)}, trained in "
         f"{train['steps']:,} steps on {readings_in_words(params, n_train)}; {measured}"
     )
 
@@ -113,19 +113,40 @@ def _headline(results: list[Result]) -> dict[str, Any]:
                 "on": f"{found['loss_dropout_on']:.3f}",
             }
         )
-    counted = results[0].run.summary
-    yardsticks = [
-        {
-            "name": name,
-            "bits": f"{counted[f'{name}_bits_per_byte']:.3f}",
-            "perplexity": number_in_words(counted[f"{name}_perplexity"]),
-            "interval": "",
-            "loss": f"{counted[f'{name}_loss']:.3f}",
-            "on": "",
-        }
-        for name in YARDSTICKS
-    ]
-    return {"runs": rows, "yardsticks": yardsticks}
+    alike = not any(why_not(results[0].run, other.run) for other in results[1:])
+    return {
+        "runs": rows,
+        "yardsticks": _yardsticks(results),
+        "on": "On the same held-out tokens" if alike else "Each on its own held-out tokens",
+    }
+
+
+def _yardsticks(results: list[Result]) -> list[dict[str, str]]:
+    """What counting alone reaches; what is not the same for all runs, by the names of its runs."""
+    reached: dict[tuple[Any, ...], list[str]] = {}
+    for yardstick in YARDSTICKS:
+        for result in results:
+            found = result.run.summary
+            numbers = (
+                found[f"{yardstick}_{key}"] for key in ("bits_per_byte", "perplexity", "loss")
+            )
+            reached.setdefault((yardstick, *numbers), []).append(result.name)
+    rows = []
+    for (yardstick, bits, perplexity, loss), names in reached.items():
+        of = "" if len(names) == len(results) else f" ({', '.join(names)})"
+        # In the vocabulary of a model from elsewhere nobody has counted: bits per byte alone.
+        per_token = loss is not None
+        rows.append(
+            {
+                "name": yardstick + of,
+                "bits": f"{bits:.3f}",
+                "perplexity": number_in_words(perplexity) if per_token else "",
+                "interval": "",
+                "loss": f"{loss:.3f}" if per_token else "",
+                "on": "",
+            }
+        )
+    return rows
 
 
 def _comparison(results: list[Result]) -> dict[str, Any] | None:
