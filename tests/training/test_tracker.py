@@ -1,7 +1,9 @@
 """The curves in a tracker, and that it changes nothing."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 from clone import Clone, stages_run
 from conftest import TINY
 from dropgpt.errors import UserError
+from dropgpt.machine.interruption import Interrupted
 from dropgpt.training import tracker
 
 STEPS = [(0, 3.0, 0.1, 1.0), (1, 2.5, 0.2, 1.1), (2, 2.0, 0.3, 1.2)]
@@ -46,7 +49,9 @@ def test_each_step_is_told_once_in_order_with_its_validation(
     told: list[tuple[int, dict[str, float]]] = []
 
     def client(run: str) -> Any:
-        return (lambda step, values: told.append((step, values))), (lambda: told.append((-1, {})))
+        return (lambda step, values: told.append((step, values))), (
+            lambda whole: told.append((-1, {}))
+        )
 
     monkeypatch.setitem(tracker.CLIENTS, "mlflow", client)
     with tracker.of_training("mlflow", "0" * 16) as tell:
@@ -78,6 +83,34 @@ def test_a_tracker_that_fails_costs_no_training_and_tells_no_password(
         tracker.of_training("mlflow", "0" * 16),
     ):
         pass
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, Interrupted])
+def test_a_training_that_did_not_end_is_not_told_as_finished(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: type[BaseException] | None
+) -> None:
+    ends: list[Any] = []
+    mlflow = SimpleNamespace(
+        is_tracking_uri_set=lambda: True,
+        set_experiment=lambda name: None,
+        start_run=lambda run_name: None,
+        end_run=ends.append,
+    )
+    wandb = SimpleNamespace(
+        Settings=lambda **settings: None,
+        init=lambda **settings: SimpleNamespace(finish=lambda exit_code: ends.append(exit_code)),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(tracker, "FOLDER", tmp_path)
+    for name in ("mlflow", "wandb"):
+        with (
+            pytest.raises(error) if error else nullcontext(),
+            tracker.of_training(name, "0" * 16),
+        ):
+            if error:
+                raise error
+    assert ends == (["FAILED", 1] if error else ["FINISHED", 0])
 
 
 def test_a_tracker_that_is_missing_is_named_with_its_extra(

@@ -19,6 +19,7 @@ from dropgpt.training.state import Row
 FOLDER = original().absolute() / "runs"
 PROJECT = "dropgpt"
 Log = Callable[[int, dict[str, float]], Any]  # the step, and values by their names
+End = Callable[[bool], Any]  # whether the training has come to its end
 Tell = Callable[[list[Row], list[Row]], None]
 
 
@@ -69,11 +70,13 @@ def of_training(tracker: str | None, fingerprint: str) -> Iterator[Tell]:
 
     try:
         yield tell
-    finally:
-        attempt(end)
+    except BaseException:
+        attempt(end, False)
+        raise
+    attempt(end, True)
 
 
-def _tensorboard(run: str) -> tuple[Log, Callable[[], Any]]:
+def _tensorboard(run: str) -> tuple[Log, End]:
     from torch.utils.tensorboard import SummaryWriter
 
     # purge_step: a training that goes on tells its first steps anew.
@@ -83,10 +86,10 @@ def _tensorboard(run: str) -> tuple[Log, Callable[[], Any]]:
         for name, value in values.items():
             writer.add_scalar(name, value, step)
 
-    return log, writer.close
+    return log, lambda whole: writer.close()
 
 
-def _mlflow(run: str) -> tuple[Log, Callable[[], Any]]:
+def _mlflow(run: str) -> tuple[Log, End]:
     import mlflow
 
     if not mlflow.is_tracking_uri_set():
@@ -94,17 +97,25 @@ def _mlflow(run: str) -> tuple[Log, Callable[[], Any]]:
         mlflow.set_tracking_uri(f"sqlite:///{FOLDER}/mlflow.db")
     mlflow.set_experiment(PROJECT)
     mlflow.start_run(run_name=run)
-    return lambda step, values: mlflow.log_metrics(values, step), mlflow.end_run
+
+    def end(whole: bool) -> None:
+        mlflow.end_run("FINISHED" if whole else "FAILED")
+
+    return lambda step, values: mlflow.log_metrics(values, step), end
 
 
-def _wandb(run: str) -> tuple[Log, Callable[[], Any]]:
+def _wandb(run: str) -> tuple[Log, End]:
     import wandb
 
     FOLDER.mkdir(exist_ok=True)
     # The curves only: not what the terminal shows, nor what the machine does.
     settings = wandb.Settings(console="off", disable_git=True, x_disable_stats=True)
     started = wandb.init(project=PROJECT, name=run, dir=FOLDER, settings=settings)
-    return lambda step, values: started.log(values, step), started.finish
+
+    def end(whole: bool) -> None:
+        started.finish(exit_code=0 if whole else 1)
+
+    return lambda step, values: started.log(values, step), end
 
 
 CLIENTS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
