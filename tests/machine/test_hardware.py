@@ -30,7 +30,7 @@ def test_a_gpu_for_which_torch_has_no_kernels_is_told(
     if serves:
         assert prepare().type == "cuda"
         return
-    with pytest.raises(UserError, match=r"H100 .* is too old for this torch, 2.*: `CUDA_VIS"):
+    with pytest.raises(UserError, match=r"H100 .* is too old for this torch, 2.*: put `CUDA"):
         prepare()
 
 

@@ -88,8 +88,8 @@ def _check_kernels(device: torch.device) -> None:
     if built_for and 10 * major + minor < min(map(int, built_for)):
         raise UserError(
             f"{torch.cuda.get_device_name(device)} is too old for this torch, {torch.__version__}: "
-            "`CUDA_VISIBLE_DEVICES=` before the command takes the processor (runtime.device: auto), "
-            "or install a torch for an older CUDA, as https://pytorch.org/get-started/locally has it"
+            "put `CUDA_VISIBLE_DEVICES=` before the command, which then takes the processor, or "
+            "install a torch for an older CUDA, as https://pytorch.org/get-started/locally has it"
         )
 
 
