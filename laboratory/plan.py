@@ -53,11 +53,7 @@ class RunParams(Section):
                 f"{self.train.batch_size} windows are not the {windows} of {self.train.tokens} "
                 f"tokens at a context of {self.model.n_ctx}"
             )
-        if self.evaluate.stride > self.model.n_ctx:
-            raise ValueError(
-                f"evaluate.stride {self.evaluate.stride} is above model.n_ctx {self.model.n_ctx}: "
-                "tokens between two windows would not be measured"
-            )
+        self.evaluate.check_windows(self.model)
         return self
 
     def models(self) -> list["RunParams"]:

@@ -1,6 +1,8 @@
 """A model and data/tokens -> held-out perplexity, and the loss of each document"""
 
+import hashlib
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,12 @@ from dropgpt.machine.progress import progress
 from dropgpt.machine.provenance import Chain
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
-from dropgpt.model.hugging_face import weight_files
 from dropgpt.model.sharding import shard
 from dropgpt.params import Params
-from dropgpt.tokens import tensor
+from dropgpt.tokens import tensor, trained_on
 from dropgpt.tokens.array import Tokens
 from dropgpt.tokens.batches import readings
-from dropgpt.tokens.encoding import checksum_of_parted, decode_documents, encode_documents
-from dropgpt.tokens.statistics import copies_lines
+from dropgpt.tokens.encoding import decode_documents, encode_documents
 from dropgpt.tokens.tensor import TokenTensor
 from dropgpt.tokens.vocabulary import gpt2_encoding
 from dropgpt.yardsticks import kneser_ney_loss, unigram_loss
@@ -45,8 +45,10 @@ def evaluate(params: Params) -> list[str]:
             f"{folder}, {model.config.n_ctx}: tokens between "
             "two windows would not be measured; lower it"
         )
-    if "train" in (made_here := provenance.read(artifact.TRAINED)) and not processes.rank():
-        kept.settle(made_here)
+    if not processes.rank():
+        with suppress(ValueError, KeyError, TypeError):  # damage there, where another is measured
+            if "train" in (made_here := provenance.read(artifact.TRAINED)):
+                kept.settle(made_here)
     tokens = tensor.read(TOKENS)
     end_of_text = provenance.read(TOKENS)["tokenize"]["params"]["tokenize"]["end_of_text"]
     corpora = {"held-out": held_out(tokens, model.n_vocab, end_of_text)}
@@ -82,10 +84,14 @@ def evaluate(params: Params) -> list[str]:
         | provenance.record(
             "evaluate",
             {"evaluate": params.evaluate},
-            {"tokens": [TOKENS / SUMS], "weights": weight_files(folder)},
+            {"tokens": [TOKENS / SUMS]} | artifact.inputs(folder),
             environment(device, torch.float32, params.runtime.shard_weights),
         )
     )
+    further = {path: corpora[path][1] for path in params.evaluate.extra_corpora}
+    if further:  # by their texts, in which the settings that read them show
+        sums = "".join(pd.concat(further.values()).sha256)
+        made_from["evaluate"]["inputs"]["corpora"] = hashlib.sha256(sums.encode()).hexdigest()
     summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
     summary["parameters"] = sum(p.numel() for p in model.parameters())
@@ -96,9 +102,8 @@ def evaluate(params: Params) -> list[str]:
         summary["extra_corpora"] = summaries
     write(measured, summary, made_from)
     often = readings(trained["params"], tokens.n_train) if trained else None
-    further = {path: corpora[path][1] for path in params.evaluate.extra_corpora}
     lines = told(folder, summary, often) + artifact.lines_of_other_tokens(folder, TOKENS)
-    return lines + trained_on(further, tokens)
+    return lines + (trained_on.lines(TOKENS, further) if further else [])
 
 
 def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Tokens, pd.DataFrame]:
@@ -110,21 +115,6 @@ def held_out(tokens: TokenTensor, n_vocab: int, end_of_text: bool) -> tuple[Toke
     texts = decode_documents(tokens.held_out, documents, gpt2_encoding(tokens.n_vocab))
     again = map(Document, texts, documents.id, documents.source)
     return tensor.in_memory(encode_documents(again, gpt2_encoding(n_vocab), end_of_text))
-
-
-def trained_on(further: dict[str, pd.DataFrame], tokens: TokenTensor) -> list[str]:
-    """Warnings of the documents of further corpora that the training part has, whole or begun."""
-    if not further:
-        return []
-    parted = checksum_of_parted(tokens.tokens, tokens.documents, gpt2_encoding(tokens.n_vocab))
-    lines = []
-    for path, table in further.items():
-        lines += copies_lines(tensor.copies(TOKENS, table), table, f"documents of {path}")
-        lines += [
-            f"warning: {id} of {path} was parted, and its beginning is in the training part"
-            for id in table.id[table.sha256 == parted]
-        ]
-    return lines
 
 
 def counted(

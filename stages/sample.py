@@ -15,7 +15,6 @@ from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.machine.slot import slot
 from dropgpt.model import artifact
-from dropgpt.model.hugging_face import weight_files
 from dropgpt.params import Params
 from dropgpt.tokens.vocabulary import encode_prompt, gpt2_encoding
 from stages import run
@@ -60,7 +59,7 @@ def sample(params: Params) -> list[str]:
     made_from = artifact.past(folder) | provenance.record(
         "sample",
         {"sample": params.sample},
-        {"weights": weight_files(folder)},
+        artifact.inputs(folder),
         environment(device, torch.float32),
     )
     with replacing(Path("samples")) as partial:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dropgpt import corpus
+from dropgpt import corpus, unread
 from dropgpt.corpus import document, hub_shards
-from dropgpt.errors import UserError, counted
+from dropgpt.errors import UserError, counted, warn
 from dropgpt.machine.files import replacing, write_json
 from dropgpt.machine.progress import progress
 from dropgpt.params import Params
@@ -66,15 +66,19 @@ def tokenize(params: Params) -> list[str]:
         rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))
         if empty := rows - statistics["documents"]:
             left_out = [f"left out as empty: {counted(empty, 'row')}"]
-        check_inputs()  # before the shards are let go: the old parameters may come back
-        shards.forget(made)
+    for line in unread.lines(unread.of_tokenize(params.data), tokenize=params.tokenize):
+        warn(line)
     held_out = tokens.held_out_documents
-    return [
+    lines = [
         f"{len(tokens.tokens):,} tokens, {statistics['unique_tokens']:,} unique: data/tokens",
         *left_out,
         *held_out_lines(tokens, fraction if last is None else None, statistics["documents"]),
         *copies_lines(tensor.copies(TOKENS, held_out), held_out, "held-out documents"),
     ]
+    if params.data.in_shards:  # last, and not where the old parameters may come back
+        check_inputs()
+        shards.forget(made)
+    return lines
 
 
 if __name__ == "__main__":

@@ -259,6 +259,19 @@ def test_a_stage_alone_ends_documents_as_its_tokens_say(clone: Clone) -> None:
     assert found[0] == found[1]
 
 
+def test_a_result_says_of_which_further_texts_it_is(clone: Clone) -> None:
+    def inputs() -> dict[str, str]:
+        clone.run(sys.executable, "-m", "stages.evaluate")
+        return clone.json("data/evaluation/provenance.json")["evaluate"]["inputs"]
+
+    assert [*inputs()] == ["tokens", "weights", "config"]
+    clone.set(evaluate={"extra_corpora": ["corpora/1.txt"]})
+    before = inputs()
+    clone.set(data={"separator": " "})  # the same file, read as other texts
+    after = inputs()
+    assert [key for key in before if before[key] != after[key]] == ["corpora"]
+
+
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:
     assert "up to date" in clone.dvc("repro")
 

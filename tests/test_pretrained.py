@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from clone import Clone, stages_run
+from dropgpt.comparison.experiments import made_by
 from dropgpt.evaluation import plan
 from dropgpt.tokens import tensor
 from dropgpt.tokens.vocabulary import N_VOCAB, gpt2_encoding
@@ -64,6 +66,18 @@ def test_metrics_and_samples_are_those_of_the_model_in_the_folder(copied: Clone)
     assert sample["tokens"] == expected[prompt.size(1) :].tolist()
 
 
+def test_a_model_is_another_one_by_its_config_alone(copied: Clone) -> None:
+    saved(copied, seed=1)
+    set_model(copied)
+    found = []
+    file = copied.folder / "pretrained/theirs/config.json"
+    for heads in (2, 1):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"n_head": heads}))
+        copied.run(sys.executable, "-m", "stages.evaluate")
+        found.append(made_by(copied.json("data/evaluation/provenance.json")))
+    assert [key for key in found[0] if found[0][key] != found[1][key]] == ["config"]
+
+
 @pytest.mark.slow
 def test_a_model_of_another_vocabulary_reads_the_same_texts(copied: Clone) -> None:
     """The data's tokens are others then; the model's are not, nor is what it makes of the texts."""
@@ -103,6 +117,9 @@ def test_what_was_measured_is_not_what_the_model_was_made_with(copied: Clone) ->
     shutil.copytree(copied.folder / "models/gpt", copied.folder / "pretrained/mine")
     copied.set(evaluate={"model": "pretrained/mine"}, sample={"model": "pretrained/mine"})
     copied.dvc("repro", "evaluate")
+    trained_on = " ".join(copied.dropgpt("measure", "pretrained/mine", "corpora/0.txt").split())
+    assert "9 of 9 documents of TEXT, " in trained_on
+    assert "stand word for word in the training part, too" in trained_on
     copied.commit()
     copied.git("branch", "ends")
     copied.set(tokenize={"end_of_text": False})

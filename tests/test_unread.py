@@ -87,7 +87,9 @@ def test_only_what_was_set_is_told() -> None:
             of_training(params.model, params.train), model=params.model, train=params.train
         )
 
-    assert told(params_with(model={"dropout": 0.0, "dropout_sites": ALL})) == []
+    assert told(params_with(model={"dropout": 0.1, "dropout_sites": ALL})) == []
+    (line,) = told(params_with(model={"dropout": 0.5, "dropout_sites": ALL}))
+    assert line.startswith("model.dropout is 0.5, without effect on model and held-out loss: all")
     assert told(params_with(train={"dropout_switch_step": 3})) == [
         "train.dropout_switch_step is 3, without effect on model and held-out loss: "
         "train.dropout_schedule is constant"

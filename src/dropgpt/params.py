@@ -36,8 +36,13 @@ NOT_YAML = (YAMLError, ValueError, RecursionError)
 # it, the texts of that source would stand under this name.
 NAMELESS: dict[str, str | None] = {"split": "train", "files": "corpora/*.txt"}
 NAMELESS |= dict.fromkeys(["dataset", "config", "revision", "held_out_split"])
-READ = {"wikipedia": set(), "fineweb": {"config", "revision"}, "files": {"files"}}
-READ |= {"hub": {*NAMELESS} - {"files"}}
+# The keys of section data that each source reads.
+READ = {
+    "wikipedia": set[str](),
+    "fineweb": {"documents", "config", "revision"},
+    "hub": {"documents", "text_column", *NAMELESS} - {"files"},
+    "files": {"files", "text_column", "separator", "deduplicate"},
+}
 
 
 class Section(BaseModel):
@@ -196,6 +201,14 @@ class Evaluate(Section):
                 raise ValueError(f"extra_corpora has {first!r} again as {name!r}; take one out")
         return self
 
+    def check_windows(self, model: Model) -> None:
+        """Raise ValueError where tokens between two windows would not be measured."""
+        if self.stride > model.n_ctx:
+            raise ValueError(
+                f"evaluate.stride {self.stride} is above model.n_ctx {model.n_ctx}: tokens between "
+                "two windows would not be measured"
+            )
+
 
 class Sample(Section):
     model: Text | None
@@ -241,11 +254,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _windows_overlap_or_touch(self) -> Self:
         # A model from elsewhere has a context of its own, which the stage compares with.
-        if self.evaluate.model is None and self.evaluate.stride > self.model.n_ctx:
-            raise ValueError(
-                f"evaluate.stride {self.evaluate.stride} is above model.n_ctx {self.model.n_ctx}: "
-                "tokens between two windows would not be measured"
-            )
+        if self.evaluate.model is None:
+            self.evaluate.check_windows(self.model)
         return self
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dropgpt.params import Data, Model, Params, Section, Train, dotted
+from dropgpt.params import READ, Data, Model, Params, Section, Train, dotted
 
 # What params.yaml has for keys that only some values of others read: it may stay there.
 USUAL: dict[str, Any] = {
@@ -10,36 +10,38 @@ USUAL: dict[str, Any] = {
     "data.text_column": "text",
     "data.separator": "<|endoftext|>",
     "data.deduplicate": True,
+    "tokenize.validation_fraction": 0.04,
+    "model.dropout": 0.1,
     "model.attention_dropout": "weights",
     "train.dropout_schedule": "constant",
     "train.dropout_switch_step": 0,
     "train.final_learning_rate": 0.0,
 }
-# Of section data: which of them a source reads.
-READ_BY: dict[str, list[str]] = {
-    "wikipedia": [],
-    "fineweb": ["documents"],
-    "hub": ["documents", "text_column"],
-    "files": ["text_column", "separator", "deduplicate"],
-}
+# The keys of section data that may stand there unread; others would name texts that are not read.
+OF_TEXTS = ("documents", "text_column", "separator", "deduplicate")
 
 
 def unread(params: Params) -> dict[str, str]:
     """Each key that can change neither the model nor the held-out loss, and why."""
-    found = of_data(params.data) | of_training(params.model, params.train)
-    if params.data.held_out_split:
-        found["tokenize.validation_fraction"] = "data.held_out_split says what is held out"
-    return found
+    of_texts = of_data(params.data) | of_tokenize(params.data)
+    return of_texts | of_training(params.model, params.train)
 
 
 def of_data(data: Data) -> dict[str, str]:
     """Those of section data."""
     found = {}
-    for key in dict.fromkeys([*READ_BY["hub"], *READ_BY["files"]]):
-        if key not in READ_BY[data.source]:
-            but = ", and only evaluate.extra_corpora follow it" if key in READ_BY["files"] else ""
+    for key in OF_TEXTS:
+        if key not in READ[data.source]:
+            but = ", and only evaluate.extra_corpora follow it" if key in READ["files"] else ""
             found[f"data.{key}"] = f"data.source is {data.source}{but}"
     return found
+
+
+def of_tokenize(data: Data) -> dict[str, str]:
+    """Those of section tokenize."""
+    if not data.held_out_split:
+        return {}
+    return {"tokenize.validation_fraction": "data.held_out_split says what is held out"}
 
 
 def of_training(model: Model, train: Train) -> dict[str, str]:

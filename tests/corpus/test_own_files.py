@@ -722,6 +722,38 @@ def test_a_tab_as_the_shell_leaves_it_parts_documents(here: Path) -> None:
     assert len(ids("corpora/a.txt", r"\t")) == 2
 
 
+@pytest.mark.parametrize(
+    ("separator", "texts"),
+    [
+        (r"\\newpage", ["one", "two\nthree"]),
+        (r"\n", [r"one\newpage two", "three"]),
+        (r"\\", ["one", "newpage two\nthree"]),
+    ],
+)
+def test_two_backslashes_before_n_are_one(here: Path, separator: str, texts: list[str]) -> None:
+    if separator == r"\\":  # elsewhere they stay two
+        (here / "a.txt").write_text("one\\\\newpage two\nthree")
+    else:
+        (here / "a.txt").write_text("one\\newpage two\nthree")
+    found = [text for text, _, _ in own_files.documents("corpora/a.txt", "text", separator)]
+    assert found == texts
+
+
+def test_what_a_separator_was_taken_for_is_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.txt").write_text("one\\newpage two")
+    assert len(ids("corpora/a.txt", r"\newpage")) == 1
+    said = r"separator is '\newpage' (\n: a line end; \t: a tab; \\n: a backslash and an n), which"
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_called_like_a_file_of_dvc_is_a_folder(here: Path) -> None:
+    (here / "a.txt").write_text("one")
+    (here / "old.dvc").mkdir()
+    assert len(ids("corpora/a.txt")) == len(ids("corpora/**")) == 1
+
+
 def test_a_separator_that_occurs_nowhere_is_told(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +91,20 @@ def test_a_cpu_serves_as_many_jobs_as_it_has_cores_for(
     take(jobs)
     with pytest.raises(pytest.fail.Exception, match="waits"):
         take(jobs + 1)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "waits"), [(8, 4, True), (4, 4, False), (5, 4, True)])
+def test_jobs_share_the_cores_by_their_threads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, theirs: int, ours: int, waits: bool
+) -> None:
+    monkeypatch.setattr("dropgpt.machine.threads.CORES", 8)
+    monkeypatch.setattr("dropgpt.machine.threads.number", lambda: numbers.pop(0))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits", pytrace=False))
+    for of_two in ((theirs, ours), (ours, theirs)):
+        numbers = list(of_two)
+        expected = pytest.raises(pytest.fail.Exception, match="waits") if waits else nullcontext()
+        with expected, slot(torch.device("cpu"), tmp_path), slot(torch.device("cpu"), tmp_path):
+            pass
 
 
 @pytest.mark.usefixtures("handlers_put_back")

@@ -266,6 +266,27 @@ def test_a_training_that_was_begun_in_another_environment_is_told(
     assert "is of this training, after step 4, but with threads 2: where that is so" in told
 
 
+@pytest.mark.parametrize(("schedule", "told"), [("constant", True), ("linear", False)])
+def test_more_steps_elsewhere_begin_anew_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: str, told: bool
+) -> None:
+    """Where they would have gone on from the last state of a training that has ended."""
+    inputs = of_seed(1)
+    train = inputs["train"]["params"]["train"]
+    train |= {"steps": 4, "lr_schedule": schedule, "dropout_schedule": "constant"}
+    inputs["train"]["environment"] |= {"threads": 2}
+    with of_training(inputs, 60, tmp_path) as saved:
+        saved.save(STATE, 4)
+        saved.end()
+    settle(inputs, tmp_path)
+    inputs["train"]["environment"] |= {"threads": 8}
+    train |= {"steps": 6}
+    with of_training(inputs, 60, tmp_path) as saved:
+        assert saved.load() is None
+    said = capsys.readouterr().err
+    assert ("after step 4, but with threads 2: where that is so again" in said) == told
+
+
 def test_what_went_on_in_other_processes_is_settled_as_what_they_saved(tmp_path: Path) -> None:
     for last in (1, 2):
         inputs = of_seed(1)

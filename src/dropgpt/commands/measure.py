@@ -23,6 +23,8 @@ from dropgpt.comparison.tables import folded
 from dropgpt.corpus import formats, own_files
 from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError, counted
+from dropgpt.machine import provenance
+from dropgpt.machine.files import SUMS
 from dropgpt.machine.hardware import prepare
 from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
@@ -31,7 +33,7 @@ from dropgpt.measuring.opening import opened
 from dropgpt.model import artifact
 from dropgpt.params import NOT_YAML, Evaluate, Params
 from dropgpt.perplexity import interval
-from dropgpt.tokens import tensor
+from dropgpt.tokens import tensor, trained_on
 from dropgpt.tokens.encoding import decode_documents
 from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 
@@ -96,12 +98,23 @@ def run(
     if output:
         _write(output, result_file.of(lm.made_by | known, measured, found))
     lines = told(model, found, measured)
-    if not texts:
+    if texts:
+        lines += _trained_on(Path(model), table)
+    else:
         lines += artifact.lines_of_other_tokens(Path(model), TOKENS)
     for line in [*lines, f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
         print(f"{output}: for `dropgpt compare`")
+
+
+def _trained_on(model: Path, table: pd.DataFrame) -> list[str]:
+    """A warning where the tokens that the model was trained on lie here, and have these texts."""
+    made = provenance.read(model).get("train") if model.is_dir() else None
+    here = (TOKENS / SUMS).is_file() and provenance.checksum([TOKENS / SUMS])
+    if made is None or made["inputs"]["tokens"] != here:
+        return []
+    return trained_on.lines(TOKENS, {"TEXT": table})
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:

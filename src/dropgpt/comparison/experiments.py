@@ -39,8 +39,8 @@ class Run:
 
     name       of the experiment, branch, tag or commit in which it was found, or of the file
     made_by    the parameters, by dotted keys as `dvc exp run -S` takes them; besides, shortened
-               checksums: code.STAGE, tokens (trained on, or else measured), weights (of a model
-               from elsewhere), and environment after its main facts
+               checksums: code.STAGE, tokens (trained on, or else measured), weights and
+               config (of a model from elsewhere), and environment after its main facts
     documents  the held-out rows of its table, in the corpus's order
     summary    what the stage evaluate has made of them, yardsticks beside them
     notes      what to know before reading the number, in lines
@@ -145,7 +145,8 @@ def made_by(chain: Chain) -> dict[str, Any]:
     found |= {f"code.{stage}": record["code"][:8] for stage, record in records.items()}
     first, *_ = records.values()
     if "train" not in records:  # a model from elsewhere, of which nothing else is known
-        found["weights"] = first["inputs"]["weights"][:8]
+        of_model = {key: first["inputs"].get(key) for key in ("weights", "config")}
+        found |= {key: checksum[:8] for key, checksum in of_model.items() if checksum}
     made_in = [record["environment"] for record in records.values()]
     checksum = hashlib.sha256(json.dumps(made_in).encode()).hexdigest()[:8]
     place = "{device}, threads {threads}, {precision}".format(**first["environment"])

@@ -128,6 +128,8 @@ def _check_checked_out(pattern: str, key: str) -> None:
             )
     for tracked in sorted(Path(FOLDER).rglob("*.dvc")):
         folder = tracked.with_suffix("")
+        if not tracked.is_file():
+            continue
         if os.path.lexists(folder) or ".dir" not in tracked.read_text(errors="replace"):
             continue  # it is here, or stands for a file
         if _may_lead_into(pattern, folder):

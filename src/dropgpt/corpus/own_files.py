@@ -1,5 +1,6 @@
 """Documents from the user's own files."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from dropgpt.corpus.document import Document, size
 from dropgpt.errors import UserError, check_here, counted, warn
 
 _PACKED = " or ".join(formats.COMPRESSIONS)
+# What a separator may have, as a shell leaves it, and what it means.
+ESCAPED = re.compile(r"\\\\(?=[nt])|\\[nt]")
+MEANT = {r"\n": "\n", r"\t": "\t", "\\\\": "\\"}
 
 
 def documents(
@@ -24,7 +28,8 @@ def documents(
     .json             a document an item of an array of such objects, or of strings; or one object
     .txt, .md         documents parted by `separator`, without the white space around them and
                       where there is any text; null: the whole file is one. A backslash and n or t
-                      mean line end and tab, as a shell leaves them.
+                      mean line end and tab, as a shell leaves them; two of them before n or t
+                      are one, as in \\newpage.
     `key` of params.yaml is where the pattern stands.
     Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
     row, line, item, document or byte, for whatever is not a text in UTF-8. Empty texts, and null,
@@ -57,8 +62,9 @@ def read(
         check_here(path)
         if formats.ending(path) != ".parquet":
             formats.check_text(path)
+    given_as = separator
     if separator:
-        separator = separator.replace("\\n", "\n").replace("\\t", "\t")
+        separator = ESCAPED.sub(lambda found: MEANT[found[0]], separator)
     plain = [path for path in paths if formats.ending(path) in formats.PLAIN]
     parted: set[Path] = set()
     given = empty = 0
@@ -82,8 +88,11 @@ def read(
     if empty:
         warn(f"{said}: left out as empty: {counted(empty, 'text')}")
     if separator and plain and not parted:
+        shown = f"'{given_as}'".replace("\n", r"\n").replace("\t", r"\t")
+        if ESCAPED.search(shown):
+            shown += r" (\n: a line end; \t: a tab; \\n: a backslash and an n)"
         warn(
-            f"{set_by} is {separator!r}, which occurs nowhere in "
+            f"{set_by} is {shown}, which occurs nowhere in "
             f"{counted(len(plain), 'text file')} such as {plain[0]}: each is one document"
         )
 

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -33,12 +33,15 @@ def slot(device: torch.device, folder: Path = FOLDER) -> Iterator[None]:
     if torchrun.started():
         yield
         return
-    slots = max(1, threads.CORES // threads.number()) if device.type == "cpu" else 1
+    places, wanted = 1, 1
+    if device.type == "cpu":
+        places, wanted = threads.CORES, min(threads.number(), threads.CORES)
     folder.mkdir(parents=True, exist_ok=True)
-    locks = [FileLock(folder / f"{name(device)}-{number}.lock") for number in range(slots)]
-    if (taken := _free(locks)) is None:
+    taking = FileLock(folder / f"{name(device)}.lock")
+    locks = [FileLock(folder / f"{name(device)}-{number}.lock") for number in range(places)]
+    if (taken := _free(locks, wanted, taking)) is None:
         print(f"{device} is taken by other jobs of this project: waiting", file=sys.stderr)
-        while (taken := _free(locks)) is None:
+        while (taken := _free(locks, wanted, taking)) is None:
             time.sleep(PAUSE)
     with taken:
         yield
@@ -55,9 +58,17 @@ def name(device: torch.device) -> str:
     return f"{platform.node()}-{device.type}-{number}"
 
 
-def _free(locks: list[FileLock]) -> AbstractContextManager[FileLock] | None:
-    """One of `locks`, acquired, or None."""
-    for lock in locks:
-        with suppress(Timeout):
-            return lock.acquire(blocking=False)
+def _free(locks: list[FileLock], wanted: int, taking: FileLock) -> ExitStack | None:
+    """So many of `locks`, acquired, or None where they are not free.
+
+    Only who holds `taking` tries, or two jobs would each hold what the other lacks.
+    """
+    held = 0
+    with taking, ExitStack() as stack:
+        for lock in locks:
+            with suppress(Timeout):
+                stack.enter_context(lock.acquire(blocking=False))
+                held += 1
+            if held == wanted:
+                return stack.pop_all()
     return None

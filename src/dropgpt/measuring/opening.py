@@ -11,7 +11,6 @@ from dropgpt.machine.files import SUMS
 from dropgpt.measuring import nano_gpt
 from dropgpt.measuring.language_model import LanguageModel, of_gpt
 from dropgpt.model import artifact
-from dropgpt.model.hugging_face import weight_files
 from dropgpt.tokens.vocabulary import N_VOCAB
 
 
@@ -33,8 +32,9 @@ def opened(name: str, device: torch.device, revision: str | None = None) -> Lang
     if (path / SUMS).is_file() and (path / provenance.FILE).is_file():  # both: made here
         model = artifact.load(path).to(device)  # first, since it sees whether a file is damaged
         chain = provenance.read(path)
-        weights = {"model": name, "weights": provenance.checksum(weight_files(path))[:8]}
-        return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else weights)
+        files = artifact.inputs(path)
+        known = {"model": name} | {key: provenance.checksum(files[key])[:8] for key in files}
+        return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else known)
     from dropgpt.measuring import transformers_model  # which needs transformers
 
     return transformers_model.read(name, device, revision)

@@ -125,6 +125,11 @@ def load(folder: Path) -> GPT:
     return hugging_face.read(folder)
 
 
+def inputs(folder: Path) -> dict[str, list[Path]]:
+    """The files that say what a model is, by the names that records have for them."""
+    return {"weights": hugging_face.weight_files(folder), "config": [folder / "config.json"]}
+
+
 def past(folder: Path) -> Chain:
     """What the model of this pipeline, or one from elsewhere, is the result of."""
     chain = provenance.read(folder)

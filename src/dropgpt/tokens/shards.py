@@ -86,9 +86,8 @@ def make(data: Data, tokenize: Tokenize, runtime: Runtime) -> list[Path]:
 
 
 def forget(paths: list[Path]) -> None:
-    """Remove what `make` gave."""
-    with suppress(FileNotFoundError):  # another run has done it
-        shutil.rmtree(paths[0].parent)
+    """Remove what `make` gave; what another process still has open there, or owns, stays."""
+    shutil.rmtree(paths[0].parent, ignore_errors=True)
 
 
 def _side_by_side(arguments: tuple[Any, ...], workers: int, look: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,20 @@ def with_fewer_steps(path: Path, inputs: Inputs) -> Path | None:
 
 
 def tell_of_other_environment(path: Path, inputs: Inputs) -> None:
-    """Say where the same training was begun with other threads, packages and the like.
+    """Say where the same training, or its first steps, were made with other threads, packages and
+    the like.
 
     From there on its bits would be others, so it begins anew.
     """
-    here, own = _without_environment(inputs)
-    for other, said, theirs in _newest_first(path.parent):
-        there, rest = _without_environment(theirs)
-        if rest == own:
+    steps, own = apart(inputs)
+    here, own = _without_environment(own)
+    folders = path.parent, path.parent / ENDED
+    for other, said, theirs in chain.from_iterable(map(_newest_first, folders)):
+        made, rest = apart(theirs)
+        there, rest = _without_environment(rest)
+        whole = said["step"] == str(made)  # what has more steps goes on from a whole one
+        goes_on = whole and made < steps and not follows_steps(inputs)
+        if rest == own and (goes_on or (made == steps and other.parent == path.parent)):
             keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
             was = ", ".join(f"{key} {there.get(key)}" for key in keys)
             print(

@@ -222,7 +222,10 @@ def _check_parts(training: Tokens, held_out: Tokens, params: Train, n_ctx: int) 
         )
     for part, tokens in (("training", training), ("held-out", held_out)):
         if len(tokens) < n_ctx + 1:
-            remedy = "change tokenize.validation_fraction, or take more documents"
+            remedy = (
+                "take more documents, or another share: tokenize.validation_fraction, or the split "
+                "of data.held_out_split"
+            )
             if part == "training" and params.tokens:
                 remedy = "or raise train.tokens"
             raise UserError(
