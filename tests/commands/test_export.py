@@ -172,6 +172,16 @@ def test_what_was_measured_of_other_weights_is_not_told(
     assert "perplexity" not in card.text
 
 
+def test_a_model_of_another_folder_is_told_as_it_was_measured_there(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    card = export("--model", str(project / artifact.TRAINED))
+    found = json.loads((project / EVALUATION / SUMMARY).read_text())
+    assert f"**{found['bits_per_byte']:.3f}**" in card.text
+
+
 def test_what_was_measured_on_other_texts_is_not_told(
     export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,17 @@ def test_a_model_from_before_tokens_were_replaced_is_read(
     assert json.loads(said)["token_replacement"] == 0
 
 
+def test_a_model_of_other_code_is_told_as_that(
+    clone: Clone, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = trace("--step", "0")
+    assert said.startswith("models/gpt, step 0")
+    monkeypatch.setattr(provenance, "code", lambda stage: "other")
+    warning, *rest = trace("--step", "0").splitlines()
+    assert warning.startswith("warning: models/gpt was made by other code than lies here")
+    assert rest == said.splitlines()
+
+
 def test_a_mistake_is_one_line(clone: Clone, trace: Trace, tmp_path: Path) -> None:
     said = "the training of models/gpt had the steps 0 to 3"
     for step in ("4", "-1"):

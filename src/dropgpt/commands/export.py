@@ -1,6 +1,7 @@
 """`dropgpt export`: a model and its model card, as a folder for the Hugging Face hub."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -69,8 +70,8 @@ def run(folder: Path, model: Path) -> None:
     print(f"{place}: the model, and its card in README.md")
     if not found:
         print(
-            f"README.md: says that it has not been measured; {EVALUATION} of the project in which "
-            "you are, by `dvc repro evaluate`, would say how good it is"
+            f"README.md: says that it has not been measured; {EVALUATION} of its project, or of "
+            "this one, by `dvc repro evaluate`, would say how good it is"
         )
     if card.data.get("license") == "unknown":
         print("README.md: say there under which licence your texts are, in its front matter, too")
@@ -103,19 +104,23 @@ def _whole(place: Path) -> Iterator[Path]:
 def measured(model: Path, chain: Chain) -> dict[str, Any] | None:
     """What the stage evaluate found for these very weights on their own held-out part.
 
-    None where it measured others, or on other texts.
+    It lies in the project of the model, or else in the one in which we are. None where it measured
+    others, or on other texts.
     """
-    if not EVALUATION.exists():
+    folder = Path(os.path.relpath(model.resolve().parent.parent / EVALUATION))
+    if not folder.exists():
+        folder = EVALUATION
+    if not folder.exists():
         return None
-    check_seal(EVALUATION, "evaluate", [SUMMARY, provenance.FILE])
-    record = provenance.read(EVALUATION)["evaluate"]
+    check_seal(folder, "evaluate", [SUMMARY, provenance.FILE])
+    record = provenance.read(folder)["evaluate"]
     inputs = {
         "weights": provenance.checksum(weight_files(model)),
         "tokens": chain["train"]["inputs"]["tokens"],
     }
     if any(record["inputs"][name] != checksum for name, checksum in inputs.items()):
         return None
-    found: dict[str, Any] = json.loads((EVALUATION / SUMMARY).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     asked = record["params"]["evaluate"]
     return found | {key: asked[key] for key in ("stride", "across_documents")}
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, warn
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS, check_seal
 from dropgpt.tokens import tensor
@@ -33,6 +33,8 @@ def run(step: int, model: Path, as_json: bool) -> None:
             f"{TOKENS} is not what {model} was trained on: bring back that run, by `dvc exp apply` "
             "or by `git checkout` and `dvc checkout`"
         )
+    if made["code"] != provenance.code("train"):
+        warn(f"{model} was made by other code than lies here, which may have read other windows")
     starts = window_starts(tokens, params, step)
     found = {
         "model": str(model),
