@@ -34,7 +34,8 @@ def attempt(
     """`dropgpt try …` where the change has an `effect`: exit status, lines, settings that were run.
 
     `corpus` is what the files hold, `edit` is done before the run of this number has read
-    params.yaml, or else after it; `places` are where the runs are made, by turns.
+    params.yaml, or else after it; `places` are where the runs are made, by turns; the run of the
+    number `fails` fails.
 
     What has been run stays for the next call.
     """
@@ -54,10 +55,13 @@ def attempt(
         corpus: str = "",
         edit: Callable[[int, str], None] = lambda number, when: None,
         places: tuple[str, ...] = ("here",),
+        fails: int | None = None,
     ) -> tuple[int, list[str], list[str]]:
         made: list[str] = []
 
         def dvc(arguments: list[str], stdout: TextIO) -> int:
+            if len(there) == fails:
+                return 255
             settings = arguments[arguments.index("-S") + 1 :: 2]
             name = f"experiment {len(there)}"
             edit(len(there), "before")
@@ -166,6 +170,20 @@ def test_a_change_that_stands_in_params_yaml_already_is_told_as_such(
     monkeypatch.setattr(try_, "_git", lambda command, *_: "params.yaml" * (command == "diff"))
     _, lines, _ = attempt("-S", "model.dropout=0.1")
     assert lines[-1].endswith("may say so already: `git diff params.yaml`")
+
+
+def test_after_a_failure_the_same_command_goes_on(attempt: Callable[..., Any]) -> None:
+    status, lines, made = attempt(*CHANGE, effect=-1, fails=3)
+    assert lines[-1].startswith(
+        "error: try: `dvc exp run --temp -S model.dropout=0.3 -S train.seed=2`"
+    )
+    assert lines[-1].endswith(
+        "has failed, as is told above; once that is mended, the same command goes on"
+    )
+    assert len(made) == 3
+    status, lines, more = attempt(*CHANGE, effect=-1)
+    assert status == 0
+    assert not {*made} & {*more}
 
 
 def test_a_commit_meanwhile_is_told(
