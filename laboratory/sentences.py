@@ -26,14 +26,15 @@ def beside_the_rest(lowest: Lowest | None) -> str:
         return ""
     ours, (p, readings) = lowest.gain, lowest.map
     seeds = lowest.effect.chance.seeds
-    unsure = ", which is not sure" if lowest.effect.high >= 0 else ""
+    unsure = " That is not sure." if lowest.effect.high >= 0 else ""
     return (
-        f"\n\nAll of this is with {OF_MAP}. Of all that stands [beside it]"
+        f"\n\nAll of this is with {OF_MAP}: each reading parts the text into windows at "
+        "other places. Of all that stands [beside it]"
         f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
         f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The "
         f"test loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that "
         f"of p {p} with {readings} readings, the best of the map by the {seeds} seeds that both "
-        f"have{unsure}."
+        f"have.{unsure}"
     )
 
 

@@ -49,7 +49,7 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
         in said
     )
     nobody_knows = replace(best, effect=replace(best.effect, high=0.01))
-    assert "both have, which is not sure." in beside_the_rest(nobody_knows)
+    assert "both have. That is not sure." in beside_the_rest(nobody_knows)
     assert beside_the_rest(None) == ""
     one = settings["p20"][16]
     longer = settings["p20"] | {64: Losses(one.development - 0.1, one.test - 0.1 * found.sizes)}
