@@ -9,6 +9,7 @@ begin anew.
 # %%
 import json
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -40,7 +41,11 @@ if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
 def judged(key: str, value: float) -> str:
     command = ["dropgpt", "try", "-S", f"{key}={value}"]
     command += ["--seeds", f"{SEEDS}", "--tries", f"{len(changes) - 1}"]
-    status = subprocess.run(command).returncode
+    trying = subprocess.Popen(command)
+    status = None
+    while status is None:
+        with suppress(KeyboardInterrupt):  # it hears Ctrl-C, too, and ends what it runs first
+            status = trying.wait()
     if status not in STATUS:  # a mistake or Ctrl-C; the same command then goes on
         raise SystemExit(status)
     return STATUS[status]

@@ -281,3 +281,22 @@ def told(printed: str) -> list[str]:
 
 def pictures(clone: Clone) -> list[str]:
     return sorted(file.name for file in clone.folder.glob("reports/*.png"))
+
+
+def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
+    """More than the quarter of a second that subprocess.run gives."""
+    stand_in = tmp_path / "bin/dropgpt"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        "#!/bin/sh\ntrap 'sleep 1; touch ended; kill $!; exit 130' INT\ntouch begun\nsleep 60 & wait\n"
+    )
+    stand_in.chmod(0o755)
+    path = f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, str(ROOT / "examples/keep_or_drop.py")]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PATH": path}, start_new_session=True
+    )
+    wait_for((tmp_path / "begun").exists)
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(60) == 130
+    assert (tmp_path / "ended").exists()
