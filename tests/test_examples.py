@@ -287,9 +287,13 @@ def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
     """More than the quarter of a second that subprocess.run gives."""
     stand_in = tmp_path / "bin/dropgpt"
     stand_in.parent.mkdir()
-    stand_in.write_text(
-        "#!/bin/sh\ntrap 'sleep 1; touch ended; kill $!; exit 130' INT\ntouch begun\nsleep 60 & wait\n"
-    )
+    lines = [
+        "#!/bin/sh",
+        "trap 'sleep 1; touch ended; kill $!; exit 130' INT",
+        "touch begun",
+        "sleep 60 & wait",
+    ]
+    stand_in.write_text("\n".join(lines))
     stand_in.chmod(0o755)
     path = f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, str(ROOT / "examples/keep_or_drop.py")]
