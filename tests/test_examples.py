@@ -290,8 +290,9 @@ def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
     lines = [
         "#!/bin/sh",
         "trap 'sleep 1; touch ended; kill $!; exit 130' INT",
+        "sleep 60 &",
         "touch begun",
-        "sleep 60 & wait",
+        "wait",
     ]
     stand_in.write_text("\n".join(lines))
     stand_in.chmod(0o755)
