@@ -120,6 +120,14 @@ def test_what_was_measured_is_not_what_the_model_was_made_with(copied: Clone) ->
     trained_on = " ".join(copied.dropgpt("measure", "pretrained/mine", "corpora/0.txt").split())
     assert "9 of 9 documents of TEXT, " in trained_on
     assert "stand word for word in the training part, too" in trained_on
+    table = copied.folder / "data/tokens/documents.parquet"
+    whole = table.read_bytes()
+    table.unlink()  # not to write into DVC's cache, which has it under another name
+    table.write_bytes(whole[:-9])
+    damaged = " ".join(copied.dropgpt("measure", "pretrained/mine", "corpora/0.txt").split())
+    assert "was trained on these texts cannot be told: " in damaged
+    table.unlink()
+    table.write_bytes(whole)
     copied.commit()
     copied.git("branch", "ends")
     copied.set(tokenize={"end_of_text": False})

@@ -114,7 +114,10 @@ def _trained_on(model: Path, table: pd.DataFrame) -> list[str]:
     here = (TOKENS / SUMS).is_file() and provenance.checksum([TOKENS / SUMS])
     if made is None or made["inputs"]["tokens"] != here:
         return []
-    return trained_on.lines(TOKENS, {"TEXT": table})
+    try:
+        return trained_on.lines(TOKENS, {"TEXT": table})
+    except UserError as error:  # damage there costs no measurement of other texts
+        return [f"note: whether {model} was trained on these texts cannot be told: {error}"]
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
