@@ -13,12 +13,12 @@ from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import Groups
 from dropgpt.comparison.tables import rounded
 from dropgpt.errors import UserError
-from dropgpt.perplexity import in_words, number_in_words
 from dropgpt.printable import printable
 from dropgpt.reporting import comparison, figures
 from dropgpt.reporting.drawing import RUNS, marker
 from dropgpt.reporting.dropout import in_words as dropout_in_words
-from dropgpt.reporting.results import YARDSTICKS, Result
+from dropgpt.reporting.headline import headline
+from dropgpt.reporting.results import Result
 from dropgpt.tokens.batches import readings_in_words
 
 EXTREMES = 5  # documents at either end, with their text
@@ -47,7 +47,7 @@ def page(results: list[Result], default: dict[str, Any]) -> str:
         corpora=_legend(_sharing(results)),
         sentences=[_sentence(result) for result in results],
         notes=[note for result in results for note in result.notes],
-        headline=_headline(results),
+        headline=headline(results),
         comparison=_comparison(results),
         parameters=_parameters(made_by, default),
         curves=figures.curves(results),
@@ -95,58 +95,6 @@ def _sentence(result: Result) -> str:
         f"dropout of {dropout_in_words(model, train)}, trained in "
         f"{train['steps']:,} steps on {readings_in_words(params, n_train)}; {measured}"
     )
-
-
-def _headline(results: list[Result]) -> dict[str, Any]:
-    """The numbers first asked for, of each run and of what counting alone reaches."""
-    rows = []
-    for result in results:
-        found = result.run.summary
-        perplexity, interval = in_words(found)
-        rows.append(
-            {
-                "name": result.name,
-                "bits": f"{found['bits_per_byte']:.3f}",
-                "perplexity": perplexity,
-                "interval": interval,
-                "loss": f"{found['loss']:.3f}",
-                "on": f"{found['loss_dropout_on']:.3f}",
-            }
-        )
-    alike = not any(why_not(results[0].run, other.run) for other in results[1:])
-    return {
-        "runs": rows,
-        "yardsticks": _yardsticks(results),
-        "on": "On the same held-out tokens" if alike else "Each on its own held-out tokens",
-    }
-
-
-def _yardsticks(results: list[Result]) -> list[dict[str, str]]:
-    """What counting alone reaches; what is not the same for all runs, by the names of its runs."""
-    reached: dict[tuple[Any, ...], list[str]] = {}
-    for yardstick in YARDSTICKS:
-        for result in results:
-            found = result.run.summary
-            numbers = (
-                found[f"{yardstick}_{key}"] for key in ("bits_per_byte", "perplexity", "loss")
-            )
-            reached.setdefault((yardstick, *numbers), []).append(result.name)
-    rows = []
-    for (yardstick, bits, perplexity, loss), names in reached.items():
-        of = "" if len(names) == len(results) else f" ({', '.join(names)})"
-        # In the vocabulary of a model from elsewhere nobody has counted: bits per byte alone.
-        per_token = loss is not None
-        rows.append(
-            {
-                "name": yardstick + of,
-                "bits": f"{bits:.3f}",
-                "perplexity": number_in_words(perplexity) if per_token else "",
-                "interval": "",
-                "loss": f"{loss:.3f}" if per_token else "",
-                "on": "",
-            }
-        )
-    return rows
 
 
 def _comparison(results: list[Result]) -> dict[str, Any] | None:
