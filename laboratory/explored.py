@@ -14,7 +14,7 @@ from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
 from laboratory.results import NotRunError, Results, ensemble
 
 # Groups that have tables of their own.
-ELSEWHERE = ("map", "decays", "fixed", "ensembles", "passes")
+ELSEWHERE = ("map", "decays", "fixed", "ensembles", "more_ensembles", "passes")
 LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
 # Without any dropout, when and of what it is does not matter.
 WITHOUT = {

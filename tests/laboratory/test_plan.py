@@ -51,7 +51,7 @@ def renamed(values: Any, name: str, other: str) -> None:
             'before their last "-", and both have 12 readings',
         ),
         (
-            lambda p: renamed(p, "ensembles-p10-12", "ensembles-p0-more"),
+            lambda p: renamed(p, "ensembles-p20-12", "ensembles-p0-more"),
             "and differ in model.dropout: name one",
         ),
         (lambda p: renamed(p, "p50-long", "p50"), "p50: a name ends in"),
