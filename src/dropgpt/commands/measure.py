@@ -15,13 +15,11 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
-from dropgpt import corpus, evaluation, params
+from dropgpt import evaluation, params
 from dropgpt.comparison import result_file
 from dropgpt.comparison.experiments import EVALUATE
 from dropgpt.comparison.result_file import Measured, Result
 from dropgpt.comparison.tables import folded
-from dropgpt.corpus import formats, own_files
-from dropgpt.corpus.document import Document
 from dropgpt.errors import UserError, counted
 from dropgpt.machine import provenance
 from dropgpt.machine.files import SUMS
@@ -30,14 +28,12 @@ from dropgpt.machine.memory import enough_memory
 from dropgpt.machine.progress import progress
 from dropgpt.measuring.language_model import Encoded, LanguageModel
 from dropgpt.measuring.opening import opened
+from dropgpt.measuring.texts import TOKENS, held_out, of_files
 from dropgpt.model import artifact
 from dropgpt.params import NOT_YAML, Evaluate, Params
 from dropgpt.perplexity import interval
 from dropgpt.tokens import tensor, trained_on
-from dropgpt.tokens.encoding import decode_documents
-from dropgpt.tokens.vocabulary import END_OF_TEXT, gpt2_encoding
 
-TOKENS = Path("data/tokens")
 PARAMS = Path("params.yaml")
 CHECKSUM = re.compile(r"[+-]?0\w|\d+_")  # 0012, 0x12 and 1_2 are numbers to YAML
 LOGITS = 1 << 28  # numbers at once, where all of a batch are in memory: 1 GiB
@@ -61,9 +57,9 @@ def run(
         _check_output(output, [model, *made_by])
     here = _ours()
     if texts:
-        documents = _read(texts, here, text_column, separator)
+        documents = of_files(texts, here, text_column, separator)
     elif text_column is None and separator is None:
-        documents = _held_out()
+        documents = held_out()
     else:
         raise UserError("measure: --text-column and --separator say how to read TEXTs: name some")
     device = prepare(*(here.runtime.device, here.runtime.threads) if here else ())
@@ -229,49 +225,6 @@ def _ours() -> Params | None:
             print(f"note: {PARAMS} is of another project: stride and the rest are the defaults")
             return None
     return params.load(PARAMS)
-
-
-def _read(
-    texts: list[Path], here: Params | None, text_column: str | None, separator: str | None
-) -> list[Document]:
-    """The documents of files, wherever they lie, as asked for, or else as params.yaml has it."""
-    if missing := [path for path in texts if not path.is_file()]:
-        what = "no such file"
-        if re.search(r"[*?\[]", str(missing[0])):
-            what += "; without quotation marks the shell makes names of it"
-        if missing[0].exists():
-            what = f"a {'folder' if missing[0].is_dir() else 'pipe or a device'}: name files"
-        raise UserError(f"{missing[0]}: {what}")
-    if text_column is None:
-        text_column = here.data.text_column if here else "text"
-    set_by = "--separator"
-    if separator is None:
-        separator = here.data.separator if here else END_OF_TEXT
-        set_by = "data.separator" if here else "the usual separator"
-    found = own_files.read(texts, text_column, separator or None, "TEXT", set_by)
-    try:
-        if here and not here.data.deduplicate:
-            return list(found)
-        return list(
-            corpus.each_once(
-                found, "the TEXTs", "data.deduplicate: false in params.yaml keeps them"
-            )
-        )
-    except UserError as error:  # it may name the setting of a params.yaml, which need not be there
-        raise UserError(str(error).replace(formats.SETTING, "--text-column")) from None
-
-
-def _held_out() -> list[Document]:
-    """The held-out part of data/tokens."""
-    if not TOKENS.is_dir():
-        raise UserError(
-            f"measure: name files with texts to measure on; without, it takes {TOKENS}, which is "
-            "not here (`dvc repro tokenize` in the project's root makes it)"
-        )
-    tokens = tensor.read(TOKENS)
-    rows = tokens.held_out_documents
-    texts = decode_documents(tokens.held_out, rows, gpt2_encoding(tokens.n_vocab))
-    return list(map(Document, texts, rows.id, rows.source))
 
 
 def _check(model: str, lm: LanguageModel, stride: int, context: int) -> None:
