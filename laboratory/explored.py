@@ -8,21 +8,22 @@ from itertools import product
 from typing import Any
 
 from dropgpt.comparison.interval import Difference
-from dropgpt.params import dotted
+from dropgpt.params import DropoutSites, dotted
 from laboratory.judge import compared, difference
 from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
 from laboratory.results import NotRunError, Results, ensemble
+from laboratory.worth import RATES
 
-# Groups that have tables of their own.
-ELSEWHERE = ("map", "decays", "fixed", "ensembles", "more_ensembles", "passes")
+# Groups that have tables of their own; ensembles only when there are those of all rates.
+ELSEWHERE = ("map", "decays", "fixed", "passes")
+ENSEMBLES = ("ensembles", "more_ensembles")
+SITES = [f"model.dropout_sites.{site}" for site in DropoutSites.model_fields]
 LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
+UNTOLD = (*OF_LENGTH, "members")  # by the name of a setting, or another column
 # Without any dropout, when and of what it is does not matter.
-WITHOUT = {
+AT_ALL_SITES: dict[str, Any] = dict.fromkeys(SITES)
+WITHOUT = AT_ALL_SITES | {
     "model.dropout": 0.0,
-    "model.dropout_sites.embedding": None,
-    "model.dropout_sites.attention": None,
-    "model.dropout_sites.attention_output": None,
-    "model.dropout_sites.mlp": None,
     "model.attention_dropout": "weights",
     "model.block_dropout": 0.0,
     "train.dropout_schedule": "constant",
@@ -37,9 +38,10 @@ class Explored:
     changes        in the base, by dotted keys
     learning_rate  the highest
     loss           on the test documents, in nats a token
-    rate_of_none   the learning rate of no dropout, all else alike; None of no dropout itself, and
-                   where that was not run
-    effect         beside that
+    beside         the setting of no dropout, all else alike, or, where dropout is left out at some
+                   sites, that with all of them; None of no dropout itself, and where it was not run
+    rate_beside    the learning rate of that
+    effect         less that
     """
 
     setting: str
@@ -47,7 +49,8 @@ class Explored:
     changes: dict[str, Any]
     learning_rate: float
     loss: float
-    rate_of_none: float | None
+    beside: str | None
+    rate_beside: float | None
     effect: Difference | None
 
 
@@ -63,19 +66,22 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
         for variant, own in params.items()
         for readings in own.readings
     }
-    without = _without(params)
+    beside = _beside(params)
+    elsewhere = list(ELSEWHERE)
+    if all(ensemble(f"ensembles-{p}", 1) in results.settings for p in RATES):
+        elsewhere += ENSEMBLES
     found = []
-    for variant in (one for one in params if plan.group(one) not in ELSEWHERE):
-        one, none = setting(variant), without[variant]
-        changes = {k: v for k, v in plan.variants[variant].items() if k not in OF_LENGTH}
+    for variant in (one for one in params if plan.group(one) not in elsewhere):
+        one, none = setting(variant), beside[variant]
+        changes = {k: v for k, v in plan.variants[variant].items() if k not in UNTOLD}
         for readings, together in product(params[variant].readings, _shown(params[variant])):
             ours, theirs = together(one), none and together(none)
             with suppress(NotRunError):
                 loss = results.loss(ours, readings)
                 effect = _effect(results, ours, theirs, readings)
-                rate_of_none = rates[none, readings] if none and effect else None
-                own = rates[one, readings]
-                found.append(Explored(ours, readings, changes, own, loss, rate_of_none, effect))
+                rate = rates[none, readings] if none and effect else None
+                own, of = rates[one, readings], theirs if effect else None
+                found.append(Explored(ours, readings, changes, own, loss, of, rate, effect))
     return found
 
 
@@ -90,14 +96,16 @@ def _shown(params: RunParams) -> list[Callable[[str], str]]:
 class LeftOn:
     """Dropout left on while a setting of one length is measured.
 
-    passes  with other masks, whose probabilities are averaged
-    loss    on the test documents, in nats a token
-    effect  beside dropout off, by the same weights
+    passes       with other masks, whose probabilities are averaged
+    development  the loss with dropout off, by which it is chosen, in nats a token
+    loss         on the test documents, in nats a token
+    effect       beside dropout off, by the same weights
     """
 
     setting: str
     readings: int
     passes: int
+    development: float
     loss: float
     effect: Difference
 
@@ -108,6 +116,7 @@ def left_on(results: Results) -> list[LeftOn]:
             setting,
             readings,
             passes,
+            results.development(setting, readings),
             results.mean(sums),
             difference(sums - losses.test, results),
         )
@@ -117,8 +126,8 @@ def left_on(results: Results) -> list[LeftOn]:
     ]
 
 
-def _without(params: dict[str, RunParams]) -> dict[str, str | None]:
-    """Of each variant the setting that differs from it in having no dropout."""
+def _beside(params: dict[str, RunParams]) -> dict[str, str | None]:
+    """Of each variant the setting that it is compared with, as `Explored` has it."""
 
     def alike(variant: str, changes: dict[str, Any]) -> str:
         values = dotted(params[variant].model_dump()) | changes
@@ -126,7 +135,15 @@ def _without(params: dict[str, RunParams]) -> dict[str, str | None]:
 
     # The first: what is measured more often besides comes later in a plan.
     there = {alike(variant, {}): setting(variant) for variant in reversed(params)}
-    return {variant: there.get(alike(variant, WITHOUT)) for variant in params}
+    return {
+        variant: there.get(alike(variant, AT_ALL_SITES if _leaves_out(own) else WITHOUT))
+        for variant, own in params.items()
+    }
+
+
+def _leaves_out(params: RunParams) -> bool:
+    """Whether some sites are without dropout that all would have."""
+    return params.model.dropout > 0 and 0 in params.model.dropout_sites.model_dump().values()
 
 
 def _effect(results: Results, ours: str, none: str | None, readings: int) -> Difference | None:

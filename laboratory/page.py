@@ -11,7 +11,7 @@ from dropgpt.errors import UserError, counted
 from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
-from laboratory.by_length import Row
+from laboratory.by_length import DRAWN_AGAIN, Best, Row
 from laboratory.claims import CLAIMS, MARGIN
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
@@ -20,7 +20,7 @@ from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import TUNING, Plan, Size, arguments, setting
 from laboratory.rates import between, changes, tried
 from laboratory.results import AGAIN, Results, files, load, read
-from laboratory.sentences import answer, beside_the_rest, waiting, with_masks
+from laboratory.sentences import answer, beside_the_rest, listed, notes, waiting, with_masks
 from laboratory.worth import gains, lowest
 from stages import run
 
@@ -37,8 +37,8 @@ HISTORY = (
 )
 MAP, WORTH = Path("docs/map.svg"), Path("docs/worth.svg")
 WORTH_PICTURE = (
-    "![The gain of the best rate over no dropout, given weight decay, windows and ensembles, by "
-    f"how often the text is read]({WORTH})"
+    "![The gain of the best rate over no dropout, given what the table below has, by how often the "
+    f"text is read]({WORTH})"
 )
 
 
@@ -80,7 +80,9 @@ def write(params: Params, size: Size) -> None:
         "explored": markdown(tables.explored(besides)) if besides else NOT_YET,
         "left_on": markdown(tables.left_on(on)) if on else NOT_YET,
         "test": len(so_far.sizes),
-        **of_claims(results),
+        "tried": listed([*named.values()]),
+        "drawn": f"{DRAWN_AGAIN:,}",
+        **of_claims(results, bests),
         "between": between_rates(size, plan, rows, named),
         **of_runs(params, size, plan),
         **of_texts(params),
@@ -117,7 +119,7 @@ def settings(plan: Plan) -> dict[str, str]:
     return named
 
 
-def of_claims(results: Results) -> dict[str, Any]:
+def of_claims(results: Results, bests: list[Best]) -> dict[str, Any]:
     """What the template says of the claims."""
     verdicts = judge(CLAIMS, results)
     said = Counter(one.said for one in verdicts)
@@ -129,6 +131,7 @@ def of_claims(results: Results) -> dict[str, Any]:
         "judged": judged,
         "counts": f": {counts}" if counts else "",
         "margin": MARGIN,
+        "notes": notes(verdicts, results, bests),
     }
 
 

@@ -1,9 +1,13 @@
 """The result in sentences, at the head of the page."""
 
+from collections.abc import Sequence
+
 from laboratory import tables
 from laboratory.by_length import Best, Row
 from laboratory.claims import PASSES
 from laboratory.explored import LeftOn
+from laboratory.judge import NOT, Verdict
+from laboratory.results import Results
 from laboratory.worth import OF_MAP, Lowest
 
 
@@ -29,12 +33,14 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     unsure = " That is not sure." if lowest.effect.high >= 0 else ""
     return (
         f"\n\nAll of this is with {OF_MAP}: each reading parts the text into windows at "
-        "other places. Of all that stands [beside it]"
-        f"(#what-it-is-worth-given-the-rest), {ours.given}, read {lowest.readings} times, has the "
-        f"lowest loss on the development documents. The best rate with it is **{ours.p}**. The "
+        "other places. [The rest](#what-it-is-worth-given-the-rest) was run at "
+        f"{listed(list(map(str, lowest.lengths)))} readings only. Of all together, {ours.given}, "
+        f"read {lowest.readings} times, has the lowest loss on the development documents, which "
+        f"are held out for choosing. The best rate with it is **{ours.p}**. The "
         f"test loss {ours.losses[1]:.3f} is {tables.gain(lowest.effect)} nats a token below that "
         f"of p {p} with {readings} readings, the best of the map by the {seeds} seeds that both "
-        f"have.{unsure}"
+        f"have; the interval allows for the {lowest.among} settings that it was chosen from."
+        f"{unsure}"
     )
 
 
@@ -43,7 +49,7 @@ def with_masks(on: list[LeftOn], named: dict[str, str]) -> str:
     better = [one for one in on if one.passes == PASSES and one.effect.high < 0]
     if not better:
         return ""
-    one = min(better, key=lambda one: one.loss)
+    one = min(better, key=lambda one: one.development)
     p = named.get(one.setting.removeprefix("passes-"))
     return (
         f"\n\nWith dropout left on while it is measured, the mean of {PASSES} passes, "
@@ -51,6 +57,24 @@ def with_masks(on: list[LeftOn], named: dict[str, str]) -> str:
         f"{tables.gain(one.effect)} below the same with dropout off, for {PASSES} times the work "
         "([more](#what-else-was-run))."
     )
+
+
+def notes(verdicts: Sequence[Verdict], results: Results, bests: list[Best]) -> str:
+    """What a reader may not conclude from verdicts, in sentences."""
+    said = []
+    if verdicts[1].said == NOT:
+        said.append(
+            "At 16 readings 0.2 at all sites all the time is too much: it is not better than none "
+            "(claim 2). So claims 7, 14 and 15 say that less is better there, and not what weight "
+            "decay or a schedule does where dropout helps."
+        )
+    lengths = results.settings.get("muon-p0", {})
+    if bests and lengths and bests[0].readings not in lengths:
+        said.append(
+            f"Claim 18's number may be too large: without dropout {bests[0].readings} readings are "
+            f"best with AdamW, and Muon was run at {listed(list(map(str, sorted(lengths))))} only."
+        )
+    return "\n\n" + " ".join(said) if said else ""
 
 
 def where(setting: str, stretch: list[Row]) -> str | None:

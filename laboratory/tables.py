@@ -94,7 +94,8 @@ def explored(each: list[Explored]) -> pd.DataFrame:
             "readings": str(one.readings),
             "learning rate": f"{one.learning_rate:g}",
             "test loss": f"{one.loss:.3f}",
-            "without dropout, at": "" if one.rate_of_none is None else f"{one.rate_of_none:g}",
+            "beside": one.beside or "",
+            "its learning rate": "" if one.rate_beside is None else f"{one.rate_beside:g}",
             "less that, nats a token": told(one.effect) if one.effect else "",
         }
         for one in each

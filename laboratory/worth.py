@@ -14,6 +14,11 @@ DECAYS = {"0.1": "", "0.3": "wd03-", "1": "wd1-", "3": "wd3-"}
 MEMBERS = (1, 2, 3, 4, 5)
 CONDITION = "weight decay {}, windows {}"
 OF_MAP = CONDITION.format("0.1", "moving")
+# What else is done, and what begins the names of the settings with it.
+CONDITIONS = {
+    CONDITION.format(decay, windows): f"{DECAYS[decay]}{WINDOWS[windows]}"
+    for windows, decay in product(WINDOWS, DECAYS)
+}
 
 
 @dataclass(frozen=True)
@@ -44,19 +49,28 @@ class Lowest:
     readings  that length
     gain      what was found there
     map       what has the lowest development loss of the map: p, readings
-    effect    the test loss less that of the map, its interval one of all that it was chosen from
+    lengths   at which others than the map's condition were run
+    among     from how many settings it was chosen
+    effect    the test loss less that of the map, its interval one of so many
     """
 
     readings: int
     gain: Gain
     map: tuple[str, int]
+    lengths: list[int]
+    among: int
     effect: Difference
 
 
 def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
-    """None where it is the map's condition that has it, or that was not run, or no other."""
-    each = [(readings, one) for readings in worth for one in worth[readings]]
-    others = [one for _, one in each if one.given != OF_MAP]
+    """None where it is the map's condition that has it, or that was not run, or no other.
+
+    Of single models: several together are better than each of them by arithmetic.
+    """
+    each = [
+        (readings, one) for readings in worth for one in worth[readings] if one.given in CONDITIONS
+    ]
+    others = [(readings, one) for readings, one in each if one.given != OF_MAP]
     if len(others) in (0, len(each)):
         return None
     seeds = sorted(set.intersection(*(set(one.seeds) for _, one in each)))
@@ -72,16 +86,15 @@ def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
     of_map = [(setting, n) for setting in RATES for n in results.lengths(setting)]
     setting, length = min(of_map, key=lambda pair: development(results.at(*pair)))
     sums = gain.best.test.loc[seeds] - results.test(setting, length).loc[seeds]
-    effect = difference(sums, results, len(others) * len(RATES))
-    return Lowest(readings, gain, (RATES[setting], length), effect)
+    among = len(others) * len(RATES)
+    lengths = sorted({length for length, _ in others})
+    effect = difference(sums, results, among)
+    return Lowest(readings, gain, (RATES[setting], length), lengths, among, effect)
 
 
 def gains(results: Results, readings: int) -> list[Gain]:
     """Those whose groups are complete, all of the same seeds, and so of the same texts."""
-    conditions = {
-        CONDITION.format(decay, windows): [f"{DECAYS[decay]}{WINDOWS[windows]}{p}" for p in RATES]
-        for windows, decay in product(WINDOWS, DECAYS)
-    }
+    conditions = {given: [f"{of}{p}" for p in RATES] for given, of in CONDITIONS.items()}
     conditions |= {
         f"ensembles of {n}" if n > 1 else "single models on the same texts": [
             ensemble(f"ensembles-{p}", n) for p in RATES

@@ -5,8 +5,10 @@ import re
 import pytest
 
 from laboratory import by_length, tables
+from laboratory.claims import CLAIMS
+from laboratory.judge import CANNOT_TELL, NOT, Verdict
 from laboratory.results import Losses, Results
-from laboratory.sentences import answer
+from laboratory.sentences import answer, notes
 from made_up import NAMED, results
 
 SETTINGS = [*NAMED]
@@ -98,3 +100,16 @@ def test_a_row_has_the_lengths_that_all_rates_have() -> None:
     found = results()
     short = Results(found.settings | {"p0": {4: found.at("p0", 4)}}, found.sizes)
     assert [row.readings for row in by_length.rows(short, SETTINGS)] == [4]
+
+
+def test_what_verdicts_do_not_say_is_told_where_it_is_so() -> None:
+    found = results()
+    bests = by_length.bests(found, SETTINGS)
+    other, too_much = ([Verdict(said)] * len(CLAIMS) for said in (CANNOT_TELL, NOT))
+    assert notes(other, found, bests) == ""
+    assert "So claims 7, 14 and 15 say that less is better there" in notes(too_much, found, bests)
+    found.settings["muon-p0"] = {4: found.at("p0", 4)}
+    assert "Muon was run at 4 only" in (said := notes(other, found, bests))
+    assert "without dropout 16 readings are best with AdamW" in said
+    found.settings["muon-p0"] |= {16: found.at("p0", 16)}
+    assert notes(other, found, bests) == ""

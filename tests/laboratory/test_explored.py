@@ -14,6 +14,7 @@ from laboratory.page import settings, taken_over
 from laboratory.plan import Group, Plan, Size
 from laboratory.results import Losses, Results, ensemble, of_length
 from laboratory.sentences import with_masks
+from laboratory.worth import gains
 from made_up import results
 
 PS = {"p0": 0.0, "p10": 0.1}
@@ -58,8 +59,31 @@ def test_each_setting_stands_beside_its_own_without_dropout(
     assert told["anywhere-p10"].effect.mean == pytest.approx(apart)
     assert told["anywhere-p0"].effect is None
     assert told["half-p20"].effect is None
-    assert (told["keys"].learning_rate, told["keys"].rate_of_none) == (2e-3, 1e-3)
-    assert (told["half-p20"].learning_rate, told["half-p20"].rate_of_none) == (1e-3, None)
+    assert (told["keys"].learning_rate, told["keys"].rate_beside) == (2e-3, 1e-3)
+    assert (told["half-p20"].learning_rate, told["half-p20"].rate_beside) == (1e-3, None)
+    assert [one.beside for one in told.values()] == ["p0", None, None, "anywhere-p0"]
+
+
+def test_one_site_left_out_stands_beside_all_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    variants: dict[str, dict[str, Any]] = {
+        "p0-16": {"model.dropout": 0.0},
+        "p20-16": {"model.dropout": 0.2},
+        "not-mlp-16": {"model.dropout": 0.2, "model.dropout_sites.mlp": 0.0},
+        "only-mlp-16": {"model.dropout": 0.0, "model.dropout_sites.mlp": 0.2},
+    }
+    without, whole, *others = variants
+    groups = {
+        "map": Group(seeds=[1, 2], variants=[without, whole]),
+        "sites": Group(seeds=[1, 2], variants=others),
+    }
+    found = results()
+    made = {"p0": "p0", "p20": "p30", "not-mlp": "p10", "only-mlp": "p10"}
+    settings = {one: found.settings[of] for one, of in made.items()}
+    told = explored(Results(settings, found.sizes), plan_of(groups, variants))
+    assert [(one.setting, one.beside) for one in told] == [("not-mlp", "p20"), ("only-mlp", "p0")]
+    assert told[0].effect is not None
+    assert told[0].effect.mean == pytest.approx(found.loss("p10", 16) - found.loss("p30", 16))
 
 
 def plan_of(groups: dict[str, Group], variants: dict[str, dict[str, Any]]) -> Plan:
@@ -101,8 +125,25 @@ def test_of_several_models_that_read_a_text_each_ensemble_is_told(
     told = explored(Results(made, found.sizes), plan)
     assert [one.setting for one in told] == [ensemble(f"two-{p}", n) for p in PS for n in (1, 2)]
     assert [one.loss for one in told] == [of.loss(p, 16) for p in PS for of in (found, lower)]
+    assert [one.changes for one in told[::2]] == [{"model.dropout": of} for of in PS.values()]
     assert told[3].effect is not None
     assert told[3].effect.mean == pytest.approx(lower.loss("p10", 16) - lower.loss("p0", 16))
+
+
+def test_ensembles_are_told_until_the_table_of_worth_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has none where a rate is missing."""
+    monkeypatch.chdir(ROOT)
+    rates = {"p0": 0.0, "p10": 0.1, "p20": 0.2, "p30": 0.3}
+    variants = {f"ensembles-{p}-16": {"members": 1, "model.dropout": of} for p, of in rates.items()}
+    plan = plan_of({"ensembles": Group(seeds=[1, 2], variants=[*variants])}, variants)
+    found = results()
+    made = {ensemble(f"ensembles-{p}", 1): found.settings["p0"] for p in rates}
+    some = {one: made[one] for one in [*made][:2]}
+    assert [one.setting for one in explored(Results(some, found.sizes), plan)] == [*some]
+    assert explored(Results(made, found.sizes), plan) == []
+    assert gains(Results(made, found.sizes), 16)
 
 
 def test_settings_of_other_texts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +160,7 @@ def test_settings_of_other_texts_are_not_compared(monkeypatch: pytest.MonkeyPatc
         moved = ours.test.set_axis(ours.test.index + len(ours.test) - shared)
         made = {"p0": theirs, "p10": {16: Losses(ours.development, moved)}}
         [told] = explored(Results(made, found.sizes), plan_of(groups, variants))
-        assert (told.effect is not None) == (told.rate_of_none is not None) == (shared == 2)
+        assert (told.effect is not None) == (told.rate_beside is not None) == (shared == 2)
 
 
 def test_what_is_measured_besides_does_not_hide_the_maps_no_dropout(
@@ -164,6 +205,7 @@ def test_dropout_left_on_stands_beside_dropout_off() -> None:
         ("p20", 8, 4),
         ("p20", 8, 16),
     ]
+    assert [one.development for one in found] == pytest.approx([4.05] * 3)
     assert [one.loss for one in found] == pytest.approx([4.55, 4.25, 4.15])
     assert [one.effect.mean for one in found] == pytest.approx([0.5, 0.2, 0.1])
 
@@ -173,13 +215,14 @@ def test_the_head_says_where_dropout_left_on_is_better(apart: float) -> None:
     made = results()
     test = made.at("p0", 4).test
     found = difference(0 * test + made.sizes * apart + 0.001 * test, made)
-    on = [LeftOn("passes-p20", 64, passes, 3.9, found) for passes in (4, 16)]
+    on = [LeftOn("passes-p20", 64, passes, 4.0, 3.9, found) for passes in (4, 16)]
     said = with_masks(on, {"p20": "0.2"})
     assert bool(said) == (found.high < 0) == (apart < 0)
     if said:
         assert "the mean of 16 passes, p 0.2 with 64 readings has 3.900, " in said
         assert f"{-found.mean:.3f} ({-found.high:.3f} to {-found.low:.3f}) below" in said
     assert with_masks(on[:1], {"p20": "0.2"}) == ""
-    better = LeftOn("mine", 16, 16, 3.8, found)  # which the map has not
-    said = with_masks([*on, better], {"p20": "0.2"})
+    better = LeftOn("mine", 16, 16, 3.9, 3.8, found)  # which the map has not
+    lucky = LeftOn("lucky", 16, 16, 4.1, 3.7, found)  # on the test documents
+    said = with_masks([*on, better, lucky], {"p20": "0.2"})
     assert ("16 passes, mine with 16 readings has 3.800" in said) == (apart < 0)

@@ -32,24 +32,32 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
         for p in ("p0", "p10", "p20", "p30")
         for one in [settings["p0"][16]]
     }
-    for some, news in ((settings, False), (settings | lower, True)):
+    together = {
+        ensemble(f"ensembles-{p}", 2): {
+            n: Losses(one.development - 1, one.test) for n, one in settings[p].items()
+        }
+        for p in ("p0", "p10", "p20", "p30")
+    }
+    for some, news in ((settings | together, False), (settings | lower | together, True)):
         whole = Results(some, found.sizes)
         best = lowest(whole, {8: [], 16: gains(whole, 16)})
         assert (best is not None) == news
     assert best is not None
     assert (best.readings, best.gain.given) == (16, "weight decay 1, windows moving")
     assert best.map == ("0.2", 16)
+    assert (best.lengths, best.among) == ([16], 4)
     assert best.effect.mean == pytest.approx(whole.loss("wd1-p0", 16) - whole.loss("p20", 16))
     assert best.effect.low < best.effect.mean < best.effect.high < 0
     said = beside_the_rest(best)
     assert "weight decay 1, windows moving, read 16 times, has the lowest loss on the" in said
     assert f"{-best.effect.mean:.3f} ({-best.effect.high:.3f} to {-best.effect.low:.3f})" in said
     assert (
-        "below that of p 0.2 with 16 readings, the best of the map by the 5 seeds that both have."
-        in said
+        "below that of p 0.2 with 16 readings, the best of the map by the 5 seeds that both have; "
+        "the interval allows for the 4 settings that it was chosen from." in said
     )
+    assert "was run at 16 readings only." in said
     nobody_knows = replace(best, effect=replace(best.effect, high=0.01))
-    assert "both have. That is not sure." in beside_the_rest(nobody_knows)
+    assert "chosen from. That is not sure." in beside_the_rest(nobody_knows)
     assert beside_the_rest(None) == ""
     one = settings["p20"][16]
     longer = settings["p20"] | {64: Losses(one.development - 0.1, one.test - 0.1 * found.sizes)}
