@@ -14,8 +14,13 @@ class Timer:
 @contextmanager
 def timed() -> Iterator[Timer]:
     timer = Timer()
-    start = time.perf_counter()
+    start = _now()
     yield timer
+    timer.seconds = _now() - start
+
+
+def _now() -> float:
+    """In seconds, when the GPU has done what it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    timer.seconds = time.perf_counter() - start
+    return time.perf_counter()

@@ -59,7 +59,7 @@ def workspace(
     """A folder in which the stages before `stage` have run; the megabytes of text there."""
     size = 0
     with project(
-        data={"source": "files", "files": "corpora/*.jsonl"},
+        data={"source": "files", "files": "corpora/*.jsonl", "deduplicate": False},
         model=model,
         train={"steps": STEPS, "validation_interval": STEPS} | train,
     ):

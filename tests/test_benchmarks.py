@@ -5,10 +5,11 @@ import sys
 from functools import partial
 from importlib import import_module, reload
 
+import pandas as pd
 import pytest
 
 import cuda
-from benchmarks import models, setting, work
+from benchmarks import models, setting, whole_stages, work
 from benchmarks.training import Training
 from conftest import params_with
 
@@ -40,6 +41,13 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_piece_of_work_gives_its_rate(name: str) -> None:
     assert work.WORK[name]() > 0
+
+
+def test_a_text_ten_times_is_ten_times_a_text() -> None:
+    """And no copy of it is left out."""
+    with whole_stages.workspace("tokenize", 2) as size:
+        read = pd.read_parquet("data/documents.parquet", columns=["text"]).text
+        assert sum(len(text.encode()) for text in read) == pytest.approx(size * 1e6, rel=0.01)
 
 
 def test_both_measure_the_same_loss(capsys: pytest.CaptureFixture[str]) -> None:

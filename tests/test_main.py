@@ -102,18 +102,35 @@ def test_bash_completes_a_command(tmp_path: Path) -> None:
     assert done.stdout.strip() == "write", done.stderr
 
 
-@pytest.mark.parametrize("command", ["report", "measure theirs"])
-def test_what_is_no_file_is_not_replaced_by_one(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "option", "status"),
+    [
+        ("report", "--output", 1),
+        ("measure theirs", "--output", 1),
+        ("compare", "--plot", 1),
+        ("compare --require better", "--plot", 2),  # where 1 is a verdict
+    ],
+)
+def test_what_is_no_file_is_not_replaced_by_one(
+    command: str, option: str, status: int, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("pipe")
     for name, what in (("pipe", "device or a pipe"), ("link", "device or"), ("folder", "folder")):
-        done = dropgpt(*command.split(), "--output", name, at=tmp_path)
-        assert done.stderr.startswith(f"error: --output {name} is a {what}")
-        assert done.returncode == 1
+        done = dropgpt(*command.split(), option, name, at=tmp_path)
+        assert done.stderr.startswith(f"error: {option} {name} is a {what}")
+        assert done.returncode == status
     assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(UserError, match="/dev/null is a device"):  # which root could replace
-        parsed([*command.split(), "--output", "/dev/null"])
+        parsed([*command.split(), option, "/dev/null"])
+
+
+def test_an_option_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--seed 7` would be `--seeds 7`, which is fourteen trainings."""
+    with pytest.raises(SystemExit, match="2"):
+        parsed(["try", "-S", "model.dropout=0.2", "--seed", "7"])
+    assert "unrecognized arguments: --seed 7" in capsys.readouterr().err
 
 
 def test_a_link_leads_to_the_file_that_is_written(

@@ -20,12 +20,13 @@ def main() -> None:
     2 where the command itself is wrong, 130 after Ctrl-C, as shells have it. Where 1 is a verdict,
     whatever else goes wrong is 2.
     """
-    mistake = 1
+    words = sys.argv[1:] or ["--help"]
+    # Before they are parsed, since that, too, may find a mistake.
+    mistake = 2 if words[0] == "try" or any(one.startswith("--require") for one in words) else 1
     open_streams()
     try:
-        arguments = parsed(sys.argv[1:] or ["--help"])
+        arguments = parsed(words)
         command = arguments.pop("command")
-        mistake = 2 if command == "try" or arguments.get("require") else 1
         # Only what is asked for is imported: torch and DVC take seconds.
         module = import_module(f"dropgpt.commands.{command}{'_' * iskeyword(command)}")
         output = _Output(sys.stdout, needs_a_reader=command == "write")

@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"dropgpt {version('dropgpt')}")
     whole.add_argument(
@@ -122,7 +123,8 @@ def parser() -> argparse.ArgumentParser:
             add_export,
         ),
     ):
-        add(commands.add_parser(name, help=what, description=about))
+        # `try --seed 7` is a mistake, and not `--seeds 7`.
+        add(commands.add_parser(name, help=what, description=about, allow_abbrev=False))
     return whole
 
 
