@@ -9,6 +9,7 @@ begin anew.
 # %%
 import json
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +40,7 @@ if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
 
 
 def judged(key: str, value: float) -> str:
-    command = ["dropgpt", "try", "-S", f"{key}={value}"]
+    command = [sys.executable, "-m", "dropgpt", "try", "-S", f"{key}={value}"]
     command += ["--seeds", f"{SEEDS}", "--tries", f"{len(changes) - 1}"]
     trying = subprocess.Popen(command)
     status = None

@@ -6,25 +6,16 @@ cell in VS Code, or in Jupyter with jupytext. docs/your-texts.md lists the forma
 
 # %%
 import math
-import shlex
-import subprocess
 from glob import glob
 from pathlib import Path
 
 from dropgpt.errors import UserError
 from dropgpt.params import NAMELESS, DropoutSites, load
+from dropgpt.terminal import remove, run, set_aside
 from dropgpt.tokens import tensor
 
 TEXTS = "corpora/*.txt"  # a name or a glob
 READINGS = 8  # how often the model reads them
-
-
-def run(command: str) -> None:
-    """As typed in a terminal; an error ends it here."""
-    print(f"\n$ {command}", flush=True)
-    if subprocess.run(shlex.split(command)).returncode:
-        raise SystemExit("it failed, as it says above")
-
 
 # %% [markdown]
 # ## How much text is it?
@@ -42,10 +33,9 @@ chosen = "-S data.source=files"
 chosen += "".join(f" -S 'data.{k}={v or 'null'}'" for k, v in (NAMELESS | {"files": TEXTS}).items())
 chosen += " -S train.tokens=null -S evaluate.model=null -S sample.model=null"
 chosen += f" -S evaluate.stride={min(params.evaluate.stride, params.model.n_ctx)}"
-for name in ("only-tokens", "own-texts"):  # of an earlier run of this
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
+remove("only-tokens")  # of an earlier run that was stopped
 run(f"dvc exp run --name only-tokens {chosen} tokenize")
-run("dvc exp remove only-tokens")  # it has no model, so there is nothing to compare
+remove("only-tokens")  # it has no model, so there is nothing to compare
 tokens = len(tensor.read(Path("data/tokens")).train)
 print(f"{tokens:,} tokens to train on")
 
@@ -66,6 +56,7 @@ when = f"-S train.steps={steps} -S train.warmup_steps={steps // 20}"
 when += f" -S train.validation_interval={math.ceil(steps / 8)}"
 drop = f"-S model.dropout={rate} -S train.dropout_schedule=constant"
 drop += "".join(f" -S model.dropout_sites.{site}=null" for site in DropoutSites.model_fields)
+set_aside("own-texts")
 run(f"dvc exp run --name own-texts {chosen} {when} {drop}")
 
 # %% [markdown]

@@ -8,11 +8,11 @@ same command goes on: runs/search.db has the trials. Remove that file to begin a
 
 # %%
 import json
-import subprocess
 from pathlib import Path
 
 from dropgpt.errors import UserError
 from dropgpt.params import DropoutSites, load
+from dropgpt.terminal import remove, status
 
 try:
     import optuna
@@ -60,8 +60,8 @@ def run(trial: FrozenTrial) -> float:
     values = trial.params | sites | {"evaluate.model": "null", "evaluate.stride": stride}
     settings = [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
     # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.
-    subprocess.run(["dvc", "exp", "remove", name], capture_output=True)
-    if subprocess.run(["dvc", "exp", "run", "--name", name, *settings]).returncode:
+    remove(name)
+    if status("dvc", "exp", "run", "--name", name, *settings):
         study.tell(trial.number, state=TrialState.FAIL)
         raise SystemExit("it failed, as it says above; the same command goes on with another trial")
     return float(json.loads(Path("metrics/evaluate.json").read_text())["bits_per_byte"])

@@ -6,21 +6,11 @@ or in Jupyter with jupytext. The stories come from the Hugging Face hub.
 """
 
 # %%
-import shlex
-import subprocess
-
 from dropgpt.params import DropoutSites
+from dropgpt.terminal import run, set_aside
 
 STORIES = 30_000
 STEPS = 3_000  # of 8 windows of 256 tokens
-
-
-def run(command: str) -> None:
-    """As typed in a terminal; an error ends it here."""
-    print(f"\n$ {command}", flush=True)
-    if subprocess.run(shlex.split(command)).returncode:
-        raise SystemExit("it failed, as it says above")
-
 
 # %% [markdown]
 # ## The text
@@ -68,7 +58,7 @@ MODEL = [
 ]
 
 # %%
-subprocess.run(["dvc", "exp", "remove", "stories"], capture_output=True)  # of an earlier run
+set_aside("stories")
 settings = " ".join(f"-S {setting}" for setting in TEXT + MODEL)
 run(f"dvc exp run --name stories {settings}")
 

@@ -153,8 +153,13 @@ def test_own_texts(clone: Clone, theirs: list[str]) -> None:
     assert "bits_per_byte" in printed
     assert (clone.folder / "reports/index.html").is_file()
     assert "train" in clone.json("data/evaluation/provenance.json")
+    assert re.search(r"experiment own-texts of an earlier run is now own-texts-\d+-\d+", printed)
     named = clone.dvc("exp", "list", "--name-only", "--all-commits").split()
-    assert sorted(named) == ["own-texts", "theirs"]
+    assert [re.sub(r"-\d+-\d+", "-DATE", one) for one in sorted(named)] == [
+        "own-texts",
+        "own-texts-DATE",
+        "theirs",
+    ]
 
 
 @pytest.mark.slow
@@ -222,20 +227,25 @@ def test_a_search_that_was_killed_goes_on(clone: Clone, theirs: list[str]) -> No
         assert float(rate) == pytest.approx(params["train"]["learning_rate"], abs=1e-6)
 
 
-def test_what_was_judged_and_kept_outlives_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_stand_in(folder: Path, lines: list[str]) -> Path:
+    """examples/keep_or_drop.py, to which a shell script of these lines is `dropgpt`."""
+    script, example = folder / "dropgpt.sh", folder / "keep_or_drop.py"
+    script.write_text("\n".join(lines))
+    code = (ROOT / "examples/keep_or_drop.py").read_text()
+    called = '[sys.executable, "-m", "dropgpt", '
+    assert code.count(called) == 1
+    example.write_text(code.replace(called, f"['sh', {str(script)!r}, "))
+    return example
+
+
+def test_what_was_judged_and_kept_outlives_a_full_disk(tmp_path: Path) -> None:
     """`dropgpt try` calls one change better and is stopped, then all of them."""
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    judge = tmp_path / "bin/dropgpt"
-    judge.parent.mkdir()
-    judge.write_text("#!/bin/sh\nmkdir once 2> /dev/null || test -e go || exit 2\n")
-    judge.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{judge.parent}{os.pathsep}{os.environ['PATH']}")
+    example = with_stand_in(tmp_path, ["mkdir once 2> /dev/null || test -e go || exit 2"])
     written = [tmp_path / "params.yaml", tmp_path / "runs/keep_or_drop.json"]
 
     def run(before: str = "") -> int:
-        command = f"{before} exec {sys.executable} {ROOT / 'examples/keep_or_drop.py'}"
+        command = f"{before} exec {sys.executable} {example}"
         return subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True).returncode
 
     assert run() == 2
@@ -285,23 +295,40 @@ def pictures(clone: Clone) -> list[str]:
 
 def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
     """More than the quarter of a second that subprocess.run gives."""
-    stand_in = tmp_path / "bin/dropgpt"
-    stand_in.parent.mkdir()
     lines = [
-        "#!/bin/sh",
         "trap 'sleep 1; touch ended; kill $!; exit 130' INT",
         "sleep 60 &",
         "touch begun",
         "wait",
     ]
-    stand_in.write_text("\n".join(lines))
-    stand_in.chmod(0o755)
-    path = f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"
-    command = [sys.executable, str(ROOT / "examples/keep_or_drop.py")]
-    running = subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"PATH": path}, start_new_session=True
-    )
+    command = [sys.executable, str(with_stand_in(tmp_path, lines))]
+    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
     wait_for((tmp_path / "begun").exists)
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(60) == 130
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_what_dvc_has_to_end(clone: Clone) -> None:
+    """And its environment need not be active."""
+    clone.dvc("exp", "remove", "--all-commits")
+    clone.set(train={"steps": 100_000, "warmup_steps": 1})
+    example = clone.folder / "examples/run.py"
+    example.write_text('from dropgpt.terminal import run\nrun("dvc exp run --name long")\n')
+    inactive = environment() | {"PATH": "/usr/bin:/bin"}
+    running = subprocess.Popen(
+        [sys.executable, example],
+        cwd=clone.folder,
+        env=inactive,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: any("stages.train" in one.cmdline() for one in clone.processes()))
+    os.killpg(running.pid, signal.SIGINT)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "Traceback" not in said
+    assert not clone.processes()
+    example.unlink()

@@ -1,0 +1,51 @@
+"""Commands as typed in a terminal, for examples/ and programs like them.
+
+They run by the Python that runs the program, whose environment need not be active.
+"""
+
+import shlex
+import signal
+import subprocess
+import sys
+from datetime import datetime
+
+from dropgpt import dvc
+from dropgpt.machine.interruption import Interrupted
+
+
+def run(command: str) -> None:
+    """`dvc ...` or `dropgpt ...`; raises SystemExit where it fails."""
+    print(f"\n$ {command}", flush=True)
+    if status(*shlex.split(command)):
+        raise SystemExit("it failed, as it says above")
+
+
+def status(name: str, *words: str) -> int:
+    """The exit status of `dvc ...` or `dropgpt ...`.
+
+    Raises SystemExit where we are asked to leave, when what DVC runs has ended.
+    """
+    if name != "dvc":
+        return subprocess.run([sys.executable, "-m", name, *words]).returncode
+    try:
+        return dvc.call([*words])
+    except Interrupted as asked:
+        raise SystemExit(128 + signal.Signals[str(asked)]) from None  # as shells have it
+
+
+def set_aside(experiment: str) -> None:
+    """Give an earlier experiment of this name another one: DVC would not make it anew."""
+    earlier = f"{experiment}-{datetime.now():%Y%m%d-%H%M%S}"
+    if _quietly("exp", "rename", experiment, earlier):
+        print(f"the experiment {experiment} of an earlier run is now {earlier}", flush=True)
+
+
+def remove(experiment: str) -> None:
+    """Remove an experiment, if there is one of this name."""
+    _quietly("exp", "remove", experiment)
+
+
+def _quietly(*words: str) -> bool:
+    """Whether `dvc ...` did what it was to do."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True)
+    return not done.returncode
