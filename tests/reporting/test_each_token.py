@@ -36,6 +36,9 @@ def test_each_tokens_loss_is_that_of_the_evaluation(
     assert table.before.max() == model.config.n_ctx - 1
     assert (table.before == 0).sum() == len(spans)
     assert (table.seen == [(tokens.train == one).sum() for one in tokens.held_out]).all()
+    some = each_token(model, tokens, params, 20)  # which it was trained on
+    assert (some.seen == [(tokens.train[:20] == one).sum() for one in tokens.held_out]).all()
+    assert (some.seen < table.seen).any()
 
 
 def test_the_likeliest_token_is_the_greatest_of_the_softmax(

@@ -10,18 +10,23 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from clone import Clone
 from dropgpt.comparison import experiments
 from dropgpt.machine.files import seal
+from dropgpt.machine.kept import DIGEST
 from dropgpt.machine.repository import Revision
 from dropgpt.params import load
 from dropgpt.reporting import results
+from dropgpt.tokens import tensor
 
 SECTIONS = ["Result", "Parameters", "Training", "Corpus", "Where the loss is", "Documents"]
 SECTIONS += ["Generations", "What made it"]
@@ -68,7 +73,10 @@ def report(clone: Clone, *revisions: str, file: str = "reports/index.html") -> P
 def test_the_page_of_the_workspace(clone: Clone) -> None:
     corpus = clone.folder / "corpora/2.txt"
     corpus.write_text(f"{HOSTILE}<|endoftext|>{corpus.read_text()}")
-    clone.set(sample={"prompts": [HOSTILE], "temperatures": [0.0, 1.0]}, train={"steps": 3})
+    clone.set(
+        sample={"prompts": [HOSTILE], "temperatures": [0.0, 1.0]},
+        train={"steps": 3, "tokens": 1000},
+    )
     clone.dvc("repro")
     before = clone.bytes()
     measured = clone.folder / "checkpoints/measured"
@@ -76,6 +84,10 @@ def test_the_page_of_the_workspace(clone: Clone) -> None:
     assert "reports/index.html" in clone.dropgpt("report")
     kept = {file: file.stat().st_ino for file in measured.iterdir()}
     page = Page(clone.folder / "reports/index.html")
+    (each_token,) = kept
+    table = pd.read_parquet(BytesIO(each_token.read_bytes()[DIGEST:]))
+    trained_on = tensor.read(clone.folder / "data/tokens").train[:1000]
+    assert {*table.seen} <= {0, *np.bincount(trained_on)}
 
     # Every part is there.
     assert [text for tag, text in page.headings if tag == "h2"] == SECTIONS

@@ -22,6 +22,7 @@ def each_token(
     model: GPT,
     tokens: TokenTensor,
     params: Evaluate,
+    train_tokens: int | None = None,
     enough: int = ENOUGH,
     shown: Callable[[Iterable[pd.DataFrame], int], Iterable[pd.DataFrame]] = lambda found, _: found,
 ) -> pd.DataFrame:
@@ -34,7 +35,8 @@ def each_token(
     loss       in nats
     likeliest  the highest probability that the model gave to any token
     right      whether that token came
-    seen       how often the token occurs in the training part
+    seen       how often the token occurs in what was trained on: the first `train_tokens` of the
+               training part, or all of it
     """
     lengths = tokens.held_out_documents.tokens.to_numpy()
     windows = plan(lengths, model.config.n_ctx, params.stride, params.across_documents)
@@ -64,5 +66,5 @@ def each_token(
 
     with torch.no_grad():
         table = pd.concat(shown(in_threads(one, windows), len(windows)), ignore_index=True)
-    table["seen"] = count_tokens(tokens.train, tokens.n_vocab)[table.pop("token")]
+    table["seen"] = count_tokens(tokens.train[:train_tokens], tokens.n_vocab)[table.pop("token")]
     return table

@@ -177,7 +177,7 @@ def _by_frequency(measured: Measured) -> Figure:
 
     return figure(
         "Loss by frequency of the token",
-        "The mean over held-out tokens that occur so often in the training part.",
+        "The mean over held-out tokens that occur so often in what was trained on.",
         frequency,
         "times in the training part",
         "loss (nats a token)",

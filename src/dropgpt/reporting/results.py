@@ -207,6 +207,7 @@ def _read_samples(files: _Files, run: Run) -> tuple[list[dict[str, Any]] | None,
 def _kept_each_token(run: Run, model: Path, tokens: TokenTensor, runtime: Runtime) -> pd.DataFrame:
     """As `_each_token` has it, measured if it was not before."""
     evaluate = evaluated(run.chain)
+    train_tokens = run.chain["train"]["params"]["train"]["tokens"]
 
     def shown(found: Iterable[pd.DataFrame], number: int) -> Iterable[pd.DataFrame]:
         title = f"report: {run.name}"
@@ -217,16 +218,22 @@ def _kept_each_token(run: Run, model: Path, tokens: TokenTensor, runtime: Runtim
             "model": sha256(model / SUMS),
             "tokens": run.chain["evaluate"]["inputs"]["tokens"],
             "evaluate": evaluate.model_dump(),
+            "train_tokens": train_tokens,
             # Another processor changes the last bits, which no picture shows.
             "device": runtime.device,
             "torch": version("torch"),
         },
-        partial(_each_token, model, tokens, evaluate, runtime, shown),
+        partial(_each_token, model, tokens, evaluate, train_tokens, runtime, shown),
     )
 
 
 def _each_token(
-    model: Path, tokens: TokenTensor, evaluate: Evaluate, runtime: Runtime, shown: Shown
+    model: Path,
+    tokens: TokenTensor,
+    evaluate: Evaluate,
+    train_tokens: int | None,
+    runtime: Runtime,
+    shown: Shown,
 ) -> pd.DataFrame:
     # Imported where something is measured: torch takes longer than the page without it.
     from dropgpt.machine.hardware import prepare
@@ -236,7 +243,8 @@ def _each_token(
 
     device = prepare(runtime.device, runtime.threads)
     with enough_memory("report", "set runtime.device to cpu for it"):
-        return each_token(artifact.load(model).to(device), tokens, evaluate, shown=shown)
+        gpt = artifact.load(model).to(device)
+        return each_token(gpt, tokens, evaluate, train_tokens, shown=shown)
 
 
 def _parameters(weights: Path) -> int:
