@@ -504,12 +504,32 @@ def test_a_window_that_a_model_cannot_read_is_told_in_a_line(
         run("theirs", "texts.json", "--context", "65")
 
 
-def test_in_another_project_the_settings_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "prepare: {split: 0.2}\ntrain: {lr: 0.1}\n",
+        "train: !!python/object:models.Config {lr: 0.1}\n",
+        "train:\n\t{{ template }}\n",
+        "train: {lr: 1}\ntrain: {lr: 2}\n",
+        "",
+    ],
+)
+def test_in_another_project_the_settings_are_its_own(
+    theirs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     save("Llama", Path("theirs"))
-    Path("params.yaml").write_text("prepare: {split: 0.2}\ntrain: {lr: 0.1}\n")
+    Path("params.yaml").write_text(theirs)
     run("theirs", "texts.json", "--context", "64", "--output", "o.json")
     assert capsys.readouterr().out.startswith("note: params.yaml is of another project: ")
     assert measured()["stride"] == measure.EVALUATE.stride
+
+
+def test_a_mistake_in_our_parameters_is_told() -> None:
+    """Where they are no YAML, too."""
+    save("Llama", Path("theirs"))
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text() + "\ttrain:\n")
+    with pytest.raises(UserError, match=r"params\.yaml: not YAML"):
+        run("theirs", "texts.json")
 
 
 def test_a_result_that_cannot_be_written_is_printed(

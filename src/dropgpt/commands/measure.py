@@ -5,7 +5,6 @@ import math
 import re
 import time
 from collections import Counter
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -218,12 +217,15 @@ def _ours() -> Params | None:
     """What this folder's params.yaml says, where it is one of this project."""
     if not PARAMS.is_file():
         return None
-    with suppress(*NOT_YAML):
+    try:
         values = YAML(typ="safe").load(PARAMS)
-        # One of ours in which a section is missing is a mistake, and is told as such.
-        if not isinstance(values, dict) or len({*Params.model_fields} - {*values}) > 1:
-            print(f"note: {PARAMS} is of another project: stride and the rest are the defaults")
-            return None
+        sections = {*values} if isinstance(values, dict) else set()
+    except NOT_YAML:  # as of a template, or in the midst of an edit of ours
+        sections = {*re.findall(r"^(\w+):", PARAMS.read_text(errors="replace"), re.MULTILINE)}
+    # One of ours in which a section is missing is a mistake, and is told as such.
+    if len({*Params.model_fields} - sections) > 1:
+        print(f"note: {PARAMS} is of another project: stride and the rest are the defaults")
+        return None
     return params.load(PARAMS)
 
 
