@@ -25,6 +25,7 @@ from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
 from dropgpt.params import load
 from dropgpt.perplexity import number_in_words
+from dropgpt.reproduce import outputs
 from test_docs import commands
 
 
@@ -270,6 +271,17 @@ def test_a_result_says_of_which_further_texts_it_is(clone: Clone) -> None:
     clone.set(data={"separator": " "})  # the same file, read as other texts
     after = inputs()
     assert [key for key in before if before[key] != after[key]] == ["corpora"]
+
+
+def test_a_folder_that_a_remote_keeps_file_by_file_is_its_files() -> None:
+    """As `dvc push` leaves dvc.lock where the remote has versions of its own."""
+    files = [{"relpath": one, "md5": f"{one}1"} for one in "ab"]
+    lock = {"stages": {"sample": {"outs": [{"path": "samples", "files": files}]}}}
+    found = outputs(json.dumps(lock))
+    files.reverse()
+    assert outputs(json.dumps(lock)) == found
+    files[0]["md5"] = "another"
+    assert outputs(json.dumps(lock)) != found
 
 
 def test_a_second_repro_has_nothing_to_do(clone: Clone) -> None:

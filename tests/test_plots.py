@@ -9,6 +9,8 @@ import pytest
 
 from clone import Clone
 
+PAGE = "import runpy; runpy.run_module('dropgpt.plots_page', run_name='__main__')"
+
 TITLES = [
     "Learning rate",
     "Norm of the gradient, before clipping",
@@ -45,3 +47,10 @@ def test_the_page_needs_no_network(reproduced: Clone, tmp_path: Path) -> None:
     command += [f"--user-data-dir={clone.folder}/dvc_plots/browser", "--dump-dom"]
     drawn = clone.run(*command, (clone.folder / "dvc_plots/index.html").as_uri()).stdout
     assert len(re.findall(r"<svg[^>]*\bmarks\b", drawn)) == len(TITLES)
+
+
+def test_in_another_folder_no_project_is_made(clone: Clone) -> None:
+    """Nor one of DVC's, which takes any folder .dvc for its own."""
+    done = clone.run(sys.executable, "-c", "import os; os.chdir('docs'); " + PAGE, ok=False)
+    assert done.stderr == "error: .dvc/config is not here: run it in the root of the project\n"
+    assert not (clone.folder / "docs/.dvc").exists()

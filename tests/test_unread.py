@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
-from conftest import params_with
-from dropgpt.params import Params
-from dropgpt.unread import lines, of_data, of_training, unread
+from conftest import ROOT, params_with
+from dropgpt.comparison.experiments import EVALUATE
+from dropgpt.params import Params, dotted, load
+from dropgpt.unread import USUAL, lines, of_data, of_training, unread
 from stages.download_fineweb import download_fineweb
 
 
@@ -113,3 +114,10 @@ def test_the_stage_tells_it(
         "files"
     )
     assert warning in capsys.readouterr().err.splitlines()
+
+
+def test_what_is_usual_stands_in_params_yaml() -> None:
+    whole = load(ROOT / "params.yaml")
+    values = dotted(whole.model_dump())
+    assert {key: values[key] for key in USUAL} == USUAL
+    assert whole.evaluate == EVALUATE

@@ -35,6 +35,8 @@ AFTER = """
 
 
 def main() -> None:
+    if not Path(".dvc/config").is_file():
+        sys.exit("error: .dvc/config is not here: run it in the root of the project")
     with replacing(PAGE) as partial:
         vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
         partial.write_text(BEFORE + vega + AFTER, encoding="utf-8")

@@ -3,6 +3,7 @@
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -39,7 +40,14 @@ def _reproduce() -> None:
 def outputs(lock: str) -> dict[str, str]:
     """Each output that `lock`, the text of a dvc.lock, lists, and its md5."""
     stages = YAML(typ="safe").load(lock)["stages"].values()
-    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    return {out["path"]: _md5(out) for stage in stages for out in stage["outs"]}
+
+
+def _md5(out: dict[str, Any]) -> str:
+    """Of a folder in a remote with versions of its own, those of its files."""
+    if "files" not in out:
+        return str(out["md5"])
+    return ", ".join(sorted(f"{one['relpath']} {one['md5']}" for one in out["files"]))
 
 
 def _dvc(*arguments: str) -> None:
