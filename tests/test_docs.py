@@ -162,3 +162,11 @@ def test_the_rates_to_set_are_those_of_the_results() -> None:
     example = (ROOT / "examples/own_texts.py").read_text()
     best = re.findall(r"(\d+): ([\d.]+)", re.findall(r"^best = \{(.*)\}", example, re.MULTILINE)[0])
     assert [(int(n), float(p)) for n, p in best] == [(int(r[1]), float(r[2])) for r in found]
+
+
+def test_what_the_readme_says_of_the_laboratory_stands_in_its_results() -> None:
+    section = (ROOT / "README.md").read_text().partition("## What dropout does")[2]
+    numbers = re.findall(r"\d\.\d{3}\b", section.partition("The default run")[0])
+    assert len(numbers) > 20
+    results = (ROOT / "RESULTS.md").read_text()
+    assert [one for one in numbers if one not in results] == []
