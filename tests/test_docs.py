@@ -118,6 +118,7 @@ def test_the_pages_of_the_library_are_made_from_its_docstrings(tmp_path: Path) -
         "plots_page",  # which `make` runs
         "reproduce",
         "dvc",  # and it, and `dropgpt try`
+        "terminal",  # examples/
         "printable",  # of samples.md and `dropgpt report`
         "unread",  # of the stages and of `dropgpt try`
     }
