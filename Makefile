@@ -38,10 +38,11 @@ lint: .venv/dropgpt-test  ## format, lint and types
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-.venv:
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+# A file that comes last: Ctrl-C leaves a folder that is no environment yet.
+.venv/made:
+	$(PYTHON) -m venv .venv && touch $@ || { rm -rf .venv; exit 1; }
 
-.venv/dropgpt: pyproject.toml constraints.txt | .venv
+.venv/dropgpt: pyproject.toml constraints.txt | .venv/made
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/python -m dropgpt.plots_page
 	touch $@

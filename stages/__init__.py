@@ -168,6 +168,11 @@ def _in_a_line(stage: str, error: BaseException) -> str | None:
             f"{stage}: out of memory ({str(error) or 'no more is to be had'}); end what else runs, "
             "or take fewer or shorter documents, and run this again"
         )
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return (
+            f"{stage}: no more threads may be started here: lower runtime.threads, or raise "
+            "`ulimit -u`, and run this again"
+        )
     return None
 
 

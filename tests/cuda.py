@@ -1,7 +1,9 @@
 """What stands in for `torch.cuda` where there is no GPU, and refuses what it would refuse."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,8 +31,15 @@ def stand_in(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: H100)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", _properties)
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     return chosen
+
+
+def _properties(device: torch.device) -> SimpleNamespace:
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1,2,3").split(",")
+    return SimpleNamespace(uuid=f"the-gpu-{seen[device.index or 0]}")
 
 
 class Graph(TorchDispatchMode):

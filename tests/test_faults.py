@@ -169,6 +169,21 @@ def test_a_signal(clone: Clone, whole: Clone, number: int, target: Target) -> No
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
 
 
+@pytest.mark.parametrize("pause", [0.05, pytest.param(0.5, marks=slow)])
+def test_a_second_ctrl_c_leaves_the_last_outputs_there(
+    clone: Clone, whole: Clone, pause: float
+) -> None:
+    dvc = clone.start(*TRAIN)
+    wait_for_a_save(clone)
+    for _ in range(3):
+        os.killpg(dvc.pid, signal.SIGINT)
+        time.sleep(pause)
+    said = ended(dvc)
+    assert "Traceback" not in said
+    assert clone.bytes().keys() == whole.bytes().keys()
+    finishes_in_the_same_bytes(clone, whole, *TRAIN)
+
+
 def test_what_a_stage_made_while_another_command_held_dvc_s_lock_is_not_lost(
     clone: Clone, whole: Clone
 ) -> None:

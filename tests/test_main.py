@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from pkgutil import iter_modules
+from unittest.mock import Mock
 
 import pytest
 
 from clone import DROPGPT
 from conftest import ROOT
 from dropgpt import commands
+from dropgpt.__main__ import main
 from dropgpt.arguments import parsed, parser
 from dropgpt.errors import UserError
 
@@ -124,6 +126,37 @@ def test_what_is_no_file_is_not_replaced_by_one(
     assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(UserError, match="/dev/null is a device"):  # which root could replace
         parsed([*command.split(), option, "/dev/null"])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            Exception("/p/.git/: repository path '/p' is not owned by current user"),
+            "error: /p/.git/: repository path '/p' is not owned by current user: `git config "
+            '--global --add safe.directory "$PWD"` in the project\'s root allows it\n',
+        ),
+        (
+            KeyError("getpwuid(): uid not found: 12345"),
+            "error: DVC asks for this user's name and folder ('getpwuid(): uid not found: 12345'): "
+            "`export LOGNAME=me HOME=/tmp`\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("words", "status"), [(["--md"], 1), (["--require", "better"], 2)])
+def test_a_user_that_git_and_dvc_do_not_take_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    line: str,
+    words: list[str],
+    status: int,
+) -> None:
+    monkeypatch.setattr("dropgpt.commands.compare.run", Mock(side_effect=error))
+    monkeypatch.setattr(sys, "argv", ["dropgpt", "compare", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert (left.value.code, capsys.readouterr().err) == (status, line)
 
 
 def test_an_option_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:

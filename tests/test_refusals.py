@@ -250,6 +250,25 @@ def test_a_stage_without_memory_says_so_in_a_line(copied: Clone) -> None:
     assert copied.bytes() == before
 
 
+def without_threads(told: Path) -> None:
+    def start(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")  # as Python has it under `ulimit -u`
+
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
+    tensor.write = start  # type: ignore[assignment]
+
+
+def test_a_stage_without_threads_says_so_in_a_line(copied: Clone) -> None:
+    before = copied.bytes()
+    told = copied.folder / "told"
+    assert status(start_stage("tokenize", copied.folder, without_threads, told)) == 1
+    assert (
+        "error: tokenize: no more threads may be started here: lower runtime.threads, or raise "
+        "`ulimit -u`, and run this again\n"
+    ) in told.read_text()
+    assert copied.bytes() == before
+
+
 def refuse_read(told: Path) -> None:
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and str(arguments[0]) == "params.yaml":

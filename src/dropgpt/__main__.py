@@ -50,11 +50,27 @@ def main() -> None:
         print(f"error: {why}", file=sys.stderr)
         _let_go_of_output()
         sys.exit(mistake)
-    except Exception:
-        if mistake == 1:
+    except Exception as error:
+        if line := _of_user(error):
+            print(f"error: {line}", file=sys.stderr)
+        elif mistake == 1:
             raise
-        traceback.print_exc()
+        else:
+            traceback.print_exc()
         sys.exit(mistake)
+
+
+def _of_user(error: Exception) -> str | None:
+    """What git and DVC do not take of the user who calls, and what to do; None of all else."""
+    said = str(error)
+    if "is not owned by current user" in said:  # of libgit2, whose class is not public
+        return (
+            f'{" ".join(said.split())}: `git config --global --add safe.directory "$PWD"` in the '
+            "project's root allows it"
+        )
+    if "getpwuid" in said or "home directory" in said:
+        return f"DVC asks for this user's name and folder ({said}): `export LOGNAME=me HOME=/tmp`"
+    return None
 
 
 class _Output:

@@ -2,8 +2,10 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -32,6 +34,35 @@ def test_a_gpu_for_which_torch_has_no_kernels_is_told(
         return
     with pytest.raises(UserError, match=r"H100 .* is too old for this torch, 2.*: put `CUDA"):
         prepare()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease"),
+        AssertionError("The NVIDIA driver on your system is too old (found version 11040)."),
+    ],
+)
+def test_cuda_that_does_not_start_is_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    cuda.stand_in(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "init", Mock(side_effect=error))
+    with pytest.raises(UserError) as told:
+        prepare("cuda:1")
+    assert str(told.value) == (
+        "params.yaml: runtime.device is cuda:1, and CUDA does not start: The NVIDIA driver on your "
+        "system is too old (found version 11040)."
+    )
+
+
+def test_a_device_counts_that_cuda_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two GPUs in slices it takes the first; before it has started, torch says two."""
+    cuda.stand_in(monkeypatch)
+    one = partial(monkeypatch.setattr, torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "init", one)
+    with pytest.raises(UserError, match=r"runtime\.device is cuda:1, and torch finds no such"):
+        prepare("cuda:1")
 
 
 def test_auto_is_no_device_that_no_test_walks(monkeypatch: pytest.MonkeyPatch) -> None:

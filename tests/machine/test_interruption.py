@@ -49,8 +49,14 @@ def test_a_postponed_signal_is_noted_and_a_second_ctrl_c_raises(number: int) -> 
         pytest.fail("the second signal was lost")
     with pytest.raises(Interrupted):
         signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_from_then_on_nothing_disturbs(number: int) -> None:
+    """A second Ctrl-C neither: it would leave the last outputs away."""
+    listen()
     listen_no_more()
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
 
 
 def test_what_is_ignored_stays_ignored() -> None:

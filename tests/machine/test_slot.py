@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import cuda
 from dropgpt.machine.interruption import Interrupted, listen
 from dropgpt.machine.slot import name, slot
 
@@ -55,6 +56,18 @@ def test_a_gpu_is_the_same_one_whatever_a_job_may_see(
             assert name(torch.device("cuda:1")) == f"{platform.node()}-cuda-MIG-GPU-5a-1-0"
             with slot(torch.device("cuda:1"), tmp_path):
                 pass
+
+
+def test_a_gpu_has_its_own_name_where_torch_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm calls that of each job 0; a slice of one is called as CUDA_VISIBLE_DEVICES has it."""
+    cuda.stand_in(monkeypatch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert name(torch.device("cuda:1")) == f"{platform.node()}-cuda-the-gpu-1"
+    own = SimpleNamespace(uuid="5a")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: own)
+    assert name(torch.device("cuda:0")) == f"{platform.node()}-cuda-5a"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5a")
+    assert name(torch.device("cuda")) == f"{platform.node()}-cuda-MIG-5a"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

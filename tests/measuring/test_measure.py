@@ -721,9 +721,33 @@ def pointer(folder: Path) -> None:
     folder.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\n")
 
 
+def only_a_pointer(file: str) -> Callable[[Path], None]:
+    """As `git clone` of a model leaves it where there is no git-lfs."""
+
+    def make(folder: Path) -> None:
+        save("GPT2", folder)
+        (folder / "model.safetensors").rename(folder / "a.safetensors")
+        pointer(folder / file)
+
+    return make
+
+
+def more_than_tensors(folder: Path) -> None:
+    save("Llama", folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({"of a class of theirs": Path("a")}, folder / "pytorch_model.bin")
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "why"),
     [
+        (only_a_pointer("model.safetensors"), [], "brings it"),
+        (
+            only_a_pointer("tokenizer.json"),
+            [],
+            r"tokenizer\.json only stands in .*: `git lfs pull`",
+        ),
+        (more_than_tensors, [], "its weights holds more than tensors, or is damaged"),
         (bert, [], "it sees the tokens that it should predict"),
         (untrained_bert, [], "it sees the tokens that it should predict"),
         (no_head, [], "it has no lm_head.weight as a LlamaForCausalLM needs it"),

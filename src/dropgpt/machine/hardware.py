@@ -67,6 +67,8 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     if name == "cuda":  # the calls that set a device take none without its number
         name = "cuda:0"
     device = torch.device(name)
+    if device.type == "cuda" and torch.cuda.device_count():
+        _start_cuda(name)
     there = {
         "cpu": True,
         "mps": torch.backends.mps.is_available(),
@@ -79,6 +81,20 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
         _check_kernels(device)
         torch.cuda.set_device(device)  # where NCCL works
     return device
+
+
+def _start_cuda(name: str) -> None:
+    """From here on torch counts the devices that it can use; before, those that are built in.
+
+    Raises UserError where CUDA does not start, as with too old a driver.
+    """
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0].strip()
+        raise UserError(
+            f"params.yaml: runtime.device is {name}, and CUDA does not start: {why}"
+        ) from None
 
 
 def _check_kernels(device: torch.device) -> None:

@@ -58,10 +58,9 @@ def postponed() -> Iterator[Callable[[], str | None]]:
 
 
 def listen_no_more() -> None:
-    """From now on only Ctrl-C disturbs: what has been asked of us is being done."""
+    """From now on no signal disturbs, nor a second Ctrl-C: what was asked of us is being done."""
     for number in SIGNALS:
-        if number != signal.SIGINT:
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

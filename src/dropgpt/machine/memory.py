@@ -12,6 +12,7 @@ SAID = (
     "bad_alloc",
     "Cannot allocate memory",
     "ALLOC_FAILED",  # cuBLAS, on a GPU that others have filled
+    "NOT_INITIALIZED when calling `cublasCreate",  # and where not even its handle fits
 )
 
 

@@ -20,6 +20,7 @@ BUCKET = 1 << 24  # elements that are sent at once: fewer cost waits, more cost 
 # Without a word from another process, before it counts as lost. The end of a process is seen at
 # once; that of a machine's power or network tells nobody.
 HANGING = timedelta(minutes=10)
+SHOWN = 200  # characters of what torch says, half of them its last
 
 
 @contextmanager
@@ -29,10 +30,14 @@ def together() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _others_there():
         dist.init_process_group(backend, timeout=HANGING)
+    ended = False
     try:
         yield
+        ended = True
     finally:
-        dist.destroy_process_group()
+        # NCCL waits for the others there, and those of a process that fails alone never come.
+        if ended or "nccl" not in backend:
+            dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -97,10 +102,12 @@ def _others_there() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if out_of_memory(error):  # NCCL, too
+        # NCCL's memory, too; and what a GPU has done before, and is only told here.
+        if out_of_memory(error) or isinstance(error, torch.AcceleratorError):
             raise
-        why = " ".join(str(error).split())[-200:]
-        raise Interrupted(f"the end of another process ({why})") from error
+        why = " ".join(str(error).split())
+        why = why if len(why) <= SHOWN else f"{why[: SHOWN // 2]} ... {why[-SHOWN // 2 :]}"
+        raise Interrupted(f"the end of another process, or of the way to it ({why})") from error
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -53,8 +53,12 @@ def name(device: torch.device) -> str:
     Machines that share the folder have turns of their own.
     """
     number = str(device.index or 0)
-    if device.type == "cuda" and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")):
-        number = visible.split(",")[int(number)].strip().replace("/", "-")
+    if device.type == "cuda":
+        if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            number = visible.split(",")[int(number)].strip().replace("/", "-")
+        # By its own name, since Slurm calls the GPU of each job 0. A slice has the name above.
+        if torch.cuda.is_available() and not number.startswith("MIG"):
+            number = str(getattr(torch.cuda.get_device_properties(device), "uuid", number))
     return f"{platform.node()}-{device.type}-{number}"
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropgpt.corpus.document import Document
-from dropgpt.errors import UserError
+from dropgpt.errors import UserError, check_here
 from dropgpt.machine import threads
 from dropgpt.machine.memory import out_of_memory
 from dropgpt.measuring.language_model import Encoded, LanguageModel
@@ -126,7 +126,11 @@ def _opened(name: str, revision: str | None) -> tuple[Any, Any, str | None]:
         raise UserError(f"{name}: neither a folder nor a file nor a name on the hub")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    where = "" if Path(name).is_dir() else "no such folder, and not to be had from the hub: "
+    where = "no such folder, and not to be had from the hub: "
+    if (folder := Path(name)).is_dir():
+        where = ""
+        for file in filter(Path.is_file, sorted(folder.iterdir())):
+            check_here(file)
     with _told(f"{name}: {where}transformers cannot open it"):
         commit = _commit(name, revision)
         which: dict[str, Any] = {"revision": commit or revision or "main"}
@@ -211,6 +215,8 @@ def _told(what: str) -> Iterator[None]:
             raise
         # Whole, since what is wrong may stand in any of its lines.
         said = " ".join(str(error).split()) or type(error).__name__
+        if "weights_only" in said:  # torch's words advise to open it unsafely
+            said = "a file of its weights holds more than tensors, or is damaged"
         raise UserError(f"{what}: {shorten(said, 300)}") from None
 
 
