@@ -45,6 +45,10 @@ TINY: dict[str, dict[str, Any]] = {
     "sample": {"tokens": 5},
 }
 
+needs_ctrl_c = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="these tests were started with nohup or in the background, and so are their processes",
+)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="takes long without fork")
 
 # `make test` tries the same examples each time, `make test-slow` goes out to find others.

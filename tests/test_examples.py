@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 import hub
 from clone import Clone, environment, wait_for
-from conftest import ROOT
+from conftest import ROOT, needs_ctrl_c
 from hub import parquet
 from test_docs import commands
 from test_pretrained import saved
@@ -293,6 +293,7 @@ def pictures(clone: Clone) -> list[str]:
     return sorted(file.name for file in clone.folder.glob("reports/*.png"))
 
 
+@needs_ctrl_c
 def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
     """More than the quarter of a second that subprocess.run gives."""
     lines = [
@@ -310,6 +311,7 @@ def test_ctrl_c_waits_for_what_a_try_has_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@needs_ctrl_c
 def test_ctrl_c_waits_for_what_dvc_has_to_end(clone: Clone) -> None:
     """And its environment need not be active."""
     clone.dvc("exp", "remove", "--all-commits")

@@ -18,6 +18,7 @@ import pytest
 import zc.lockfile
 
 from clone import Clone, stages_run, wait_for
+from conftest import needs_ctrl_c
 from dropgpt.reproduce import outputs
 from dropgpt.training.checkpoint_files import read_metadata
 
@@ -169,6 +170,7 @@ def test_a_signal(clone: Clone, whole: Clone, number: int, target: Target) -> No
     finishes_in_the_same_bytes(clone, whole, *TRAIN)
 
 
+@needs_ctrl_c
 @pytest.mark.parametrize("pause", [0.05, pytest.param(0.5, marks=slow)])
 def test_a_second_ctrl_c_leaves_the_last_outputs_there(
     clone: Clone, whole: Clone, pause: float

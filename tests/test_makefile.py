@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, needs_ctrl_c
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_a_venv_that_could_not_be_made_is_not_taken_for_one(tmp_path: Path) -> N
     assert not (tmp_path / ".venv").exists()
 
 
+@needs_ctrl_c
 def test_a_venv_that_was_interrupted_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     python = tmp_path / "python"
