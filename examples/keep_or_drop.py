@@ -8,14 +8,12 @@ begin anew.
 
 # %%
 import json
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from dropgpt.machine.files import replacing
+from dropgpt.terminal import status
 
 SEEDS = 5  # of each change at most; each takes as long as `dvc exp run` does
 CHANGES = {
@@ -40,16 +38,11 @@ if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
 
 
 def judged(key: str, value: float) -> str:
-    command = [sys.executable, "-m", "dropgpt", "try", "-S", f"{key}={value}"]
-    command += ["--seeds", f"{SEEDS}", "--tries", f"{len(changes) - 1}"]
-    trying = subprocess.Popen(command)
-    status = None
-    while status is None:
-        with suppress(KeyboardInterrupt):  # it hears Ctrl-C, too, and ends what it runs first
-            status = trying.wait()
-    if status not in STATUS:  # a mistake or Ctrl-C; the same command then goes on
-        raise SystemExit(status)
-    return STATUS[status]
+    judging = ["--seeds", f"{SEEDS}", "--tries", f"{len(changes) - 1}"]
+    found = status("dropgpt", "try", "-S", f"{key}={value}", *judging)
+    if found not in STATUS:  # a mistake or Ctrl-C; the same command then goes on
+        raise SystemExit(found)
+    return STATUS[found]
 
 
 def keep(key: str, value: float) -> None:

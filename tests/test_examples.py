@@ -229,12 +229,11 @@ def test_a_search_that_was_killed_goes_on(clone: Clone, theirs: list[str]) -> No
 
 def with_stand_in(folder: Path, lines: list[str]) -> Path:
     """examples/keep_or_drop.py, to which a shell script of these lines is `dropgpt`."""
-    script, example = folder / "dropgpt.sh", folder / "keep_or_drop.py"
-    script.write_text("\n".join(lines))
+    script, example = "\n".join(lines), folder / "keep_or_drop.py"
+    (folder / "stand_in.py").write_text(f"import os; os.execlp('sh', 'sh', '-c', {script!r})")
     code = (ROOT / "examples/keep_or_drop.py").read_text()
-    called = '[sys.executable, "-m", "dropgpt", '
-    assert code.count(called) == 1
-    example.write_text(code.replace(called, f"['sh', {str(script)!r}, "))
+    assert code.count('status("dropgpt", ') == 1
+    example.write_text(code.replace('status("dropgpt", ', 'status("stand_in", '))
     return example
 
 

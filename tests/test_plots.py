@@ -9,8 +9,6 @@ import pytest
 
 from clone import Clone
 
-PAGE = "import runpy; runpy.run_module('dropgpt.plots_page', run_name='__main__')"
-
 TITLES = [
     "Learning rate",
     "Norm of the gradient, before clipping",
@@ -51,6 +49,6 @@ def test_the_page_needs_no_network(reproduced: Clone, tmp_path: Path) -> None:
 
 def test_in_another_folder_no_project_is_made(clone: Clone) -> None:
     """Nor one of DVC's, which takes any folder .dvc for its own."""
-    done = clone.run(sys.executable, "-c", "import os; os.chdir('docs'); " + PAGE, ok=False)
+    done = clone.at(clone.folder / "docs").run(sys.executable, "-m", "dropgpt.plots_page", ok=False)
     assert done.stderr == "error: .dvc/config is not here: run it in the root of the project\n"
     assert not (clone.folder / "docs/.dvc").exists()

@@ -231,41 +231,37 @@ def test_what_ends_a_stage_before_it_began_leaves_its_last_outputs(
     assert copied.bytes() == before
 
 
-def without_memory(told: Path) -> None:
+def failing_write(told: Path, error: Exception) -> None:
     def write(*arguments: object) -> NoReturn:
-        raise MemoryError
+        raise error
 
     os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
     tensor.write = write  # type: ignore[assignment]
 
 
-def test_a_stage_without_memory_says_so_in_a_line(copied: Clone) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            MemoryError(),
+            "out of memory (no more is to be had); end what else runs, or take fewer or shorter "
+            "documents, and run this again",
+        ),
+        (
+            RuntimeError("can't start new thread"),  # as Python has it under `ulimit -u`
+            "no more threads may be started here: lower runtime.threads, or raise `ulimit -u`, and "
+            "run this again",
+        ),
+    ],
+    ids=["memory", "threads"],
+)
+def test_a_stage_without_memory_or_threads_says_so_in_a_line(
+    copied: Clone, error: Exception, said: str
+) -> None:
     before = copied.bytes()
     told = copied.folder / "told"
-    assert status(start_stage("tokenize", copied.folder, without_memory, told)) == 1
-    assert (
-        "error: tokenize: out of memory (no more is to be had); end what else runs, or take fewer "
-        "or shorter documents, and run this again\n"
-    ) in told.read_text()
-    assert copied.bytes() == before
-
-
-def without_threads(told: Path) -> None:
-    def start(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")  # as Python has it under `ulimit -u`
-
-    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT), 2)
-    tensor.write = start  # type: ignore[assignment]
-
-
-def test_a_stage_without_threads_says_so_in_a_line(copied: Clone) -> None:
-    before = copied.bytes()
-    told = copied.folder / "told"
-    assert status(start_stage("tokenize", copied.folder, without_threads, told)) == 1
-    assert (
-        "error: tokenize: no more threads may be started here: lower runtime.threads, or raise "
-        "`ulimit -u`, and run this again\n"
-    ) in told.read_text()
+    assert status(start_stage("tokenize", copied.folder, failing_write, told, error)) == 1
+    assert f"error: tokenize: {said}\n" in told.read_text()
     assert copied.bytes() == before
 
 

@@ -1,6 +1,7 @@
 """The command `dropgpt`; `dropgpt.arguments` has what it takes."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _of_user(error: Exception) -> str | None:
             f'{" ".join(said.split())}: `git config --global --add safe.directory "$PWD"` in the '
             "project's root allows it"
         )
-    if "getpwuid" in said or "home directory" in said:
+    if "getpwuid()" in said or re.search(r"determine (the )?home directory", said):
         return f"DVC asks for this user's name and folder ({said}): `export LOGNAME=me HOME=/tmp`"
     return None
 

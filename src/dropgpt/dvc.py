@@ -1,5 +1,6 @@
 """DVC, called so that it ends well, and all that it runs, where we are asked to leave."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,11 @@ import psutil
 from dropgpt.machine.interruption import Interrupted, lives, postponed
 
 PAUSE = 0.1  # seconds between two looks at it
+
+
+def status_of(asked: Interrupted) -> int:
+    """The exit status after a request to leave, as shells have it."""
+    return 128 + signal.Signals[str(asked)]
 
 
 def call(arguments: list[str], stdout: TextIO | None = None) -> int:

@@ -1,6 +1,5 @@
 """Make every output again and compare: `make reproduce`."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ def main() -> None:
         _reproduce()
     except Interrupted as asked:
         print(f"reproduce: stopped by {asked}", file=sys.stderr)
-        sys.exit(128 + signal.Signals[str(asked)])  # as shells have it
+        sys.exit(dvc.status_of(asked))
 
 
 def _reproduce() -> None:

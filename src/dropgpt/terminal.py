@@ -4,9 +4,9 @@ They run by the Python that runs the program, whose environment need not be acti
 """
 
 import shlex
-import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime
 
 from dropgpt import dvc
@@ -23,14 +23,20 @@ def run(command: str) -> None:
 def status(name: str, *words: str) -> int:
     """The exit status of `dvc ...` or `dropgpt ...`.
 
-    Raises SystemExit where we are asked to leave, when what DVC runs has ended.
+    Ctrl-C waits until it has ended, which `subprocess.run` does for a quarter of a second. After
+    that of DVC, or another request to leave, SystemExit is raised.
     """
-    if name != "dvc":
-        return subprocess.run([sys.executable, "-m", name, *words]).returncode
-    try:
-        return dvc.call([*words])
-    except Interrupted as asked:
-        raise SystemExit(128 + signal.Signals[str(asked)]) from None  # as shells have it
+    if name == "dvc":
+        try:
+            return dvc.call([*words])
+        except Interrupted as asked:
+            raise SystemExit(dvc.status_of(asked)) from None
+    running = subprocess.Popen([sys.executable, "-m", name, *words])
+    found = None
+    while found is None:
+        with suppress(KeyboardInterrupt):  # it hears Ctrl-C, too
+            found = running.wait()
+    return found
 
 
 def set_aside(experiment: str) -> None:

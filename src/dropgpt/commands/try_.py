@@ -1,7 +1,6 @@
 """`dropgpt try`: whether a change is better, run seed by seed until the verdict is in."""
 
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -48,7 +47,7 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
         found = _judged(settings, baseline, changed, seeds, confidence)
     except Interrupted as asked:
         print(f"try: stopped by {asked}; the same command goes on", file=sys.stderr)
-        return 128 + signal.Signals[str(asked)]  # as shells have it
+        return dvc.status_of(asked)
     print(f"{', '.join(settings)}: {found.verdict}, after {found.seeds} of {seeds} seeds")
     return STATUS[found.verdict]
 

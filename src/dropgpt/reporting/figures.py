@@ -179,7 +179,7 @@ def _by_frequency(measured: Measured) -> Figure:
         "Loss by frequency of the token",
         "The mean over held-out tokens that occur so often in what was trained on.",
         frequency,
-        "times in the training part",
+        "times in what was trained on",
         "loss (nats a token)",
     )
 
