@@ -9,6 +9,7 @@ from typing import Any
 from dropgpt.errors import UserError
 from dropgpt.params import dotted
 from laboratory.plan import APART, OF_LENGTH, TUNING, Plan, Size, setting
+from laboratory.worth import RATES
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # of a file, of a stage
 # What no run reads: each document is measured by itself, by the model that was trained; and with
@@ -84,6 +85,12 @@ def _check_settings(size: Size, plan: Plan) -> None:
         if not setting(name):
             raise UserError(
                 f'{size.plan}: {name}: a name ends in "-" and what tells its lengths apart'
+            )
+        rate = setting(name).rpartition("-")[2]
+        if (p := plan.params(name, 0).model.dropout) != float(RATES.get(rate, p)):
+            raise UserError(
+                f"{size.plan}: variants.{name}: the page takes {rate} for a rate of {RATES[rate]}, "
+                f"and its model.dropout is {p:g}: name it otherwise"
             )
         others = known.setdefault(setting(name), [])
         for other in others:

@@ -21,7 +21,7 @@ from laboratory.plan import TUNING, Plan, Size, arguments, setting
 from laboratory.rates import between, changes, tried
 from laboratory.results import AGAIN, Results, files, load, read
 from laboratory.sentences import answer, beside_the_rest, listed, notes, waiting, with_masks
-from laboratory.worth import gains, lowest
+from laboratory.worth import conditions, gains, lowest
 from stages import run
 
 GROUP = "map"
@@ -59,10 +59,12 @@ def write(params: Params, size: Size) -> None:
         results, bests = Results(others, so_far.sizes), []
     else:
         results, bests = so_far, by_length.bests(so_far, [*named])
-    worth = {readings: found for readings in WORTH_AT if len(found := gains(so_far, readings)) > 1}
+    given = conditions(plan)
+    each = {readings: gains(so_far, readings, given) for readings in WORTH_AT}
+    worth = {readings: found for readings, found in each.items() if len(found) > 1}
     draw_map(MAP, so_far, rows, named)
     draw_worth(WORTH, worth)
-    apart = lowest(so_far, worth)
+    apart = lowest(so_far, worth, given)
     besides, on = explored(so_far, plan), left_on(so_far)
     said = {
         "answer": "".join(

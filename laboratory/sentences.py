@@ -8,7 +8,7 @@ from laboratory.claims import PASSES
 from laboratory.explored import LeftOn
 from laboratory.judge import NOT, Verdict
 from laboratory.results import Results
-from laboratory.worth import OF_MAP, Lowest
+from laboratory.worth import Lowest
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
@@ -32,7 +32,7 @@ def beside_the_rest(lowest: Lowest | None) -> str:
     seeds = lowest.effect.chance.seeds
     unsure = " That is not sure." if lowest.effect.high >= 0 else ""
     return (
-        f"\n\nAll of this is with {OF_MAP}: each reading parts the text into windows at "
+        f"\n\nAll of this is with {lowest.given}: each reading parts the text into windows at "
         "other places. [The rest](#what-it-is-worth-given-the-rest) was run at "
         f"{listed(list(map(str, lowest.lengths)))} readings only. Of all together, {ours.given}, "
         f"read {lowest.readings} times, has the lowest loss on the development documents, which "

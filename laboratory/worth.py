@@ -6,19 +6,28 @@ from itertools import product
 
 from dropgpt.comparison.interval import Difference
 from laboratory.judge import difference
+from laboratory.plan import Plan, setting
 from laboratory.results import Losses, NotRunError, Results, ensemble
 
-RATES = {"p0": "0", "p10": "0.1", "p20": "0.2", "p30": "0.3"}  # the first is no dropout
-WINDOWS = {"moving": "", "fixed": "fixed-"}
-DECAYS = {"0.1": "", "0.3": "wd03-", "1": "wd1-", "3": "wd3-"}
+# By the names of the settings; the first is no dropout. `mistakes` sees to it that a name is true.
+RATES = {"p0": "0", "p10": "0.1", "p20": "0.2", "p30": "0.3"}
 MEMBERS = (1, 2, 3, 4, 5)
-CONDITION = "weight decay {}, windows {}"
-OF_MAP = CONDITION.format("0.1", "moving")
-# What else is done, and what begins the names of the settings with it.
-CONDITIONS = {
-    CONDITION.format(decay, windows): f"{DECAYS[decay]}{WINDOWS[windows]}"
-    for windows, decay in product(WINDOWS, DECAYS)
-}
+WINDOWS = {"epoch": "moving", "fixed": "fixed", "random": "anywhere"}  # by `train.sampling`
+# What begins the names of the settings with something else done; of the map's, nothing does.
+OF_MAP = ""
+PREFIXES = [
+    f"{decay}{windows}" for windows, decay in product(("", "fixed-"), ("", "wd03-", "wd1-", "wd3-"))
+]
+
+
+def conditions(plan: Plan) -> dict[str, str]:
+    """What else is done, in words, by what begins the names of the settings with it."""
+    trains = {setting(variant): plan.params(variant, 0).train for variant in plan.seeds}
+    return {
+        prefix: f"weight decay {own.weight_decay:g}, windows {WINDOWS[own.sampling]}"
+        for prefix in PREFIXES
+        if (own := trains.get(f"{prefix}p0"))
+    }
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Lowest:
 
     readings  that length
     gain      what was found there
-    map       what has the lowest development loss of the map: p, readings
+    given     what else is done in the map
+    map       what has the lowest development loss there: p, readings
     lengths   at which others than the map's condition were run
     among     from how many settings it was chosen
     effect    the test loss less that of the map, its interval one of so many
@@ -56,22 +66,28 @@ class Lowest:
 
     readings: int
     gain: Gain
+    given: str
     map: tuple[str, int]
     lengths: list[int]
     among: int
     effect: Difference
 
 
-def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
+def lowest(results: Results, worth: dict[int, list[Gain]], given: dict[str, str]) -> Lowest | None:
     """None where it is the map's condition that has it, or that was not run, or no other.
 
-    Of single models: several together are better than each of them by arithmetic.
+    `given` are the `conditions`, so single models: several together are better than each of them
+    by arithmetic.
     """
     each = [
-        (readings, one) for readings in worth for one in worth[readings] if one.given in CONDITIONS
+        (readings, one)
+        for readings in worth
+        for one in worth[readings]
+        if one.given in given.values()
     ]
-    others = [(readings, one) for readings, one in each if one.given != OF_MAP]
-    if len(others) in (0, len(each)):
+    of_map = given.get(OF_MAP)
+    others = [(readings, one) for readings, one in each if one.given != of_map]
+    if of_map is None or len(others) in (0, len(each)):
         return None
     seeds = sorted(set.intersection(*(set(one.seeds) for _, one in each)))
     if len(seeds) < 2:
@@ -81,35 +97,38 @@ def lowest(results: Results, worth: dict[int, list[Gain]]) -> Lowest | None:
         return float(losses.development[seeds].mean())
 
     readings, gain = min(each, key=lambda pair: development(pair[1].best))
-    if gain.given == OF_MAP:
+    if gain.given == of_map:
         return None
-    of_map = [(setting, n) for setting in RATES for n in results.lengths(setting)]
-    setting, length = min(of_map, key=lambda pair: development(results.at(*pair)))
-    sums = gain.best.test.loc[seeds] - results.test(setting, length).loc[seeds]
+    there = [(rate, n) for rate in RATES for n in results.lengths(rate)]
+    rate, length = min(there, key=lambda pair: development(results.at(*pair)))
+    sums = gain.best.test.loc[seeds] - results.test(rate, length).loc[seeds]
     among = len(others) * len(RATES)
     lengths = sorted({length for length, _ in others})
     effect = difference(sums, results, among)
-    return Lowest(readings, gain, (RATES[setting], length), lengths, among, effect)
+    return Lowest(readings, gain, of_map, (RATES[rate], length), lengths, among, effect)
 
 
-def gains(results: Results, readings: int) -> list[Gain]:
-    """Those whose groups are complete, all of the same seeds, and so of the same texts."""
-    conditions = {given: [f"{of}{p}" for p in RATES] for given, of in CONDITIONS.items()}
-    conditions |= {
+def gains(results: Results, readings: int, given: dict[str, str]) -> list[Gain]:
+    """Those whose groups are complete, all of the same seeds, and so of the same texts.
+
+    `given` are the `conditions`; to them come ensembles.
+    """
+    each_rate = {words: [f"{of}{p}" for p in RATES] for of, words in given.items()}
+    each_rate |= {
         f"ensembles of {n}" if n > 1 else "single models on the same texts": [
             ensemble(f"ensembles-{p}", n) for p in RATES
         ]
         for n in MEMBERS
     }
     found: dict[str, list[Losses]] = {}
-    for given, settings in conditions.items():
+    for words, settings in each_rate.items():
         with suppress(NotRunError):
-            found[given] = [results.at(one, readings) for one in settings]
+            found[words] = [results.at(one, readings) for one in settings]
     of_seeds = [set(one.test.index) for each in found.values() for one in each]
     seeds = sorted(set.intersection(*of_seeds)) if of_seeds else []
     if len(seeds) < 2:  # of one, nobody knows what chance does
         return []
-    return [_gain(given, each, seeds, results) for given, each in found.items()]
+    return [_gain(words, each, seeds, results) for words, each in found.items()]
 
 
 def _gain(given: str, each: list[Losses], seeds: list[int], results: Results) -> Gain:

@@ -143,7 +143,7 @@ def test_ensembles_are_told_until_the_table_of_worth_has_them(
     some = {one: made[one] for one in [*made][:2]}
     assert [one.setting for one in explored(Results(some, found.sizes), plan)] == [*some]
     assert explored(Results(made, found.sizes), plan) == []
-    assert gains(Results(made, found.sizes), 16)
+    assert gains(Results(made, found.sizes), 16, {})
 
 
 def test_settings_of_other_texts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:

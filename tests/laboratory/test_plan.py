@@ -51,10 +51,15 @@ def renamed(values: Any, name: str, other: str) -> None:
             'before their last "-", and both have 12 readings',
         ),
         (
-            lambda p: renamed(p, "ensembles-p20-12", "ensembles-p0-more"),
-            "and differ in model.dropout: name one",
+            lambda p: renamed(p, "late-16", "keys-more"),
+            "and differ in model.attention_dropout, train.dropout_schedule: name one",
         ),
         (lambda p: renamed(p, "p50-long", "p50"), "p50: a name ends in"),
+        (
+            lambda p: p["variants"]["wd1-p20-middle"].update({"model.dropout": 0.25}),
+            "variants.wd1-p20-middle: the page takes p20 for a rate of 0.2, and its model.dropout "
+            "is 0.25: name it otherwise",
+        ),
         (
             lambda p: p["variants"]["ensembles-p0-32"].update(monte_carlo=[4]),
             "members are measured together, monte_carlo one model",

@@ -4,10 +4,29 @@ from dataclasses import replace
 
 import pytest
 
+from conftest import ROOT
+from laboratory.plan import Size
 from laboratory.results import Losses, Results, ensemble
 from laboratory.sentences import beside_the_rest
-from laboratory.worth import gains, lowest
+from laboratory.worth import conditions, gains, lowest
 from made_up import results
+
+GIVEN = {
+    "": "weight decay 0.1, windows moving",
+    "wd1-": "weight decay 1, windows moving",
+    "wd3-": "weight decay 3, windows moving",
+}
+
+
+def test_conditions_are_called_what_the_plan_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    plan = Size("small").load()
+    assert GIVEN.items() <= conditions(plan).items()
+    plan.base["train"] |= {"weight_decay": 0.05, "sampling": "random"}
+    given = conditions(plan)
+    assert given[""] == "weight decay 0.05, windows anywhere"
+    assert given["wd1-fixed-"] == "weight decay 1, windows fixed"
+    assert "wd2-" not in given
 
 
 def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
@@ -15,7 +34,7 @@ def test_the_gain_is_told_of_each_condition_that_was_run() -> None:
     helps, nothing = results(), results(effect=0)
     settings = helps.settings | {"p20": helps.settings["p30"]}
     of_decay = {f"wd1-{p}": nothing.settings["p0"] for p in ("p0", "p10", "p20", "p30")}
-    without, given = gains(Results(settings | of_decay, helps.sizes), 16)
+    without, given = gains(Results(settings | of_decay, helps.sizes), 16, GIVEN)
     assert (without.given, without.p) == ("weight decay 0.1, windows moving", "0.2")
     assert without.found is not None
     assert without.found.mean == pytest.approx(-0.12, abs=0.01)
@@ -40,7 +59,7 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
     }
     for some, news in ((settings | together, False), (settings | lower | together, True)):
         whole = Results(some, found.sizes)
-        best = lowest(whole, {8: [], 16: gains(whole, 16)})
+        best = lowest(whole, {8: [], 16: gains(whole, 16, GIVEN)}, GIVEN)
         assert (best is not None) == news
     assert best is not None
     assert (best.readings, best.gain.given) == (16, "weight decay 1, windows moving")
@@ -62,7 +81,7 @@ def test_what_does_more_than_dropout_is_told_with_its_interval() -> None:
     one = settings["p20"][16]
     longer = settings["p20"] | {64: Losses(one.development - 0.1, one.test - 0.1 * found.sizes)}
     whole = Results(settings | lower | {"p20": longer}, found.sizes)
-    beside = lowest(whole, {16: gains(whole, 16)})
+    beside = lowest(whole, {16: gains(whole, 16, GIVEN)}, GIVEN)
     assert beside is not None
     assert beside.map == ("0.2", 64)
     assert beside.effect.mean == pytest.approx(best.effect.mean + 0.1)
@@ -74,7 +93,7 @@ def test_of_one_seed_in_common_nothing_is_said() -> None:
     one = found.at("p0", 16)
     alone = Losses(one.development.iloc[:1], one.test.iloc[:1])
     of_decay = {f"wd1-{p}": {16: alone} for p in ("p0", "p10", "p20", "p30")}
-    assert gains(Results(settings | of_decay, found.sizes), 16) == []
+    assert gains(Results(settings | of_decay, found.sizes), 16, GIVEN) == []
 
 
 def test_without_the_maps_condition_nothing_is_beside_it() -> None:
@@ -82,7 +101,7 @@ def test_without_the_maps_condition_nothing_is_beside_it() -> None:
     rates = ("p0", "p10", "p20", "p30")
     settings = {f"wd{n}-{p}": {16: found.at("p0", 16)} for p in rates for n in (1, 3)}
     whole = Results(settings, found.sizes)
-    assert lowest(whole, {16: gains(whole, 16)}) is None
+    assert lowest(whole, {16: gains(whole, 16, GIVEN)}, GIVEN) is None
 
 
 def test_ensembles_are_chosen_by_their_own_losses() -> None:
@@ -94,7 +113,7 @@ def test_ensembles_are_chosen_by_their_own_losses() -> None:
         for members, of in ((1, helps), (2, costs))
         for p, source in rates.items()
     }
-    single, two = gains(Results(settings, helps.sizes), 16)
+    single, two = gains(Results(settings, helps.sizes), 16, GIVEN)
     assert (single.given, single.p) == ("single models on the same texts", "0.2")
     assert single.found is not None
     assert single.found.mean == pytest.approx(-0.12, abs=0.01)
@@ -110,7 +129,7 @@ def test_all_conditions_are_of_the_same_seeds() -> None:
         for one in [settings[p][16]]
     }
     alone, (without, given) = (
-        gains(Results(some, found.sizes), 16) for some in (settings, settings | fewer)
+        gains(Results(some, found.sizes), 16, GIVEN) for some in (settings, settings | fewer)
     )
     assert [one.seeds for one in alone] == [[1, 2, 3, 4, 5]]
     assert without.seeds == given.seeds == [1, 2, 3]
