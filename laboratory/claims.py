@@ -11,6 +11,7 @@ from laboratory.worth import RATES
 
 MARGIN = 0.01  # nats a token: what is less is as good
 PASSES = 16  # of Monte Carlo dropout
+TOGETHER = 3  # models in an ensemble
 SHARED = (8, 12, 16, 32)  # readings
 BELOW, ABOVE = (-math.inf, 0.0), (0.0, math.inf)
 EQUAL = (-MARGIN, MARGIN)
@@ -71,9 +72,9 @@ def _best(found: Results, setting: str, among: tuple[int, ...] = ()) -> pd.DataF
     return found.test(setting, found.best(setting, among))
 
 
-def together(members: int, p: str) -> str:
+def models(number: int, p: str) -> str:
     """So many models of a rate, all of one text."""
-    return ensemble(f"ensembles-{p}", members)
+    return ensemble(f"ensembles-{p}", number)
 
 
 def decayed(p: str) -> tuple[str, ...]:
@@ -135,14 +136,14 @@ CLAIMS = [
         "Kim et al. 2025",
         "best of 12 and 32 readings, three of p 0 less one of p 0.2",
         BELOW,
-        best(together(3, "p0"), together(1, "p20")),
+        best(models(TOGETHER, "p0"), models(1, "p20")),
     ),
     Claim(
         "An ensemble of three with 0.2 is not worse than one of three without, up to 32 readings",
         "an earlier laboratory, at a constant learning rate",
         "best of 12 and 32 readings, three of p 0.2 less three of p 0",
         (-math.inf, MARGIN),
-        best(together(3, "p20"), together(3, "p0")),
+        best(models(TOGETHER, "p20"), models(TOGETHER, "p0")),
     ),
     Claim(
         "Half the text: dropout gains more, up to 32 readings",

@@ -12,7 +12,7 @@ from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
 from laboratory.by_length import DRAWN_AGAIN, Best, Row
-from laboratory.claims import CLAIMS, MARGIN
+from laboratory.claims import CLAIMS, MARGIN, TOGETHER
 from laboratory.explored import explored, left_on
 from laboratory.judge import NOT_YET_RUN, judge
 from laboratory.mistakes import checked
@@ -20,8 +20,16 @@ from laboratory.pictures import draw_map, draw_worth
 from laboratory.plan import TUNING, Plan, Size, arguments, setting
 from laboratory.rates import between, changes, tried
 from laboratory.results import AGAIN, Results, files, load, read
-from laboratory.sentences import answer, beside_the_rest, listed, notes, waiting, with_masks
-from laboratory.worth import conditions, gains, lowest
+from laboratory.sentences import (
+    answer,
+    beside_the_rest,
+    listed,
+    notes,
+    of_ensembles,
+    waiting,
+    with_masks,
+)
+from laboratory.worth import best_ensemble, conditions, gains, lowest
 from stages import run
 
 GROUP = "map"
@@ -72,6 +80,7 @@ def write(params: Params, size: Size) -> None:
                 answer(rows, bests, named),
                 waiting(missing),
                 beside_the_rest(apart),
+                of_ensembles(best_ensemble(so_far, TOGETHER)),
                 with_masks(on, named),
             ]
         ),

@@ -8,7 +8,7 @@ from laboratory.claims import PASSES
 from laboratory.explored import LeftOn
 from laboratory.judge import NOT, Verdict
 from laboratory.results import Results
-from laboratory.worth import Lowest
+from laboratory.worth import BestEnsemble, Lowest
 
 
 def answer(rows: list[Row], bests: list[Best], named: dict[str, str]) -> str:
@@ -41,6 +41,20 @@ def beside_the_rest(lowest: Lowest | None) -> str:
         f"of p {p} with {readings} readings, the best of the map by the {seeds} seeds that both "
         f"have; the interval allows for the {lowest.among} settings that it was chosen from."
         f"{unsure}"
+    )
+
+
+def of_ensembles(found: BestEnsemble | None) -> str:
+    """Where several models together are better than the best one, in a sentence."""
+    if not found or found.effect.high >= 0:
+        return ""
+    (p, readings), (beside, length) = found.best, found.map
+    return (
+        f"\n\nAn ensemble of {found.members} models of one text, the mean of their probabilities, "
+        f"has {found.loss:.3f}: with p {p} and {readings} readings each, which have the lowest "
+        f"development loss of those. That is {tables.gain(found.effect)} below one model of p "
+        f"{beside} with {length} readings, by {found.effect.chance.seeds} seeds, for "
+        f"{found.members} models to train and to keep."
     )
 
 

@@ -1,5 +1,6 @@
 """What dropout is worth given what else is done against overfitting."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -93,19 +94,55 @@ def lowest(results: Results, worth: dict[int, list[Gain]], given: dict[str, str]
     if len(seeds) < 2:
         return None
 
-    def development(losses: Losses) -> float:
-        return float(losses.development[seeds].mean())
-
-    readings, gain = min(each, key=lambda pair: development(pair[1].best))
+    readings, gain = min(each, key=lambda pair: pair[1].best.development[seeds].mean())
     if gain.given == of_map:
         return None
-    there = [(rate, n) for rate in RATES for n in results.lengths(rate)]
-    rate, length = min(there, key=lambda pair: development(results.at(*pair)))
+    rate, length = _lowest(results, RATES, seeds)
     sums = gain.best.test.loc[seeds] - results.test(rate, length).loc[seeds]
     among = len(others) * len(RATES)
     lengths = sorted({length for length, _ in others})
     effect = difference(sums, results, among)
     return Lowest(readings, gain, of_map, (RATES[rate], length), lengths, among, effect)
+
+
+@dataclass(frozen=True)
+class BestEnsemble:
+    """The ensembles with the lowest development loss of all of so many models.
+
+    best      their rate and length: p, readings
+    loss      on the test documents, in nats a token
+    map       what has the lowest development loss of single models of the map: p, readings
+    among     from how many settings it was chosen
+    effect    the test loss less that of the map, its interval one of so many
+    """
+
+    members: int
+    best: tuple[str, int]
+    loss: float
+    map: tuple[str, int]
+    among: int
+    effect: Difference
+
+
+def best_ensemble(results: Results, members: int) -> BestEnsemble | None:
+    """None where none was run."""
+    rates = {ensemble(f"ensembles-{rate}", members): rate for rate in RATES}
+    there = [one for one in rates if one in results.settings]
+    if not there:
+        return None
+    seeds = [*results.at(there[0], results.lengths(there[0])[0]).test.index]
+    (ours, readings), (rate, length) = (_lowest(results, of, seeds) for of in (there, RATES))
+    sums = results.test(ours, readings).loc[seeds]
+    among = sum(len(results.lengths(one)) for one in there)
+    effect = difference(sums - results.test(rate, length).loc[seeds], results, among)
+    best, of_map = (RATES[rates[ours]], readings), (RATES[rate], length)
+    return BestEnsemble(members, best, results.mean(sums), of_map, among, effect)
+
+
+def _lowest(results: Results, settings: Iterable[str], seeds: list[int]) -> tuple[str, int]:
+    """Which of these, and with how many readings, has the lowest development loss."""
+    each = [(one, readings) for one in settings for readings in results.lengths(one)]
+    return min(each, key=lambda pair: results.at(*pair).development[seeds].mean())
 
 
 def gains(results: Results, readings: int, given: dict[str, str]) -> list[Gain]:

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 from laboratory.plan import Size
 from laboratory.results import Losses, Results, ensemble
-from laboratory.sentences import beside_the_rest
-from laboratory.worth import conditions, gains, lowest
+from laboratory.sentences import beside_the_rest, of_ensembles
+from laboratory.worth import best_ensemble, conditions, gains, lowest
 from made_up import results
 
 GIVEN = {
@@ -118,6 +118,35 @@ def test_ensembles_are_chosen_by_their_own_losses() -> None:
     assert single.found is not None
     assert single.found.mean == pytest.approx(-0.12, abs=0.01)
     assert (two.given, two.p, two.found) == ("ensembles of 2", "0", None)
+
+
+def test_the_best_ensemble_is_told_beside_the_best_single_model() -> None:
+    """By development losses, on the texts that both have read."""
+    found = results()
+    settings = found.settings | {"p20": found.settings["p30"]}
+    assert best_ensemble(Results(settings, found.sizes), 3) is None
+    assert of_ensembles(None) == ""
+
+    def three(of: Losses, lower: float) -> Losses:
+        test = of.test[:3] - lower * found.sizes
+        return Losses(of.development[:3] - lower, test)
+
+    ensembles = {
+        ensemble("ensembles-p0", 3): {n: three(settings["p0"][n], 0.1) for n in (4, 16)},
+        ensemble("ensembles-p20", 3): {16: three(settings["p20"][16], 0.1)},
+        ensemble("ensembles-p20", 5): {16: three(settings["p20"][16], 0.5)},
+    }
+    whole = Results(settings | ensembles, found.sizes)
+    best = best_ensemble(whole, 3)
+    assert best is not None
+    assert (best.best, best.map, best.among) == (("0.2", 16), ("0.2", 16), 3)
+    assert best.loss == pytest.approx(whole.loss(ensemble("ensembles-p20", 3), 16))
+    assert best.effect.mean == pytest.approx(-0.1)
+    assert best.effect.chance.seeds == 3
+    said = of_ensembles(best)
+    assert f"has {best.loss:.3f}: with p 0.2 and 16 readings each" in said
+    assert "below one model of p 0.2 with 16 readings, by 3 seeds" in said
+    assert of_ensembles(replace(best, effect=replace(best.effect, high=0.01))) == ""
 
 
 def test_all_conditions_are_of_the_same_seeds() -> None:
