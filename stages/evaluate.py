@@ -75,6 +75,9 @@ def evaluate(params: Params) -> list[str]:
             name: evaluation.document_losses(model, ids, documents, params.evaluate, bar.update)
             for name, (ids, documents) in corpora.items()
         }
+        parameters, n_vocab = sum(p.numel() for p in model.parameters()), model.n_vocab
+        del model  # whose turn comes next needs its memory
+        torch.cuda.empty_cache()
     if processes.rank():
         return []
 
@@ -94,10 +97,10 @@ def evaluate(params: Params) -> list[str]:
         made_from["evaluate"]["inputs"]["corpora"] = hashlib.sha256(sums.encode()).hexdigest()
     summaries = {n: perplexity.summary(found) for n, found in measured.items()}
     summary = summaries.pop("held-out")
-    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    summary["parameters"] = parameters
     trained = made_from.get("train")  # here, not elsewhere
     first = trained["params"]["train"]["tokens"] if trained else None
-    summary |= counted(tokens, first, model.n_vocab == tokens.n_vocab)
+    summary |= counted(tokens, first, n_vocab == tokens.n_vocab)
     if summaries:
         summary["extra_corpora"] = summaries
     write(measured, summary, made_from)

@@ -1,5 +1,6 @@
 """data/documents.parquet -> the token tensor in data/tokens, and the corpus in numbers"""
 
+import csv
 from pathlib import Path
 
 from dropgpt import corpus, unread
@@ -60,7 +61,9 @@ def tokenize(params: Params) -> list[str]:
     statistics = describe(tokens, counts, tensor.tables(TOKENS, "tokens", "bytes"))
     write_json(Path("data/statistics.json"), statistics)
     with replacing(Path("metrics/rank_frequency.csv")) as partial:
-        rank_frequency(counts, encoding).to_csv(partial, index=False)
+        table = rank_frequency(counts, encoding)
+        # Quoted, since not every version of Python does so with a carriage return.
+        table.to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
     left_out = []
     if params.data.in_shards:
         rows = sum(shard.documents for shard in hub_shards.read(DOCUMENTS))

@@ -231,6 +231,20 @@ def test_what_ends_a_stage_before_it_began_leaves_its_last_outputs(
     assert copied.bytes() == before
 
 
+def test_what_neither_cache_nor_git_has_is_not_missed(copied: Clone) -> None:
+    """The first mistake in a fresh clone is told alone: nothing had been there."""
+    shutil.rmtree(copied.folder / ".dvc/cache")
+    for output in ("data", "models"):
+        shutil.rmtree(copied.folder / output)
+    copied.set(data={"files": "corpora/nothing.txt"})
+    told = copied.dvc("repro", "--single-item", "download_fineweb", ok=False)
+    assert "which matches no file" in told
+    assert "last outputs" not in told
+    code = "from dropgpt.machine import last_outputs; last_outputs.restore('train')"
+    done = copied.run(sys.executable, "-c", code)
+    assert done.stdout + done.stderr == ""
+
+
 def failing_write(told: Path, error: Exception) -> None:
     def write(*arguments: object) -> NoReturn:
         raise error

@@ -31,7 +31,9 @@ def call(arguments: list[str], stdout: TextIO | None = None) -> int:
             time.sleep(PAUSE)
         if dvc.poll() is None:
             # A stage that has only just begun would not notice that DVC is gone.
-            ending = psutil.Process(dvc.pid).children(recursive=True)
+            ending: list[psutil.Process] = []
+            with suppress(psutil.Error):  # where other users' processes are hidden: DVC's end does
+                ending = psutil.Process(dvc.pid).children(recursive=True)
             dvc.terminate()
             dvc.wait()
             for process in ending:

@@ -26,7 +26,7 @@ from dropgpt.errors import UserError, explain, keys
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(gt=0, le=1 << 24)]  # torch counts no more numbers than 2^63
 Layers = Annotated[int, Field(gt=0, le=4096)]  # more take minutes only to be built
-Factor = Annotated[float, Field(gt=0, le=1e30)]  # else no float32
+Factor = Annotated[float, Field(gt=0, le=1e15)]  # so that the product of two is a float32
 Text = Annotated[str, StringConstraints(min_length=1)]
 # What the parser raises: of bytes that are no text, and of 2024-13-45 or 5,000 digits, ValueError.
 NOT_YAML = (YAMLError, ValueError, RecursionError)
@@ -138,10 +138,10 @@ class Train(Section):
     token_replacement: Rate
     loss: Literal["all_tokens", "final_token"]
     optimizer: Literal["muon", "adamw"]
-    learning_rate: PositiveFloat
+    learning_rate: Factor
     matrix_rate_factor: Factor
     token_embedding_rate_factor: Factor
-    warmup_steps: NonNegativeInt
+    warmup_steps: Annotated[int, Field(ge=0, le=1 << 53)]  # else no float
     lr_schedule: Literal["constant", "linear", "cosine", "wsd"]
     final_learning_rate: NonNegativeFloat
     beta1: Rate
@@ -222,7 +222,7 @@ class Sample(Section):
 
 class Runtime(Section):
     device: str
-    threads: PositiveInt | None
+    threads: Annotated[int, Field(gt=0, le=4096)] | None
     processes: PositiveInt
     shard_weights: bool
     log_interval: PositiveFloat

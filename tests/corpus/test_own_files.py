@@ -656,6 +656,21 @@ def test_a_folder_that_is_named_like_a_file_is_not_left_out(here: Path) -> None:
     assert len(ids("corpora/**/*.parquet")) == 2
 
 
+def test_a_pipe_is_no_folder(here: Path) -> None:
+    (here / "a.txt").write_text("text")
+    os.mkfifo(here / "b.txt")
+    with pytest.raises(UserError, match=r"corpora/b\.txt is no file: a pipe or a device has no"):
+        ids("corpora/*.txt")
+
+
+@pytest.mark.parametrize("pattern", ["corpora/**.txt", "corpora/a**/*.txt"])
+def test_stars_that_no_python_takes_alike_are_refused(here: Path, pattern: str) -> None:
+    """Python 3.13 takes `**` within a name for `*`: folders would be left out without a word."""
+    (here / "a.txt").write_text("text")
+    with pytest.raises(UserError, match=r"no glob: `\*\*` stands for folders, between slashes"):
+        ids(pattern)
+
+
 @pytest.mark.parametrize("name", [".git/a.txt", "__pycache__/a.txt", "private.txt"])
 def test_what_dvc_ignores_is_refused(here: Path, tmp_path: Path, name: str) -> None:
     from dvc.repo import Repo
@@ -720,6 +735,23 @@ def test_where_nothing_stands_between_separators_there_is_no_document(
 def test_a_tab_as_the_shell_leaves_it_parts_documents(here: Path) -> None:
     (here / "a.txt").write_text("one\ttwo")
     assert len(ids("corpora/a.txt", r"\t")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "separator", "texts"),
+    [
+        ("one\r\n\r\ntwo", r"\r\n\r\n", ["one", "two"]),
+        ("one\ftwo", r"\f", ["one", "two"]),  # as pdftotext parts pages
+        (r"one\footnote two", r"\footnote", ["one", "two"]),
+        (r"one\rule two", r"\rule", ["one", "two"]),
+    ],
+)
+def test_other_white_space_as_the_shell_leaves_it_parts_documents(
+    here: Path, content: str, separator: str, texts: list[str]
+) -> None:
+    (here / "a.txt").write_bytes(content.encode())
+    found = [text for text, _, _ in own_files.documents("corpora/a.txt", "text", separator)]
+    assert found == texts
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -9,7 +10,7 @@ import pytest
 
 from conftest import ROOT, killed_before, message, needs_fork
 from dropgpt.errors import UserError
-from dropgpt.machine.files import SUMS, check_seal, replacing, seal, write_json
+from dropgpt.machine.files import NO_SUCH_CALL, SUMS, check_seal, replacing, seal, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -160,6 +161,51 @@ def test_bytes_are_on_the_disk_before_their_name_is(
         (partial / "file").touch()
     partial = ".folder.dropgpt-partial"
     assert done == ["file", partial, f"{partial} -> folder", tmp_path.name]
+
+
+@pytest.mark.parametrize("code", NO_SUCH_CALL)
+def test_a_disk_that_flushes_no_names_will_do_but_a_file_must_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As of folders that a virtual machine shares."""
+    refused = stat.S_ISDIR
+
+    def flush(descriptor: int) -> None:
+        if refused(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with replacing(tmp_path / "folder") as partial:
+        partial.mkdir()
+        (partial / "file").touch()
+    refused = stat.S_ISREG
+    with pytest.raises(OSError, match=os.strerror(code)), replacing(tmp_path / "file") as partial:
+        partial.touch()
+
+
+def test_a_folder_of_a_containers_image_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk renames none that came with the image."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    of_image = folder.stat().st_ino
+
+    def in_a_container(rename: Callable[..., None]) -> Callable[..., None]:
+        def renamed(source: Path, target: Path) -> None:
+            if Path(source).stat().st_ino == of_image:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            rename(source, target)
+
+        return renamed
+
+    for name in "rename", "replace":
+        monkeypatch.setattr(os, name, in_a_container(getattr(os, name)))
+    with replacing(folder) as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
 
 
 def test_json_holds_no_number_that_is_none(tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_a_device_counts_that_cuda_can_use(monkeypatch: pytest.MonkeyPatch) -> N
         prepare("cuda:1")
 
 
+def test_a_device_is_called_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two processes where there is one GPU."""
+    cuda.stand_in(monkeypatch, gpus=1)
+    second_of_two(monkeypatch)
+    with pytest.raises(UserError, match=r"runtime\.device is auto, and torch finds no cuda:1"):
+        prepare("auto")
+
+
 def test_auto_is_no_device_that_no_test_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert prepare().type == "cpu"

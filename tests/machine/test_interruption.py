@@ -6,11 +6,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import pytest
 
 import stages
 from conftest import params_with
 from dropgpt.errors import UserError
+from dropgpt.machine import interruption
 from dropgpt.machine.interruption import SIGNALS, Interrupted, listen, listen_no_more, postponed
 from dropgpt.params import Params
 from stages import run
@@ -86,6 +88,20 @@ def test_the_end_of_dvc_counts_as_sigterm(shell: list[str]) -> None:
     process.kill()
     assert process.stdout.read() == "SIGTERM\n"
     process.wait()
+
+
+def test_where_other_users_processes_are_hidden_a_stage_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with /proc mounted with hidepid=1: of what root has started nothing may be known."""
+
+    def parent(process: psutil.Process) -> psutil.Process:
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setenv("DVC_STAGE", "train")
+    monkeypatch.setattr(psutil.Process, "parent", parent)
+    monkeypatch.setattr(interruption, "_end_with", lambda process: None)
+    listen()
 
 
 def mistaken(params: Params) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.exc
 import torch.nn.functional as F
 
 import cuda
@@ -20,7 +21,7 @@ from dropgpt.randomness import seed_dropout
 from dropgpt.tokens.batches import Batches
 from dropgpt.tokens.vocabulary import N_VOCAB
 from dropgpt.training.begin import windows_at_once
-from dropgpt.training.compiled import compiled, compiles
+from dropgpt.training.compiled import able_to_compile, compiled, compiles
 from dropgpt.training.optimizers import Optimizers
 from dropgpt.training.step import Step
 from dropgpt.training.step_on_cpu import StepOnCPU, clip_gradients, shares
@@ -252,7 +253,28 @@ def of_one_device(*lists: list[torch.Tensor], lr: torch.Tensor, **_: Any) -> Non
     assert {tensor.device.type for tensors in (*lists, [lr]) for tensor in tensors} == {"meta"}
 
 
-def test_a_gpu_compiles_and_a_cpu_does_not_unless_asked_to() -> None:
+@pytest.mark.parametrize(("capability", "compiled"), [((6, 1), False), ((7, 0), True)])
+def test_a_gpu_that_triton_does_not_know_does_not_compile(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], compiled: bool
+) -> None:
+    cuda.stand_in(monkeypatch, capability=capability)
+    assert compiles(params_with().train, torch.device("cuda:0")) == compiled
+
+
+def test_a_full_gpu_is_not_told_as_a_compiler_that_is_missing() -> None:
+    """torch wraps whatever fails while it compiles, as the loading of a kernel."""
+    error = torch._dynamo.exc.TorchDynamoException("Triton Error [CUDA]: out of memory")
+    with (
+        pytest.raises(UserError, match="train: out of memory; less"),
+        enough_memory("train", "less"),
+        able_to_compile(),
+    ):
+        raise error
+
+
+def test_a_gpu_compiles_and_a_cpu_does_not_unless_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.stand_in(monkeypatch)
+
     def found(device: str, **changes: Any) -> bool:
         return compiles(params_with(train=changes).train, torch.device(device))
 

@@ -15,6 +15,12 @@ MEND = f"copy or link the file itself into {FOLDER}/"
 
 def files(pattern: str, key: str) -> list[Path]:
     """The files to read. Raises UserError if there is none, or one that DVC does not watch."""
+    for part in Path(pattern).parts:
+        if "**" in part and part != "**":  # Python 3.13 takes it for `*`, older ones not at all
+            raise UserError(
+                f"{key} is {pattern!r}, which is no glob: `**` stands for folders, between slashes "
+                f"and alone, as in {FOLDER}/**/*.txt"
+            )
     here = _in_project(pattern)
     try:
         _warn_of_missing(here, key)
@@ -99,6 +105,8 @@ def _matches(root: Path, pattern: str) -> list[Path]:
     entered = {folder for path in files for folder in path.parents}
     for path in {*found} - {*files} - entered:
         if formats.ending(path) in formats.ENDINGS:
+            if not path.is_dir():
+                raise UserError(f"{path} is no file: a pipe or a device has no end; take it out")
             raise UserError(
                 f"{path} is a folder, though named like a file; rename it or, to read what is in "
                 f"it, name {path}/*{formats.ending(path)}"

@@ -11,8 +11,8 @@ from dropgpt.errors import UserError, check_here, counted, warn
 
 _PACKED = " or ".join(formats.COMPRESSIONS)
 # What a separator may have, as a shell leaves it, and what it means.
-ESCAPED = re.compile(r"\\\\(?=[nt])|\\[nt]")
-MEANT = {r"\n": "\n", r"\t": "\t", "\\\\": "\\"}
+ESCAPED = re.compile(r"\\\\(?=[nt])|\\[nt]|\\r(?=\\n)|\\f(?![a-z])")
+MEANT = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\f": "\f", "\\\\": "\\"}
 
 
 def documents(
@@ -28,8 +28,9 @@ def documents(
     .json             a document an item of an array of such objects, or of strings; or one object
     .txt, .md         documents parted by `separator`, without the white space around them and
                       where there is any text; null: the whole file is one. A backslash and n or t
-                      mean line end and tab, as a shell leaves them; two of them before n or t
-                      are one, as in \\newpage.
+                      mean line end and tab, as a shell leaves them, \r\n a line end, too, and \f,
+                      where no word begins, a page break; two of them before n or t are one, as in
+                      \\newpage.
     `key` of params.yaml is where the pattern stands.
     Raises UserError for a file in which DVC would not notice a change, and, naming the file and the
     row, line, item, document or byte, for whatever is not a text in UTF-8. Empty texts, and null,
@@ -88,7 +89,9 @@ def read(
     if empty:
         warn(f"{said}: left out as empty: {counted(empty, 'text')}")
     if separator and plain and not parted:
-        shown = f"'{given_as}'".replace("\n", r"\n").replace("\t", r"\t")
+        shown = f"'{given_as}'"
+        for escaped in (r"\n", r"\r", r"\t", r"\f"):
+            shown = shown.replace(MEANT[escaped], escaped)
         if ESCAPED.search(shown):
             shown += r" (\n: a line end; \t: a tab; \\n: a backslash and an n)"
         warn(

@@ -1,5 +1,6 @@
 """Outputs that appear whole or not at all, and show later whether they still are."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,9 @@ from typing import Any
 from dropgpt.errors import UserError, of_machine
 from dropgpt.machine.repository import check_made
 
+# What some disks answer where a folder's names are to be written, as folders shared with a virtual
+# machine do.
+NO_SUCH_CALL = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 SUMS = "SHA256SUMS"  # in the format of `sha256sum --check`
 
 
@@ -37,7 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
             there, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
             raise UserError(f"{path} is a {there}, and a {wanted} is to be written: move it away")
         if path.is_dir():
-            path.replace(old)  # a folder cannot be renamed onto one that is not empty
+            # A folder cannot be renamed onto one that is not empty, and one that came with a
+            # container's image not at all: then this copies it.
+            shutil.move(path, old)
         partial.replace(path)
         _flush(path.parent)
     finally:
@@ -121,6 +127,9 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in NO_SUCH_CALL:
+            raise
     finally:
         os.close(descriptor)
 

@@ -53,6 +53,7 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
     # of its results may have half of their digits (github.com/pytorch/pytorch/issues/188792).
     for vector_function in (torch.exp, torch.log):
         vector_function(torch.ones(1))
+    given = name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if torchrun.started():
@@ -68,14 +69,15 @@ def prepare(name: str = "auto", n_threads: int | None = None) -> torch.device:
         name = "cuda:0"
     device = torch.device(name)
     if device.type == "cuda" and torch.cuda.device_count():
-        _start_cuda(name)
+        _start_cuda(given)
     there = {
         "cpu": True,
         "mps": torch.backends.mps.is_available(),
         "cuda": 0 <= (device.index or 0) < torch.cuda.device_count(),
     }
     if not there[device.type]:
-        raise UserError(f"params.yaml: runtime.device is {name}, and torch finds no such device")
+        which = "such device" if given == name else name
+        raise UserError(f"params.yaml: runtime.device is {given}, and torch finds no {which}")
     threads.set_number(n_threads if device.type == "cpu" else 1)
     if device.type == "cuda":
         _check_kernels(device)
@@ -126,7 +128,8 @@ def _keep_freed_memory() -> None:
 def compute_dtype(
     precision: Literal["auto", "float32", "bfloat16"], device: torch.device
 ) -> torch.dtype:
-    """The type of the large matrix products; weights and sums stay in float32.
+    """The type of the large matrix products; weights and sums stay in float32, though a GPU may
+    add up parts of a product in its type.
 
     `auto` is bfloat16 only where the hardware multiplies it faster than float32. Elsewhere it is
     emulated; and Intel's processors with its instructions but without AMX take a quarter longer

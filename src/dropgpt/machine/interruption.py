@@ -88,9 +88,11 @@ def lives(process: psutil.Process) -> bool:
 
 def _starter() -> psutil.Process | None:
     """The process that started us, through a shell or not."""
-    for process in psutil.Process().parents():
-        if process.name() not in SHELLS:
-            return process
+    with suppress(psutil.Error):  # where /proc is mounted so that other users' are hidden
+        process = psutil.Process().parent()
+        while process and process.name() in SHELLS:
+            process = process.parent()
+        return process
     return None
 
 

@@ -12,8 +12,8 @@ from typing import Any
 def restore(stage: str) -> None:
     """Bring back what a stage has last put out, as the cache or git has it.
 
-    `stage` is its address, as DVC sets it in DVC_STAGE. Raises what refused one of them, when the
-    others are back.
+    `stage` is its address, as DVC sets it in DVC_STAGE. What neither has, as in a fresh clone, was
+    never here or cannot be had. Raises what refused one of them, when the others are back.
     """
     from dvc.repo import Repo
 
@@ -55,6 +55,8 @@ def _restored_from_git(output: Any) -> bool:
 def _restore(output: Any) -> None:
     of_git = not output.use_cache
     output.use_cache = True  # the run-cache keeps metrics and plots in the cache, too
+    if not output.cache.exists(output.hash_info.value):
+        return
     _checkout(output)
     if of_git:
         output.unprotect()  # what git holds must be no link into the cache

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dropgpt.errors import UserError
+from dropgpt.machine.memory import out_of_memory
 from dropgpt.model.dropout import leave_masks_uncompiled
 from dropgpt.model.gpt import GPT
 from dropgpt.params import Train
@@ -22,8 +23,10 @@ Transformed = Callable[[Tensor], Tensor]  # `GPT.transformed`, or the same compi
 def compiles(params: Train, device: torch.device) -> bool:
     """Whether `params.compile` asks for it there."""
     if params.compile == "auto":
-        # A schedule that gives each step rates of its own would have each compiled anew.
-        return device.type == "cuda" and not params.dropout_schedule.startswith("linear")
+        # A schedule that gives each step rates of its own would have each compiled anew. Triton
+        # knows GPUs from Volta on.
+        known = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+        return known and not params.dropout_schedule.startswith("linear")
     return params.compile
 
 
@@ -50,6 +53,8 @@ def able_to_compile() -> Iterator[None]:
     except RuntimeError as error:
         compiler = sys.modules.get("torch._dynamo.exc")  # not imported where nothing is compiled
         if compiler is None or not isinstance(error, compiler.TorchDynamoException):
+            raise
+        if out_of_memory(error):  # on a GPU that others have filled
             raise
         why = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise UserError(
