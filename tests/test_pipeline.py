@@ -49,6 +49,8 @@ def test_everything_is_there_and_adds_up(clone: Clone) -> None:
     assert shown.pop("trigram") == evaluate["trigram_bits_per_byte"]
     assert shown.items() <= evaluate.items()
     assert len(pd.read_csv(clone.folder / "metrics/training.csv")) == TINY["train"]["steps"]
+    ranks = (clone.folder / "metrics/rank_frequency.csv").read_text()
+    assert ranks.startswith('"rank","count","token","text"\n')  # all texts, a carriage return, too
     samples = json.loads((clone.folder / "samples/samples.json").read_text())
     assert len(samples) == 3 * 4
     assert len(clone.json("samples/variety.json")) == 4
