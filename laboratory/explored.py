@@ -14,9 +14,7 @@ from laboratory.plan import OF_LENGTH, TUNING, Plan, RunParams, setting
 from laboratory.results import NotRunError, Results, ensemble
 from laboratory.worth import RATES
 
-# Groups that have tables of their own; ensembles only when there are those of all rates.
-ELSEWHERE = ("map", "decays", "fixed", "passes")
-ENSEMBLES = ("ensembles", "more_ensembles")
+ELSEWHERE = ("map", "decays", "fixed", "passes")  # groups that have tables of their own
 SITES = [f"model.dropout_sites.{site}" for site in DropoutSites.model_fields]
 LEFT_OUT = (*OF_LENGTH, "train.seed", "monte_carlo")
 UNTOLD = (*OF_LENGTH, "members")  # by the name of a setting, or another column
@@ -67,14 +65,12 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
         for readings in own.readings
     }
     beside = _beside(params)
-    elsewhere = list(ELSEWHERE)
-    if all(ensemble(f"ensembles-{p}", 1) in results.settings for p in RATES):
-        elsewhere += ENSEMBLES
     found = []
-    for variant in (one for one in params if plan.group(one) not in elsewhere):
+    for variant in (one for one in params if plan.group(one) not in ELSEWHERE):
         one, none = setting(variant), beside[variant]
         changes = {k: v for k, v in plan.variants[variant].items() if k not in UNTOLD}
-        for readings, together in product(params[variant].readings, _shown(params[variant])):
+        lengths = [n for n in params[variant].readings if not _of_worth(one, n, results)]
+        for readings, together in product(lengths, _shown(params[variant])):
             ours, theirs = together(one), none and together(none)
             with suppress(NotRunError):
                 loss = results.loss(ours, readings)
@@ -83,6 +79,14 @@ def explored(results: Results, plan: Plan) -> list[Explored]:
                 own, of = rates[one, readings], theirs if effect else None
                 found.append(Explored(ours, readings, changes, own, loss, of, rate, effect))
     return found
+
+
+def _of_worth(setting: str, readings: int, results: Results) -> bool:
+    """Whether it is of ensembles of all rates, which the table of what dropout is worth has."""
+    each = [f"ensembles-{p}" for p in RATES]
+    return setting in each and all(
+        readings in results.settings.get(ensemble(one, 1), ()) for one in each
+    )
 
 
 def _shown(params: RunParams) -> list[Callable[[str], str]]:

@@ -144,6 +144,11 @@ def test_ensembles_are_told_until_the_table_of_worth_has_them(
     assert [one.setting for one in explored(Results(some, found.sizes), plan)] == [*some]
     assert explored(Results(made, found.sizes), plan) == []
     assert gains(Results(made, found.sizes), 16, {})
+    variants["ensembles-p0-4"] = {"members": 1, "model.dropout": 0.0, "readings": [4]}
+    plan = plan_of({"ensembles": Group(seeds=[1, 2], variants=[*variants])}, variants)
+    made[ensemble("ensembles-p30", 1)] = {16: found.at("p0", 16)}
+    told = explored(Results(made, found.sizes), plan)
+    assert [(one.setting, one.readings) for one in told] == [(ensemble("ensembles-p0", 1), 4)]
 
 
 def test_settings_of_other_texts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
