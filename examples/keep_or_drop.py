@@ -31,7 +31,7 @@ log = json.loads(LOG.read_text()) if LOG.exists() else []
 # that all of them together are wrong in 5% of cases at most.
 
 # %%
-STATUS = {0: "better", 1: "worse", 3: "cannot tell"}
+STATUS = {0: "better", 1: "worse", 3: "cannot tell", 4: "failed"}
 changes = [(key, value) for key, values in CHANGES.items() for value in values]
 if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
     raise SystemExit(f"{LOG} is of other changes: remove it to begin anew")
@@ -40,7 +40,7 @@ if [(one["key"], one["value"]) for one in log] != changes[: len(log)]:
 def judged(key: str, value: float) -> str:
     judging = ["--seeds", f"{SEEDS}", "--tries", f"{len(changes) - 1}"]
     found = status("dropgpt", "try", "-S", f"{key}={value}", *judging)
-    if found not in STATUS:  # a mistake or Ctrl-C; the same command then goes on
+    if found not in STATUS:  # a mistake or Ctrl-C: the same command then goes on
         raise SystemExit(found)
     return STATUS[found]
 
@@ -56,7 +56,8 @@ def keep(key: str, value: float) -> None:
 
 # %% [markdown]
 # ## Keep or drop
-# What is better stays, and the next change is tried on top of it. "Cannot tell" is no reason.
+# What is better stays, and the next change is tried on top of it. "Cannot tell" is no reason. A
+# change with which a run fails, since its training runs away, say, is dropped.
 
 # %%
 for number, (key, value) in enumerate(changes):

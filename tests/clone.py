@@ -16,7 +16,7 @@ import psutil
 from ruamel.yaml import YAML
 
 from conftest import ROOT, TINY
-from dropgpt.reproduce import outputs
+from dropgpt.machine.repository import outputs
 
 WORDS = ["the", "cat", "sat", "dog", "on", "under", "house", "tree", "and", "then", "it", "was"]
 OUTPUTS = ["data/documents.parquet", "data/tokens", "data/evaluation", "models/gpt"]

@@ -257,6 +257,18 @@ def test_what_was_judged_and_kept_outlives_a_full_disk(tmp_path: Path) -> None:
     assert YAML(typ="safe").load(written[0])["train"]["learning_rate"] == 0.002
 
 
+def test_a_change_that_fails_is_dropped(tmp_path: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    example = with_stand_in(tmp_path, ["mkdir once 2> /dev/null && exit 4; exit 0"])
+    done = subprocess.run(
+        [sys.executable, example], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[:2] == [
+        "model.dropout=0.0: failed, dropped",
+        "model.dropout=0.05: better, kept",
+    ]
+
+
 @pytest.mark.slow
 def test_what_is_better_is_kept(clone: Clone) -> None:
     """Twice: the second time all has been judged."""

@@ -19,7 +19,7 @@ import zc.lockfile
 
 from clone import Clone, stages_run, wait_for
 from conftest import needs_ctrl_c
-from dropgpt.reproduce import outputs
+from dropgpt.machine.repository import outputs
 from dropgpt.training.checkpoint_files import read_metadata
 
 TRAIN = ("repro", "--force", "--single-item", "train")

@@ -21,11 +21,12 @@ from ruamel.yaml import YAML
 
 from clone import Clone, environment, stages_run, wait_for
 from conftest import ROOT, TINY
+from dropgpt import reproduce
 from dropgpt.corpus import document
 from dropgpt.corpus.document import Document
+from dropgpt.machine.repository import outputs
 from dropgpt.params import load
 from dropgpt.perplexity import number_in_words
-from dropgpt.reproduce import outputs
 from test_docs import commands
 
 
@@ -295,8 +296,28 @@ def test_every_output_is_reproduced(clone: Clone) -> None:
     output = clone.run(sys.executable, "-m", "dropgpt.reproduce").stdout
     assert len(stages_run(output)) == 5
     assert "All 11 outputs have the same bytes" in output
+    assert "They are not those" not in output
     assert clone.git("diff", "--exit-code", "dvc.lock").stdout == ""
     assert clone.bytes() == before
+
+
+def test_reproduced_bytes_that_are_not_those_of_the_lock_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a fresh clone on another machine, where DVC rewrites dvc.lock."""
+    lock = "stages: {{train: {{outs: [{{path: models/gpt, md5: {}}}, {{path: metrics, md5: b}}]}}}}"
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text(lock.format("theirs"))
+    monkeypatch.setattr(
+        reproduce, "_dvc", lambda *_: Path("dvc.lock").write_text(lock.format("ours"))
+    )
+    monkeypatch.setattr(reproduce.kept, "settle", lambda chain: None)
+    for said in ("They are not those that dvc.lock had: models/gpt. Another processor", ""):
+        reproduce.main()
+        first, *others = capsys.readouterr().out.splitlines()
+        assert first == "All 2 outputs have the same bytes as before."
+        assert bool(others) == bool(said)
+        assert not others or others[0].startswith(said)
 
 
 @pytest.mark.slow

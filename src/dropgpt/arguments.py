@@ -46,7 +46,7 @@ Where groups are made by parameters, --baseline must say which of them that is.
 TRY = """Try a change: train with it and without, seed by seed, until the verdict is in or the seeds
 are used up. Seeds that were run since HEAD count; stopped or killed, the same command goes on. Its
 exit status is 0 where the change is better, 1 where it is worse, 3 where that many seeds cannot
-tell, and 2 after a mistake.
+tell, 4 where a run with it fails, and 2 after a mistake.
 """
 
 REPORT = """Write a page about a run that any browser shows, in one file without network. Without a
@@ -78,6 +78,10 @@ def parsed(words: list[str]) -> dict[str, Any]:
     names = next((key for key in ("texts", "revisions") if key in values), None)
     if rest and "prompt" in values and not any(word.startswith("-") for word in rest):
         whole.error("write: put a PROMPT of several words in quotation marks")
+    if rest and "prompt" in values:
+        whole.error(
+            f"unrecognized arguments: {' '.join(rest)}; a PROMPT that begins with - comes after --"
+        )
     if rest and (names is None or any(word.startswith("-") for word in rest)):
         whole.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest and names:

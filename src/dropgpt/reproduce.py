@@ -2,15 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from dropgpt import dvc
 from dropgpt.machine import kept, provenance
 from dropgpt.machine.interruption import Interrupted
+from dropgpt.machine.repository import outputs
 from dropgpt.model import artifact
 from dropgpt.training.checkpoint_files import remove_ended
+
+LOCK = Path("dvc.lock")
 
 
 def main() -> None:
@@ -22,31 +22,25 @@ def main() -> None:
 
 
 def _reproduce() -> None:
+    committed = outputs(LOCK.read_text()) if LOCK.exists() else {}
     _dvc("repro")
-    before = outputs(Path("dvc.lock").read_text())
+    before = outputs(LOCK.read_text())
+    other = [path for path in committed if committed[path] != before.get(path)]
     # Or the training would go on from its own end, where evaluate had not to run, and a longer one
     # from that of a shorter one.
     kept.settle(provenance.read(artifact.TRAINED))
     remove_ended()
     _dvc("repro", "--force")
-    after = outputs(Path("dvc.lock").read_text())
+    after = outputs(LOCK.read_text())
     different = [path for path in before if before[path] != after.get(path)]
     if different:
         sys.exit(f"error: not the same bytes as before: {', '.join(different)}")
     print(f"All {len(after)} outputs have the same bytes as before.")
-
-
-def outputs(lock: str) -> dict[str, str]:
-    """Each output that `lock`, the text of a dvc.lock, lists, and its md5."""
-    stages = YAML(typ="safe").load(lock)["stages"].values()
-    return {out["path"]: _md5(out) for stage in stages for out in stage["outs"]}
-
-
-def _md5(out: dict[str, Any]) -> str:
-    """Of a folder in a remote with versions of its own, those of its files."""
-    if "files" not in out:
-        return str(out["md5"])
-    return ", ".join(sorted(f"{one['relpath']} {one['md5']}" for one in out["files"]))
+    if other:
+        print(
+            f"They are not those that dvc.lock had: {', '.join(other)}. Another processor, other "
+            "versions or an edit make others: docs/recovery.md."
+        )
 
 
 def _dvc(*arguments: str) -> None:

@@ -30,14 +30,19 @@ def load(folder: str | Path) -> GPT:
     folder = Path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file: name its folder")
+    check_there(folder)
+    sealed = (folder / SUMS).exists()  # as what is made here, wherever it was copied to
+    return artifact.load(folder) if sealed else hugging_face.read(folder)
+
+
+def check_there(folder: Path) -> None:
+    """Raise UserError where there is no such folder, or it is just being made."""
     if not folder.is_dir():
         check_made(folder, str(folder))
         raise UserError(
             f"{folder}: no such folder; `dvc repro train` in the project's root makes a model in "
             f"{artifact.TRAINED}, and {artifact.HUB_PAGE} says how to fetch one from the hub"
         )
-    sealed = (folder / SUMS).exists()  # as what is made here, wherever it was copied to
-    return artifact.load(folder) if sealed else hugging_face.read(folder)
 
 
 def write(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -140,6 +141,20 @@ def test_results_of_other_code_do_not_count(
     assert len(attempt(*CHANGE, "--seeds", "2")[2]) == 4
 
 
+def test_what_an_experiment_began_with_is_no_result_of_it(
+    attempt: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one that ran the first stages only, to see how much text that is."""
+    attempt(*CHANGE, "--seeds", "2")
+    read, note = experiments.read, "the stage train has not run since"
+    monkeypatch.setattr(
+        experiments, "read", lambda name, commit: replace(read(name, commit), notes=(note,))
+    )
+    status, lines, made = attempt(*CHANGE, "--seeds", "2")
+    assert (status, made) == (2, ["train.seed=1"])
+    assert "has left no result" in lines[-1]
+
+
 def test_a_pair_of_two_machines_is_not_judged(attempt: Callable[..., Any]) -> None:
     status, lines, made = attempt(*CHANGE, places=("here", "there"))
     assert (status, len(made)) == (2, 2)
@@ -173,7 +188,9 @@ def test_a_change_that_stands_in_params_yaml_already_is_told_as_such(
 
 
 def test_after_a_failure_the_same_command_goes_on(attempt: Callable[..., Any]) -> None:
+    assert attempt(*CHANGE, fails=0)[0] == 2  # what params.yaml says fails, too
     status, lines, made = attempt(*CHANGE, effect=-1, fails=3)
+    assert status == 4
     assert lines[-1].startswith(
         "error: try: `dvc exp run --temp -S model.dropout=0.3 -S train.seed=2`"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -187,6 +188,38 @@ def test_groups_that_cannot_be(
     with pytest.raises(UserError) as error:
         run(*(word for group in groups for word in ("--group", group)), capsys=capsys)
     assert why in message(error)
+
+
+def test_a_group_has_not_the_name_of_what_is_compared_beside_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, seed in (("x-1", 1), ("x-2", 2), ("y", 3)):
+        write(f"{name}.json", result(seed=seed))
+    with pytest.raises(
+        UserError, match=r"--group y\.json: what is compared beside it has that name"
+    ):
+        run("y.json", "--group", "y.json=x-*.json", capsys=capsys)
+    assert run("--group", "x-1.json=x-1.json", "--group", "y=y.json", capsys=capsys)["groups"]
+
+
+def test_a_baseline_may_be_called_as_params_yaml_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, made_by in (("a", {"p": True}), ("b", {"p": False}), ("c", {"p": None})):
+        write(f"{name}.json", result(made_by=made_by))
+    names = ("a.json", "b.json", "c.json", "--by", "p")
+    for word, label in (("true", "True"), ("false", "False"), ("null", "None"), ("True", "True")):
+        found = run(*names, "--baseline", word, capsys=capsys)["groups"]
+        assert [one["group"] for one in found if one["verdict"] == "baseline"] == [label]
+
+
+def test_numbers_and_checksums_may_be_spelled_as_others_do() -> None:
+    """Of a table of pandas, and of PowerShell."""
+    content = json.loads(json.dumps(result()))
+    before = result_file.read(write("a.json", content))
+    for document in content["documents"]:
+        document |= {"tokens": float(document["tokens"]), "sha256": document["sha256"].upper()}
+    pd.testing.assert_frame_equal(
+        result_file.read(write("b.json", content)).documents, before.documents
+    )
 
 
 def test_names_of_groups_and_files_are_taken_as_they_are(

@@ -562,12 +562,14 @@ def test_runs_of_nanogpt_pair_by_what_made_them(capsys: pytest.CaptureFixture[st
         saved["model"]["transformer.wte.weight"] += 0.01 * torch.randn(N_VOCAB, 32)
         saved["model_args"]["dropout"] = rate
         saved["config"] |= {"out_dir": f"out-{number}", "grad_clip": math.inf}
+        saved["config"] |= saved["model_args"]  # as its train.py has them in both
         saved["config"]["init_from"] = "resume" if rate else "scratch"
         saved["iter_num"] += number
         torch.save(saved, f"{number}.pt")
         made_by = ["--made-by", f"train.seed={seed}", "--made-by", "run=2024-13-01"]
         run(f"{number}.pt", "texts.json", "--stride", "32", "--output", f"{number}.json", *made_by)
     assert read("0.json").made_by["config.grad_clip"] == "inf"
+    assert "config.dropout" not in read("0.json").made_by
     assert read("0.json").made_by["run"] == "2024-13-01"
     capsys.readouterr()
     words = ["compare", *(f"{n}.json" for n in range(4)), "--by", "model_args.dropout", "--json"]
@@ -779,6 +781,7 @@ def more_than_tensors(folder: Path) -> None:
             ["--output", "o.json", "--made-by", "a=\udcff"],
             "a result file is UTF-8, and",
         ),
+        (some_bytes, ["--output", "texts.json"], r"texts\.json is there, and is no result file"),
         (some_bytes, ["--made-by", "seed"], "--made-by seed: write it as KEY=VALUE"),
         (some_bytes, ["--output", "no/o.json"], "no folder no to write in"),
         (some_bytes, ["--output", "."], r"\. is a folder: name a file in it"),
@@ -861,6 +864,13 @@ def test_an_error_is_a_line(make: Callable[[Path], Any], arguments: list[str], w
     with pytest.raises(UserError, match=why) as error:
         run(name, "texts.json", *arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["models/gpt", "pretrained/gpt2"])
+def test_the_hub_is_not_asked_for_a_folder_of_ours_that_is_not_there(name: str) -> None:
+    Path(name).parent.mkdir()
+    with pytest.raises(UserError, match=f"{name}: no such folder; `dvc repro train` in the"):
+        run(name, "texts.json")
 
 
 def test_code_that_comes_with_a_model_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,35 @@ def test_curves_of_another_commit_are_left_out(clone: Clone) -> None:
     clone.git("branch", "-D", "other")
 
 
+def test_curves_that_were_not_committed_are_left_out(clone: Clone) -> None:
+    clone.git("checkout", "--quiet", "-b", "other")
+    clone.set(model={"dropout": 0.5})
+    clone.dvc("repro")
+    clone.git("add", "params.yaml", "dvc.lock")
+    clone.git("commit", "--quiet", "--message", "without metrics")
+    clone.git("stash", "--quiet")
+    page = report(clone, "other")
+    assert "Loss by step" not in [text for _, text in page.headings]
+    assert "metrics/training.csv, as where metrics/ was not committed" in page.text
+    assert "Loss by step" in [text for _, text in report(clone, "main").headings]
+    clone.git("stash", "drop", "--quiet")
+    clone.git("checkout", "--quiet", "main")
+    clone.git("branch", "-D", "other")
+    clone.dvc("checkout", "--force")
+
+
+def test_what_other_code_has_measured_is_told(clone: Clone) -> None:
+    """Single tokens and `dropgpt measure` are of the code that lies here."""
+    told = "by the code that lies here, and other code has measured the loss"
+    note = "note: models/gpt was made by other code than lies here"
+    assert told not in report(clone).text
+    assert note not in clone.dropgpt("measure", "models/gpt")
+    with (clone.folder / "src/dropgpt/model/gpt.py").open("a") as module:
+        module.write("# other code\n")
+    assert told in report(clone).text
+    assert note in clone.dropgpt("measure", "models/gpt")
+
+
 def test_a_result_of_older_code(clone: Clone) -> None:
     """One of its parameters has gone since, another has come."""
     folder = clone.folder / "data/evaluation"

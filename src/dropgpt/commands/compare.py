@@ -36,6 +36,7 @@ compare within one vocabulary only.
 """
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
+OF_YAML = {"true": "True", "false": "False", "null": "None"}  # as params.yaml and -S have them
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
 
 
@@ -135,10 +136,14 @@ def _check(
 
 
 def _label(baseline: str, groups: Iterable[str]) -> str:
-    """The group that is meant: 0 is 0.0, too. Raises UserError where there is none."""
+    """The group that is meant: 0 is 0.0, too, and false is False.
+
+    Raises UserError where there is none.
+    """
     labels = list(groups)
-    if baseline in labels:
-        return baseline
+    for one in (baseline, OF_YAML.get(baseline)):
+        if one in labels:
+            return one
     with suppress(ValueError):
         number = float(baseline)
         for label in labels:

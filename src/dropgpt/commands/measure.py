@@ -97,6 +97,8 @@ def run(
         lines += _trained_on(Path(model), table)
     else:
         lines += artifact.lines_of_other_tokens(Path(model), TOKENS)
+    if here:
+        lines += _other_code(Path(model))
     for line in [*lines, f"{speed:,.0f} tokens/s on {device}"]:
         print(folded(line))
     if output:
@@ -113,6 +115,14 @@ def _trained_on(model: Path, table: pd.DataFrame) -> list[str]:
         return trained_on.lines(TOKENS, {"TEXT": table})
     except UserError as error:  # damage there costs no measurement of other texts
         return [f"note: whether {model} was trained on these texts cannot be told: {error}"]
+
+
+def _other_code(model: Path) -> list[str]:
+    """A note where a model of this project was made by other code than lies here."""
+    made = provenance.read(model).get("train") if model.is_dir() else None
+    if made is None or not Path("dvc.yaml").is_file() or made["code"] == provenance.code("train"):
+        return []
+    return [f"note: {model} was made by other code than lies here, with which it was measured"]
 
 
 def told(model: str, documents: pd.DataFrame, measured: Measured) -> list[str]:
@@ -189,6 +199,10 @@ def _check_output(output: Path, words: list[str]) -> None:
     """
     if output.suffix != ".json":
         raise UserError(f"{output}: name it .json: by that `dropgpt compare` knows a result file")
+    if output.exists() and not result_file.holds_one(output):
+        raise UserError(
+            f"{output} is there, and is no result file: name another one, or move it away"
+        )
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent} to write in")
     try:

@@ -22,13 +22,18 @@ from dropgpt.params import Params, dotted
 from dropgpt.unread import unread
 
 MOST = 20  # seeds
+FAILED = 4  # the exit status where a run of the change has failed
 OF_TEXTS = ("data.", "tokenize.")
 MADE_OF = (*OF_TEXTS, "model.", "train.", "evaluate.")  # the sections that bear on a result
 STATUS = {"better": 0, "worse": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
 
 
+class ChangeFailedError(UserError):
+    """A run of the change has failed, one without it had not."""
+
+
 def run(settings: list[str], seeds: int, tries: int) -> int:
-    """The exit status: whether the change is better, or which signal has stopped it."""
+    """The exit status: whether the change is better or fails, or which signal has stopped it."""
     if not 2 <= seeds <= MOST:
         raise UserError(f"try: --seeds {seeds}: it takes 2 to {MOST}")
     if tries < 0:
@@ -48,6 +53,9 @@ def run(settings: list[str], seeds: int, tries: int) -> int:
     except Interrupted as asked:
         print(f"try: stopped by {asked}; the same command goes on", file=sys.stderr)
         return dvc.status_of(asked)
+    except ChangeFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     print(f"{', '.join(settings)}: {found.verdict}, after {found.seeds} of {seeds} seeds")
     return STATUS[found.verdict]
 
@@ -203,7 +211,7 @@ def _results(
     failed = dvc.call(command, sys.stderr)
     _check_unedited(settings, made_by)
     if failed:
-        raise UserError(
+        raise (ChangeFailedError if settings else UserError)(
             f"try: `dvc {' '.join(command)}` has failed, as is told above; once that is mended, "
             "the same command goes on"
         )
@@ -233,6 +241,7 @@ def _among(expected: dict[str, Any], known: dict[str, Run]) -> list[Run]:
         for run in known.values()
         if all(run.made_by.get(key, value) == value for key, value in expected.items())
         and SEED in run.made_by
+        and not run.notes  # else it is of what the experiment began with
     ]
 
 

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -32,9 +34,19 @@ from dropgpt.machine.files import write_json
 SCHEMA = Path("docs/result.schema.json")
 PAGE = "docs/results.md"
 SHOWN = 3  # mistakes in a file that are told
+FORMAT = "dropgpt result"
 SCALARS = "text, a number, true, false or null"  # of made_by
 NUMBER = re.compile(r"[0-9]+")
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$"), AfterValidator(str.lower)]
+
+
+def _whole(value: Any) -> Any:
+    """8.0, as a table of pandas has it, as 8."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[NonNegativeInt, BeforeValidator(_whole)]
+Length = Annotated[PositiveInt, BeforeValidator(_whole)]
 
 
 class _Part(BaseModel):
@@ -48,8 +60,8 @@ class Document(_Part):
 
     id: str = Field(description="a name that no other document of the file has")
     sha256: Sha256 = Field(description="of the text in UTF-8, in hexadecimal")
-    bytes: NonNegativeInt = Field(description="of the text in UTF-8")
-    tokens: NonNegativeInt = Field(description="that were predicted, the end too if it was")
+    bytes: Count = Field(description="of the text in UTF-8")
+    tokens: Count = Field(description="that were predicted, the end too if it was")
     nats: NonNegativeFloat = Field(description="the sum of the losses of these tokens")
     source: str | None = Field(
         None, description="the article that it is a part of", exclude_if=lambda one: one is None
@@ -62,14 +74,14 @@ class Measured(_Part):
     Files that differ in stride, across_documents or end_of_text are not compared.
     """
 
-    stride: PositiveInt = Field(description="tokens between two windows over a document")
-    context: PositiveInt = Field(description="most tokens in a window")
+    stride: Length = Field(description="tokens between two windows over a document")
+    context: Length = Field(description="most tokens in a window")
     across_documents: bool = Field(description="the context runs on from a document to the next")
     end_of_text: bool = Field(description="the token that ends a document is predicted, too")
     begins_with: str | None = Field(None, description="the token before a document's first one")
     tokenizer: str = Field(description="its name, or its kind")
     dtype: str = Field(description="of the arithmetic, such as float32")
-    lost_bytes: NonNegativeInt = Field(0, description="of the texts that the tokens do not hold")
+    lost_bytes: Count = Field(0, description="of the texts that the tokens do not hold")
     versions: dict[str, str] = Field({}, description="of the packages that computed it")
 
 
@@ -87,6 +99,15 @@ class Result(_Part):
 def is_one(name: str) -> bool:
     """Whether what is to be compared is a result file: one that ends in .json, and is there."""
     return name.endswith(".json") and Path(name).is_file()
+
+
+def holds_one(path: Path) -> bool:
+    """Whether a file has a result, of any version of the format, or nothing yet."""
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        return not content or json.loads(content)["format"].startswith(FORMAT)
+    except (OSError, RecursionError, TypeError, ValueError, KeyError, AttributeError):
+        return False
 
 
 def read(name: str) -> Run:
@@ -219,6 +240,11 @@ def grouped(runs: list[Run], members: dict[str, list[str]]) -> Groups:
     label_of = {name: label for label, files in members.items() for name in files}
     found: Groups = {}
     for run in runs:
+        if run.name in members and label_of.get(run.name) != run.name:
+            raise UserError(
+                f"--group {run.name}: what is compared beside it has that name, too: call the "
+                "group otherwise"
+            )
         label, seed = label_of.get(run.name, run.name), run.made_by.get(SEED)
         group = found.setdefault(label, {})
         if str(seed) in group or (seed is None and len(members.get(label, [])) > 1):

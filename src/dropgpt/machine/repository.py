@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
+from ruamel.yaml import YAML
 
 from dropgpt.errors import UserError
 from dropgpt.params import NOT_YAML, Params, load
@@ -183,6 +184,19 @@ def read_lock(lock: Path) -> dict[str, Any]:
         return dict(COMPILED_LOCKFILE_SCHEMA(parse_yaml(lock.read_text(), lock))["stages"])
     except (OSError, ParseError, Invalid, KeyError):
         return {}
+
+
+def outputs(lock: str) -> dict[str, str]:
+    """Each output that `lock`, the text of a dvc.lock, lists, and its md5."""
+    stages = YAML(typ="safe").load(lock)["stages"].values()
+    return {out["path"]: _md5(out) for stage in stages for out in stage["outs"]}
+
+
+def _md5(out: dict[str, Any]) -> str:
+    """Of a folder in a remote with versions of its own, those of its files."""
+    if "files" not in out:
+        return str(out["md5"])
+    return ", ".join(sorted(f"{one['relpath']} {one['md5']}" for one in out["files"]))
 
 
 def write_lock(lock: Path, stages: dict[str, Any]) -> None:

@@ -109,12 +109,13 @@ def read(path: Path) -> tuple[GPT, dict[str, Any]]:
             "they are (meta.pkl of its data) is not known: only GPT-2's can be measured"
         )
     model = _filled(path, kind, arguments, checkpoint.model)
-    config = {
+    of_model = arguments.model_dump()
+    config = {  # less what it says of the model again: two runs would differ in two things there
         key: v
         for key, v in checkpoint.config.items()
-        if key not in WITHOUT_EFFECT and (key, v) not in WITHIN
+        if key not in WITHOUT_EFFECT and (key, v) not in [*WITHIN, *of_model.items()]
     }
-    known = dotted({"model_args": arguments.model_dump(), "config": config})
+    known = dotted({"model_args": of_model, "config": config})
     known["iter_num"] = checkpoint.iter_num
     scalars = {
         key: str(v) if isinstance(v, float) and not math.isfinite(v) else v

@@ -12,6 +12,7 @@ from dropgpt.measuring import nano_gpt
 from dropgpt.measuring.language_model import LanguageModel, of_gpt
 from dropgpt.model import artifact
 from dropgpt.tokens.vocabulary import N_VOCAB
+from dropgpt.writing import check_there
 
 
 def opened(name: str, device: torch.device, revision: str | None = None) -> LanguageModel:
@@ -35,6 +36,8 @@ def opened(name: str, device: torch.device, revision: str | None = None) -> Lang
         files = artifact.inputs(path)
         known = {"model": name} | {key: provenance.checksum(files[key])[:8] for key in files}
         return of_gpt(model, model.n_vocab, made_by(chain) if "train" in chain else known)
+    if path.parts[:1] in (("models",), ("pretrained",)) and Path(path.parts[0]).is_dir():
+        check_there(path)  # or the hub would be asked for it
     from dropgpt.measuring import transformers_model  # which needs transformers
 
     return transformers_model.read(name, device, revision)

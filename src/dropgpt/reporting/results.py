@@ -4,6 +4,7 @@ Only what belongs together is taken: curves, samples and a model that are not of
 was evaluated are left out, with a line that says so.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -23,11 +24,11 @@ from safetensors import safe_open
 
 from dropgpt.comparison.experiments import Run, evaluated
 from dropgpt.errors import UserError
-from dropgpt.machine import kept
+from dropgpt.machine import kept, provenance
 from dropgpt.machine.files import SUMS, check_seal, sha256
 from dropgpt.machine.progress import UNSEEN, progress
 from dropgpt.machine.provenance import FILE, Chain
-from dropgpt.machine.repository import Revision, changed, opened
+from dropgpt.machine.repository import Revision, changed, opened, outputs
 from dropgpt.params import Evaluate, Runtime
 from dropgpt.tokens import tensor
 from dropgpt.tokens.encoding import decode_documents
@@ -125,6 +126,13 @@ class _Files:
             return pd.read_csv(BytesIO(self.files.read(name)))
         return None
 
+    def as_locked(self, name: str) -> bool:
+        """Whether a file that git keeps is the one that dvc.lock names, or is not there."""
+        with suppress(FileNotFoundError):
+            md5 = hashlib.md5(self.files.read(name), usedforsecurity=False).hexdigest()
+            return outputs(self.files.read("dvc.lock").decode()).get(name, md5) == md5
+        return True
+
     def json(self, name: str) -> Any:
         with suppress(FileNotFoundError):
             return json.loads(self.files.read(name))
@@ -148,7 +156,9 @@ def read(run: Run, runtime: Runtime) -> Result:
             steps=steps,
             validations=validations,
             corpus=corpus,
-            each_token=_kept_each_token(run, model, tokens, runtime) if model and tokens else None,
+            each_token=_kept_each_token(files, run, model, tokens, runtime)
+            if model and tokens
+            else None,
             parameters=_parameters(model / WEIGHTS) if model else None,
             generations=generations,
             chain=run.chain | made_by,
@@ -183,15 +193,17 @@ def _read_model(files: _Files, run: Run) -> Path | None:
 
 def _read_curves(files: _Files) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Those of the training: by step, and of its validations."""
-    # git brings metrics/ of another commit alone: then one of the two is of no lock here.
-    made = ("models/gpt", "metrics/training.csv")
-    if files.revision == "workspace" and len(changed(*made)) == 1:
-        files.note(
-            "models/gpt is not of the training in metrics/training.csv, as after `git checkout`: "
-            "`dvc checkout` brings its model"
-        )
+    steps, validations = names = ("metrics/training.csv", "metrics/validation.csv")
+    if files.revision == "workspace":  # git brings metrics/ of another commit alone
+        mixed = len(changed("models/gpt", steps)) == 1
+        why = "as after `git checkout`: `dvc checkout` brings its model"
+    else:
+        mixed = not all(map(files.as_locked, names))
+        why = "as where metrics/ was not committed"
+    if mixed:
+        files.note(f"models/gpt is not of the training in {steps}, {why}")
         return None, None
-    return files.table("metrics/training.csv"), files.table("metrics/validation.csv")
+    return files.table(steps), files.table(validations)
 
 
 def _read_samples(files: _Files, run: Run) -> tuple[list[dict[str, Any]] | None, Chain]:
@@ -204,8 +216,16 @@ def _read_samples(files: _Files, run: Run) -> tuple[list[dict[str, Any]] | None,
     return files.json("samples/samples.json"), {"sample": made_by["sample"]}
 
 
-def _kept_each_token(run: Run, model: Path, tokens: TokenTensor, runtime: Runtime) -> pd.DataFrame:
+def _kept_each_token(
+    files: _Files, run: Run, model: Path, tokens: TokenTensor, runtime: Runtime
+) -> pd.DataFrame:
     """As `_each_token` has it, measured if it was not before."""
+    code = provenance.code("evaluate")
+    if run.chain["evaluate"]["code"] != code:
+        files.note(
+            "what is told of single tokens, as the calibration, is by the code that lies here, and "
+            "other code has measured the loss"
+        )
     evaluate = evaluated(run.chain)
     train_tokens = run.chain["train"]["params"]["train"]["tokens"]
 
@@ -221,6 +241,7 @@ def _kept_each_token(run: Run, model: Path, tokens: TokenTensor, runtime: Runtim
             "train_tokens": train_tokens,
             # Another processor changes the last bits, which no picture shows.
             "device": runtime.device,
+            "code": code,
             "torch": version("torch"),
         },
         partial(_each_token, model, tokens, evaluate, train_tokens, runtime, shown),
