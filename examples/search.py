@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from dropgpt.errors import UserError
-from dropgpt.params import DropoutSites, load
+from dropgpt.params import DropoutSites, dotted, load
 from dropgpt.terminal import remove, status
 
 try:
@@ -58,6 +58,18 @@ def run(trial: FrozenTrial) -> float:
     sites = {f"model.dropout_sites.{site}": "null" for site in DropoutSites.model_fields}
     stride = min(params.evaluate.stride, params.model.n_ctx)
     values = trial.params | sites | {"evaluate.model": "null", "evaluate.stride": stride}
+    # Else the best might be one of other parameters.
+    all_else = {
+        key: value
+        for key, value in dotted(params.model_dump()).items()
+        if key not in values and not key.startswith(("sample.", "runtime."))
+    }
+    if study.user_attrs.setdefault("params", all_else) != all_else:
+        raise SystemExit(
+            "error: params.yaml is not what it was for the trials before: put it back, or remove "
+            "runs/search.db to begin anew"
+        )
+    study.set_user_attr("params", all_else)
     settings = [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
     # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.
     remove(name)

@@ -225,6 +225,10 @@ def test_a_search_that_was_killed_goes_on(clone: Clone, theirs: list[str]) -> No
         assert float(value) == pytest.approx(metrics["bits_per_byte"], abs=1e-6)
         assert float(dropout) == pytest.approx(params["model"]["dropout"])
         assert float(rate) == pytest.approx(params["train"]["learning_rate"], abs=1e-6)
+    file.write_text(file.read_text().replace("TRIALS = 2", "TRIALS = 3"))
+    clone.set(train={"steps": 3})
+    done = clone.run(sys.executable, "examples/search.py", ok=False)
+    assert "params.yaml is not what it was for the trials before" in done.stderr
 
 
 def with_stand_in(folder: Path, lines: list[str]) -> Path:
