@@ -95,7 +95,11 @@ def allowed(schema: dict[str, Any]) -> str:
         return f"list: {allowed(schema['items'])}"
     names = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`"}
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = ", ".join(f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema)
+    limits = ", ".join(
+        f"{sign} {limit:g}" if isinstance(limit := schema[key], float) else f"{sign} {limit}"
+        for key, sign in signs.items()
+        if key in schema
+    )
     return names.get(schema["type"], schema["type"]) + (f" ({limits})" if limits else "")
 
 
