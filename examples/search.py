@@ -24,6 +24,7 @@ except ImportError:
         "--editable '.[search]'"
     ) from None
 
+AFRESH = "put it back, or remove runs/search.db to begin anew"
 TRIALS = 20  # each takes as long as `dvc exp run` does
 SPACE = {
     "model.dropout": FloatDistribution(0.0, 0.5, step=0.05),
@@ -58,17 +59,10 @@ def run(trial: FrozenTrial) -> float:
     sites = {f"model.dropout_sites.{site}": "null" for site in DropoutSites.model_fields}
     stride = min(params.evaluate.stride, params.model.n_ctx)
     values = trial.params | sites | {"evaluate.model": "null", "evaluate.stride": stride}
-    # Else the best might be one of other parameters.
-    all_else = {
-        key: value
-        for key, value in dotted(params.model_dump()).items()
-        if key not in values and not key.startswith(("sample.", "runtime."))
-    }
-    if study.user_attrs.setdefault("params", all_else) != all_else:
-        raise SystemExit(
-            "error: params.yaml is not what it was for the trials before: put it back, or remove "
-            "runs/search.db to begin anew"
-        )
+    every = dotted(params.model_dump(exclude={"sample", "runtime"})).items()
+    all_else = {key: value for key, value in every if key not in values}
+    if study.user_attrs.get("params", all_else) != all_else:  # the best might be of others
+        raise SystemExit(f"error: params.yaml is not what it was for the trials before: {AFRESH}")
     study.set_user_attr("params", all_else)
     settings = [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
     # Where it was cut off at its very end, the name is taken; DVC's run-cache has the results.

@@ -310,7 +310,11 @@ def test_a_torn_run_is_told_in_a_line(clone: Clone, content: str) -> None:
 
 
 def test_a_map_without_no_dropout_is_told_before_any_run(clone: Clone) -> None:
-    edit(clone.folder / PLAN, lambda p: p["variants"]["p0-short"].update({"model.dropout": 0.1}))
+    def to(plan: Any) -> None:
+        plan["variants"]["p10-short"] = plan["variants"].pop("p0-short") | {"model.dropout": 0.1}
+        plan["groups"]["map"]["variants"][0] = "p10-short"
+
+    edit(clone.folder / PLAN, to)
     assert laboratory(clone, ok=False) == (
         "error: laboratory: the plan's group map has the rates 0.1, 0.2: it needs p 0, and each "
         "only once; other settings go into a group of their own\n"

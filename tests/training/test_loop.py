@@ -325,12 +325,18 @@ def test_saving_and_logging_do_not_change_the_training(tmp_path: Path) -> None:
     assert same(run(checkpoint=Checkpoint(tmp_path / "state", 0, INPUTS), log_interval=1e-9), run())
 
 
+TOO_HIGH: dict[str, Any] = {  # 1e30 for the embedding, so that logits are beyond float32
+    "learning_rate": 1e15,
+    "token_embedding_rate_factor": 1e15,
+    "max_gradient_norm": None,
+}
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_state(
     tmp_path: Path,
 ) -> None:
     changes: dict[str, Any] = {
-        "learning_rate": 1e20,
-        "max_gradient_norm": None,
+        **TOO_HIGH,
         "steps": 20,
         "validation_interval": 100,
     }
@@ -369,8 +375,7 @@ def test_a_loss_that_is_not_finite_is_caught_before_anything_is_saved(
     checkpoint = EveryThird()
     with pytest.raises(UserError, match=r"at step \d+ the loss is"):
         run(
-            learning_rate=1e20,
-            max_gradient_norm=None,
+            **TOO_HIGH,
             steps=20,
             validation_interval=100,
             checkpoint=checkpoint,
@@ -380,7 +385,7 @@ def test_a_loss_that_is_not_finite_is_caught_before_anything_is_saved(
 
 def test_a_held_out_loss_that_is_not_finite_stops_the_training() -> None:
     with pytest.raises(UserError, match=r"at step 1 the held-out loss is"):
-        run(learning_rate=1e38, max_gradient_norm=None, steps=20, validation_interval=1)
+        run(**TOO_HIGH, steps=20, validation_interval=1)
 
 
 def test_a_training_that_has_run_away_says_so() -> None:
