@@ -23,7 +23,8 @@ def make_missing(params: Params, size: Size) -> None:
     with pipeline.kept_lock() as keep:
         pipeline.repro("prepare")
         workers.make(pipeline, pipeline.missing(plan.groups), params, keep)
-        pipeline.repro("page")
+        # All runs have been looked at, so that DVC need not look at each once more, for minutes.
+        pipeline.repro("page", "--single-item")
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from laboratory.run import make
 def check(params: Params, size: Size, take_over: bool) -> None:
     """Make some of the runs again; if asked to, have DVC then take all for runs of this code.
 
-    Raises UserError where one differs in anything but what says by which code it was made, where
-    none was made in an environment like this one, and before DVC would take an edited one.
+    Raises UserError where one differs, where none was made in an environment like this one, and
+    before DVC would take an edited one.
     """
     plan, pipeline = checked(size), Pipeline(size.folder)
     with pipeline.kept_lock():
@@ -36,7 +36,7 @@ def check(params: Params, size: Size, take_over: bool) -> None:
             for variant, seeds in plan.seeds.items()
             for seed in seeds
             if (file := size.run(variant, seed)).exists()
-            and serves(values(file)["params"], plan.params(variant, seed).model_dump())
+            and serves(load(file)["made_by"]["params"], plan.params(variant, seed).model_dump())
         ]
         stages = [stage(plan.group(one), one, seed) for one, seed in made]
         if take_over and (edited := pipeline.edited(stages)):
@@ -58,7 +58,7 @@ def _make_some(params: Params, size: Size, plan: Plan, made: list[tuple[str, int
             "laboratory: no run was made with the parameters that the plan has now, so there is "
             f"nothing to make again: `{size.command}` makes what is missing"
         )
-    here = [one for one in made if of_here(values(size.run(*one)), params)]
+    here = [one for one in made if of_here(load(size.run(*one))["made_by"], params)]
     if not here:
         raise UserError(
             f"laboratory: of {len(made)} runs none was made on a machine and with packages like "
@@ -68,11 +68,11 @@ def _make_some(params: Params, size: Size, plan: Plan, made: list[tuple[str, int
     here.sort(key=lambda one: hashlib.sha256(f"{commit}{size.run(*one).stem}".encode()).digest())
     for variant, seed in here[:AGAIN]:
         file = size.run(variant, seed)
-        before = of_lengths(values(file), plan.params(variant, seed).readings)
+        before = of_lengths(load(file), plan.params(variant, seed).readings)
         with TemporaryDirectory() as folder:
             anew = Path(folder) / "run.json"
             make(params, size, variant, seed, anew)
-            after = values(anew)
+            after = load(anew)
         differing = [key for key in before if before[key] != after.get(key)]
         if differing:
             raise UserError(f"{file}: made again, it differs in {', '.join(differing)}")
@@ -81,21 +81,15 @@ def _make_some(params: Params, size: Size, plan: Plan, made: list[tuple[str, int
 
 def of_lengths(found: dict[str, Any], readings: list[int]) -> dict[str, Any]:
     """What a run would say, had it these lengths alone."""
+    made_by = found["made_by"]
     return found | {
-        "params": found["params"] | {"readings": readings},
+        "made_by": made_by | {"params": made_by["params"] | {"readings": readings}},
         "lengths": {str(n): found["lengths"][str(n)] for n in readings},
     }
 
 
-def of_here(found: dict[str, Any], params: Params) -> bool:
+def of_here(made_by: dict[str, Any], params: Params) -> bool:
     """Whether a run was made in the environment in which it would be made here."""
     device = prepare(params.runtime.device, 1)
-    precision = Train.model_validate(found["params"]["train"]).precision
-    return bool(found["environment"] == environment(device, compute_dtype(precision, device)))
-
-
-def values(file: Path) -> dict[str, Any]:
-    """All that a run says but which code made it."""
-    found = load(file)
-    made_by = found.pop("made_by")
-    return {"params": made_by["params"], "environment": made_by["environment"]} | found
+    precision = Train.model_validate(made_by["params"]["train"]).precision
+    return bool(made_by["environment"] == environment(device, compute_dtype(precision, device)))

@@ -8,7 +8,6 @@ from typing import Any
 
 from dropgpt.comparison.tables import markdown
 from dropgpt.errors import UserError, counted
-from dropgpt.machine.files import sha256
 from dropgpt.params import Params
 from laboratory import by_length, tables
 from laboratory.by_length import DRAWN_AGAIN, Best, Row
@@ -196,23 +195,9 @@ def of_runs(params: Params, size: Size, plan: Plan) -> dict[str, Any]:
         "size": size.name,
         "planned": len(planned),
         "made": len(runs),
-        "taken_over": taken_over(size, runs),
+        "again": AGAIN,
         "environments": environments(runs),
     }
-
-
-def taken_over(size: Size, runs: list[dict[str, Any]]) -> str:
-    """Which were made by other code than is there now."""
-    if not size.setting.is_file():
-        raise UserError(f"laboratory: {size.setting} is not there: `{size.command}` makes it")
-    now = sha256(size.setting)
-    older = sum(one["made_by"]["setting"] != now for one in runs)
-    if not older:
-        return "All of them were made by the code and with the parameters that stand here."
-    return (
-        f"Made by earlier code: {older}, taken over after {AGAIN} had been made again with the "
-        f"same bytes (`{size.command} --take-over`)."
-    )
 
 
 def environments(runs: list[dict[str, Any]]) -> str:

@@ -26,11 +26,11 @@ class Pipeline:
         # The copy of `lock`.
         self.kept = Path(".dvc/tmp") / f"{'-'.join(folder.parts)}.lock"
 
-    def repro(self, name: str) -> None:
+    def repro(self, name: str, *options: str) -> None:
         """Make a stage, with its output where the user sees it."""
-        target = f"{self.file}:{name}"
-        if subprocess.run([sys.executable, "-m", "dvc", "repro", target]).returncode:
-            raise UserError(f"laboratory: `dvc repro {target}` failed, as it says above")
+        command = ["repro", *options, f"{self.file}:{name}"]
+        if subprocess.run([sys.executable, "-m", "dvc", *command]).returncode:
+            raise UserError(f"laboratory: `dvc {' '.join(command)}` failed, as it says above")
 
     def missing(self, groups: Mapping[str, Group]) -> list[str]:
         """The stages of the runs that DVC would make, in the order of the plan of these groups.

@@ -40,16 +40,13 @@ def make(params: Params, size: Size, variant: str, seed: int, output: Path) -> N
     # A run for each core gets further than a core more for each run.
     device = prepare(params.runtime.device, 1)
     dtype = compute_dtype(own.train.precision, device)
-    made_by: dict[str, Any] = {
-        "params": own.model_dump(),
-        "setting": setting,
-        "environment": environment(device, dtype),
-    }
+    made_by = {"params": own.model_dump(), "environment": environment(device, dtype)}
     parts = texts(size)
     assert own.train.tokens is not None  # RunParams sees to it
     text_of_run = parts.drawn(own.train.seed, own.train.tokens)
+    inputs = made_by | {"setting": setting}
     trainings = Trainings(
-        params.runtime, device, dtype, made_by, text_of_run, parts.development, parts.test
+        params.runtime, device, dtype, inputs, text_of_run, parts.development, parts.test
     )
     with ExitStack() as until_written:
         models = own.models()
@@ -91,7 +88,7 @@ class Trainings:
     runtime: Runtime
     device: torch.device
     dtype: torch.dtype
-    made_by: dict[str, Any]
+    inputs: dict[str, Any]
     text: TokenTensor
     development: Part
     test: Part
@@ -122,8 +119,8 @@ class Trainings:
     def checkpoint(self, part: str | int, own: RunParams) -> AbstractContextManager[Checkpoint]:
         """Of a model's trunk, or of its branch to a length."""
         training = own.trunk(max(own.readings)) if part == "trunk" else own.training(int(part))
-        params = self.made_by["params"]
-        inputs = self.made_by | {
+        params = self.inputs["params"]
+        inputs = self.inputs | {
             "part": part,
             "text": params["train"]["seed"],
             "params": params | {"train": training.model_dump()},

@@ -1,6 +1,5 @@
 """What else was run, beside the run that differs in having no dropout."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from conftest import ROOT
 from dropgpt.errors import UserError
 from laboratory.explored import LeftOn, explored, left_on
 from laboratory.judge import difference
-from laboratory.page import settings, taken_over
+from laboratory.page import settings
 from laboratory.plan import Group, Plan, Size
 from laboratory.results import Losses, Results, ensemble, of_length
 from laboratory.sentences import with_masks
@@ -89,13 +88,6 @@ def test_one_site_left_out_stands_beside_all_sites(monkeypatch: pytest.MonkeyPat
 def plan_of(groups: dict[str, Group], variants: dict[str, dict[str, Any]]) -> Plan:
     base = Size("small").load().base | {"readings": [16]}
     return Plan(documents=None, base=base, variants=variants, groups=groups)
-
-
-def test_a_page_without_a_setting_says_what_makes_one(tmp_path: Path) -> None:
-    size = Size("small")
-    size.setting = tmp_path / "setting.json"
-    with pytest.raises(UserError, match="is not there: `python -m laboratory small` makes it"):
-        taken_over(size, [])
 
 
 def test_the_page_needs_a_map_with_each_rate_once(monkeypatch: pytest.MonkeyPatch) -> None:
