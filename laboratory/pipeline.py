@@ -64,11 +64,10 @@ class Pipeline:
         at once: `dvc commit` reads and writes the whole lock, for seconds, for each.
         """
         locked = read_lock(self.lock)
-        (given,) = locked["prepare"]["outs"]
+        given = {one["path"]: one for one in locked["prepare"]["outs"]}
         for name in names:
             for dependency in locked.get(name, {}).get("deps", ()):
-                if dependency["path"] == given["path"]:
-                    dependency.update(given)
+                dependency.update(given.get(dependency["path"], {}))
         write(self.lock, locked)
         if left := sorted({*names} & self._changed()):
             dvc("commit", "--force", *(f"{self.file}:{name}" for name in left))

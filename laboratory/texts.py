@@ -122,7 +122,7 @@ class Texts:
 
 
 def prepare(size: Size) -> None:
-    """Write the setting, what all runs of a size depend on, and the tokens.
+    """Write the setting, what all runs of a size depend on, the variants and the tokens.
 
     Raises UserError where something of it was edited meanwhile.
     """
@@ -132,16 +132,18 @@ def prepare(size: Size) -> None:
         _make_tokens(size, chosen)
         compare("laboratory", before, read(size), size.command)
         write_json(size.setting, setting(size, chosen))
+        write_json(size.variants, chosen.variants)
 
 
 def read(size: Size) -> dict[str, Any]:
-    """What the setting is made of, under the names of the files in which it stands."""
+    """What is made of what, under the names of the files in which it stands."""
     chosen = size.load()
     documents = {str(DOCUMENTS): sha256(DOCUMENTS)} if DOCUMENTS.is_file() else {}
     return (
         {
             f"{size.plan}: documents": chosen.documents,
             f"{size.plan}: base": chosen.base,
+            f"{size.plan}: variants": chosen.variants,
         }
         | documents
         | code()

@@ -91,7 +91,7 @@ def _end_before_it_began(
         sys.__excepthook__(kind, error, trace)
 
 
-if "DVC_STAGE" in os.environ:
+if {"DVC_STAGE", "TORCHELASTIC_RUN_ID", "PET_NNODES"} & os.environ.keys():
     sys.excepthook = _end_before_it_began
     interruption.hear()
 
@@ -148,7 +148,10 @@ def run(stage: Callable[[Params], list[str] | None], in_processes: bool = False)
         interruption.listen_no_more()  # again, where a signal came before it was done
         _restore_outputs()
         if isinstance(error, interruption.Interrupted):
-            sys.exit(f"error: {stage.__name__}: stopped by {error}" if FIRST else 1)
+            if not FIRST and not error.__cause__:
+                sys.exit(1)  # all were asked to leave, and the first one says so
+            _let_the_first_speak()
+            sys.exit(f"error: {stage.__name__}: stopped by {error}")
         line = _in_a_line(stage.__name__, error)
         if line is None:
             raise
@@ -209,13 +212,15 @@ def _together() -> AbstractContextManager[None]:
 
 
 def _end_all(line: str) -> NoReturn:
-    """Say what a user has to mend, and have torchrun end: to start again would change nothing.
-
-    Each process may have found it; the first one speaks, if it has.
-    """
-    if not FIRST:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(3)
+    """Say what a user has to mend, and have torchrun end: to start again would change nothing."""
+    _let_the_first_speak()
     print(f"error: {line}", file=sys.stderr, flush=True)
     os.kill(os.getppid(), signal.SIGTERM)
     sys.exit(1)
+
+
+def _let_the_first_speak() -> None:
+    """Each process may have found what ends it; torchrun ends this one when the first has told."""
+    if not FIRST:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(3)

@@ -199,7 +199,7 @@ def test_a_machine_is_lost(clone: Clone, one: Clone, how: signal.Signals) -> Non
     Or it falls silent, as by the loss of power or network.
     """
     code = clone.folder / "src/dropgpt/machine/processes.py"
-    code.write_text(code.read_text().replace("timedelta(minutes=10)", "timedelta(seconds=10)"))
+    code.write_text(code.read_text().replace("timedelta(minutes=30)", "timedelta(seconds=10)"))
     meeting = meeting_place()
     machines = []
     silent: list[psutil.Process] = []

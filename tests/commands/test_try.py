@@ -77,7 +77,7 @@ def attempt(
             of_texts = {k: values.pop(k) for k in [*values] if k.startswith("data.")}
             texts[name] = of_texts
             values |= {"environment": places[len(there) % len(places)]}
-            there[name] = Run(name, values | {"tokens": f"{of_texts} {corpus}"}, documents)
+            there[name] = Run(name, values, documents, texts=f"{of_texts} {corpus}")
             made.append(" ".join(settings))
             return 0
 
@@ -230,7 +230,17 @@ def test_results_of_other_texts_do_not_count(attempt: Callable[..., Any]) -> Non
     assert len(attempt(*own, "data.files=corpora/b.txt", *CHANGE, "--seeds", "2")[2]) == 2
     status, lines, made = attempt("-S", "model.dropout=0.4", "--seeds", "2", corpus="more")
     assert (status, len(made), len(lines)) == (2, 1, 1)
-    assert "were trained on other texts, with the same data and tokenize: files have" in lines[0]
+    assert "were trained on other texts, with the same data: files have changed" in lines[0]
+
+
+@pytest.mark.parametrize("change", ["tokenize.vocabulary_size=300", "data.source=files"])
+def test_texts_that_changed_do_not_count_where_the_tokens_differ(
+    attempt: Callable[..., Any], change: str
+) -> None:
+    attempt("-S", change, "--seeds", "2", fails=3)
+    status, lines, made = attempt("-S", change, "--seeds", "2", corpus="more")
+    assert (status, len(made)) == (2, 1)
+    assert "were trained on other texts, with the same data: files have changed" in lines[-1]
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -14,7 +14,7 @@ import pytest
 from conftest import message
 from dropgpt.__main__ import main
 from dropgpt.commands import compare
-from dropgpt.comparison import experiments
+from dropgpt.comparison import experiments, unpaired
 from dropgpt.comparison.comparable import check_comparable, comparable
 from dropgpt.comparison.experiments import Run
 from dropgpt.comparison.statistics import (
@@ -190,6 +190,23 @@ def test_ways_to_cut_the_same_text_pair() -> None:
     assert found
     assert (found.seeds, found.mean) == (2, pytest.approx(2))
     assert not paired(*groups(runs, ["tokens"]).values())
+
+
+def test_other_texts_do_not_pair_however_they_are_cut() -> None:
+    """What they are follows from no parameter: files may have been edited between two runs."""
+    runs = [
+        replace(
+            a_run(size / 100, tokenize_vocabulary_size=size, train_seed=n, tokens=f"{size} {of}"),
+            texts=of,
+        )
+        for size, n, of in [(300, 1, "old"), (300, 2, "old"), (500, 1, "old"), (500, 2, "new")]
+    ]
+    by = ["tokenize.vocabulary_size"]
+    found = groups(runs, by)
+    (pair,) = paired(found["500"], found["300"])
+    assert [run.texts for run in pair] == ["old", "old"]
+    (told,) = unpaired.lines(groups(runs[1::2], by), "300", by)
+    assert told == "500 and 300 are nowhere alike in all else: data/documents.parquet"
 
 
 def test_equal_results_count_once_whatever_code_and_machine_left_them_so() -> None:

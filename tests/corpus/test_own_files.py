@@ -413,7 +413,7 @@ def test_a_link_into_an_annex_that_has_not_the_file(here: Path) -> None:
         ('"one"', "a.json: neither an array of objects or of strings, nor an object"),
         ("[1]", "a.json, item 1: no key 'text' (data.text_column); it has none: it is no object"),
         ('[{"text": "a"}, {"b": 1}]', "a.json, item 2: no key 'text' (data.text_column); it has b"),
-        ('["one", {"text": null}, {"text": " "}]', ["one"]),
+        ('["one", {"text": null}, {"text": " "}, null]', ["one"]),
         ('[{"text": " "}]', "no document"),
         ('{"text": "a"}\n{"text": "b"}', "an object a line must end in .jsonl"),
         ("", "a.json: not JSON: Expecting value"),
@@ -742,6 +742,8 @@ def test_a_tab_as_the_shell_leaves_it_parts_documents(here: Path) -> None:
     [
         ("one\r\n\r\ntwo", r"\r\n\r\n", ["one", "two"]),
         ("one\ftwo", r"\f", ["one", "two"]),  # as pdftotext parts pages
+        ("1\f2", r"\f", ["1", "2"]),  # no longer than a byte order mark
+        ("\f2", r"\f", ["2"]),
         (r"one\footnote two", r"\footnote", ["one", "two"]),
         (r"one\rule two", r"\rule", ["one", "two"]),
     ],

@@ -19,8 +19,8 @@ STAGE = """\
       md5: b91059edfd4b1944a0ee630143adb64a
       size: 5778
     params:
-      laboratory/small/plan.yaml:
-        variants.p{0}:
+      laboratory/small/variants.json:
+        p{0}:
           model.dropout: 0.{0}
           train.tokens:
     outs:

@@ -62,7 +62,7 @@ def leave_out(pipeline: Any) -> None:
 def finished(reproduced: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone with a laboratory whose five runs and page have been made and committed."""
     clone = reproduced.copy(tmp_path_factory.mktemp("laboratory") / "clone")
-    made = tuple(ROOM + name for name in ("runs/", "setting.json", "dvc.lock"))
+    made = tuple(ROOM + name for name in ("runs/", "setting.json", "variants.json", "dvc.lock"))
     for name in project_files():
         if name.startswith("laboratory/") and not name.startswith(made):
             (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The setting that all runs depend on."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,11 @@ from laboratory.plan import Size
     [
         (lambda plan: plan["base"]["train"].update(beta1=0.8), "base"),
         (lambda plan: plan.update(documents="0"), "documents"),
-        (lambda plan: plan["variants"]["p0-short"].update({"train.learning_rate": 1e-3}), None),
+        (
+            lambda plan: plan["variants"]["p0-short"].update({"train.learning_rate": 1e-3}),
+            "variants",
+        ),
+        (lambda plan: plan["groups"]["map"]["seeds"].append(7), None),
     ],
 )
 def test_a_setting_is_of_the_plan_that_stands_there_when_it_is_made(
@@ -46,6 +51,7 @@ def test_a_setting_is_of_the_plan_that_stands_there_when_it_is_made(
     if told is None:
         texts.prepare(size)
         assert size.setting.exists()
+        assert json.loads(size.variants.read_text()) == values["variants"]
         return
     with pytest.raises(UserError) as error:
         texts.prepare(size)

@@ -76,8 +76,7 @@ def _judged(
         pairs.append(_pair(ours, theirs, settings))
         runs = [run for pair in pairs for run in pair]
         check_comparable(runs)
-        if not any(one.startswith(OF_TEXTS) for one in settings):
-            _check_same_texts(runs)
+        _check_same_texts(pairs, settings)
         found = statistics.difference(pairs, confidence)
         print(_line(found), flush=True)
         if found.verdict in ("better", "worse"):
@@ -151,15 +150,19 @@ def _pair(ours: list[Run], theirs: list[Run], settings: list[str]) -> tuple[Run,
     )
 
 
-def _check_same_texts(runs: list[Run]) -> None:
+def _check_same_texts(pairs: list[tuple[Run, Run]], settings: list[str]) -> None:
     """Raise UserError where files have changed between two of the experiments."""
-    for other in runs[1:]:
-        if other.made_by["tokens"] != runs[0].made_by["tokens"]:
-            raise UserError(
-                f"try: {runs[0].name} and {other.name} were trained on other texts, with the same "
-                "data and tokenize: files have changed between them; `dvc exp remove` the older "
-                "one, and the same command goes on"
-            )
+    alike = [[pair[side] for pair in pairs] for side in (0, 1)]  # those of the same `data`
+    if not any(one.startswith("data.") for one in settings):
+        alike = [[run for pair in pairs for run in pair]]
+    for runs in alike:
+        for other in runs[1:]:
+            if other.texts != runs[0].texts:
+                raise UserError(
+                    f"try: {runs[0].name} and {other.name} were trained on other texts, with the "
+                    "same data: files have changed between them; `dvc exp remove` the older one, "
+                    "and the same command goes on"
+                )
 
 
 def _expected(params: Params) -> dict[str, Any]:

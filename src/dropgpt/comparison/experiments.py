@@ -18,6 +18,7 @@ from dropgpt.machine.repository import Revision, changed, check_made, opened
 from dropgpt.params import NOT_YAML, Evaluate, dotted
 
 RESULT = "data/evaluation"
+DOCUMENTS = "data/documents.parquet"
 FILES = ("documents.parquet", "summary.json", FILE)  # of it, sealed
 # What params.yaml says of a measurement in the project.
 EVALUATE = Evaluate(
@@ -45,6 +46,8 @@ class Run:
     summary    what the stage evaluate has made of them, yardsticks beside them
     notes      what to know before reading the number, in lines
     chain      the whole of what the result says of itself
+    texts      the checksum of the documents that were tokenized, as dvc.lock has it; None where
+               it does not say
     """
 
     name: str
@@ -53,6 +56,7 @@ class Run:
     notes: tuple[str, ...] = ()
     summary: dict[str, Any] = field(default_factory=dict)
     chain: Chain = field(default_factory=dict)
+    texts: str | None = None
 
 
 def read_all(named: Iterable[tuple[str, str]]) -> tuple[list[Run], list[str]]:
@@ -113,7 +117,8 @@ def read(name: str, commit: str | None = None) -> Run:
     made_from: Chain = json.loads(chain)
     known = made_by(made_from)
     notes = tuple(_notes(name, revision, known, said, lock))
-    return Run(name, known, documents, notes, json.loads(summary), made_from)
+    texts = None if notes else _texts(lock)  # else the lock may be of another run
+    return Run(name, known, documents, notes, json.loads(summary), made_from, texts)
 
 
 def params(revision: str) -> dict[str, Any]:
@@ -189,6 +194,11 @@ def _notes(
             f"{name}: {what}: the stage {stage} has not run since, though DVC believes it, as "
             f"after `dvc exp save` or `dvc commit`: `dvc repro --force {stage}`, then `dvc repro`"
         )
+
+
+def _texts(lock: dict[str, Any]) -> str | None:
+    read = lock.get("stages", {}).get("tokenize", {}).get("deps", [])
+    return next((one.get("md5") for one in read if one["path"] == DOCUMENTS), None)
 
 
 def _has_run(stage: str, said: dict[str, Any], lock: dict[str, Any]) -> bool:

@@ -87,7 +87,8 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
     beside = aside(by)
     found: dict[tuple[str, ...], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: [_order(run.made_by.get(key)) for key in by]):
-        rest = _text({k: v for k, v in _effective(run).items() if k not in beside})
+        known = _effective(run) | ({"texts": run.texts} if "tokens" in beside else {})
+        rest = _text({k: v for k, v in known.items() if k not in beside})
         group = found.setdefault(tuple(_value(run, key) for key in by), {})
         if rest in group:
             way_out = "name the runs to compare, without --by"
@@ -104,7 +105,7 @@ def groups(runs: list[Run], by: list[str]) -> Groups:
 def aside(by: list[str]) -> tuple[str, ...]:
     """In what two runs may differ that groups by the parameters `by` pair.
 
-    What the tokens are follows from how the texts were tokenized.
+    What the tokens are follows from the texts and from how they were tokenized.
     """
     tokens = ["tokens"] if any(key.startswith("tokenize.") for key in by) else []
     return (*by, *WHICH, *tokens)

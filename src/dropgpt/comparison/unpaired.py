@@ -3,7 +3,7 @@
 from itertools import product
 
 from dropgpt.comparison import statistics
-from dropgpt.comparison.experiments import Run
+from dropgpt.comparison.experiments import DOCUMENTS, Run
 from dropgpt.comparison.statistics import SEED, Groups
 
 
@@ -32,12 +32,13 @@ def lines(groups: Groups, baseline: str, by: list[str]) -> list[str]:
 
 def _unlike(ours: dict[str, Run], theirs: dict[str, Run], by: list[str]) -> list[str]:
     """In what two runs differ that are of one group each, of those two that differ in least."""
+    beside = statistics.aside(by)
     each = [
         [SEED] * (our.made_by.get(SEED) != their.made_by.get(SEED))
+        + [DOCUMENTS] * ("tokens" in beside and our.texts != their.texts)
         + statistics.varied([our, their])
         for our, their in product(ours.values(), theirs.values())
     ]
-    beside = statistics.aside(by)
     return min(
         ([k for k in keys if k not in beside and not k.startswith("code.")] for keys in each),
         key=len,

@@ -146,7 +146,7 @@ def json_lines(path: Path, key: str) -> Iterator[tuple[int, Any]]:
 
 
 def json_items(path: Path, key: str) -> Iterator[tuple[int, Any]]:
-    """(number, text) of each item of a JSON file: objects with `key`, or strings; or one object.
+    """(number, text) of each item of a JSON file: objects with `key`, or texts; or one object.
 
     The whole file is in memory.
     """
@@ -160,7 +160,8 @@ def json_items(path: Path, key: str) -> Iterator[tuple[int, Any]]:
     if not isinstance(value, list | dict):
         raise UserError(f"{path}: neither an array of objects or of strings, nor an object")
     for n, item in enumerate(value if isinstance(value, list) else [value], 1):
-        yield n, item if isinstance(item, str) else _member(item, key, f"{path}, item {n}")
+        is_text = item is None or isinstance(item, str)
+        yield n, item if is_text else _member(item, key, f"{path}, item {n}")
 
 
 def plain(path: Path, separator: str | None) -> Iterator[tuple[str, bool]]:
@@ -198,19 +199,20 @@ def _split(path: Path, cut: re.Pattern[bytes] | None) -> Iterator[tuple[str, boo
     White space after the last is no text. `cut` must know its end without what follows.
     """
     with _opened(path) as file:
-        rest = _text(path, file, len(BOM_UTF8))
-        start = first = len(BOM_UTF8) if rest == BOM_UTF8 else 0
-        rest = rest[start:]
+        block = _text(path, file, len(BOM_UTF8))
+        start = first = len(BOM_UTF8) if block == BOM_UTF8 else 0
+        rest = block[start:]
         try:
-            # Never less than what is left over, so that a long text is not searched block by block.
-            while cut and (block := _text(path, file, max(BLOCK, len(rest)))):
-                rest += block
+            while cut and block:
                 begin = 0
                 for match in cut.finditer(rest):
                     yield rest[begin : match.start()].decode(), True
                     start += match.end() - begin
                     begin = match.end()
                 rest = rest[begin:]
+                # Never less than what is left over: a long text is not searched block by block.
+                block = _text(path, file, max(BLOCK, len(rest)))
+                rest += block
             rest += _text(path, file)
             if start == first or rest.strip():
                 yield rest.decode(), False

@@ -19,6 +19,8 @@ from dropgpt.machine.hardware import prepare
 from dropgpt.params import Runtime
 
 STARTS_AGAIN = 3  # times at most, where a process has failed
+PLACES = ("PET_RDZV_ENDPOINT", "PET_MASTER_ADDR")  # torchrun's settings of where machines meet
+LEAVING = 300  # seconds in which those that are asked to leave end their step and save
 
 
 def launch(module: str, runtime: Runtime) -> None:
@@ -26,16 +28,16 @@ def launch(module: str, runtime: Runtime) -> None:
 
     What torchrun reads from PET_NNODES, PET_RDZV_ENDPOINT and so on holds here, too: so machines
     work together on which the same is launched. Raises UserError where there are fewer GPUs, where
-    this machine does not know its address, or where the machines do not find each other, and
-    SystemExit where the processes do not succeed.
+    they name no place to meet, where this machine does not know its address, or where the machines
+    do not find each other, and SystemExit where the processes do not succeed.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
-    _check_address()
     number = runtime.processes
+    place = _place(number)
     device = prepare(
         runtime.device, runtime.threads and min(threads.CORES, runtime.threads * number)
     )
@@ -55,8 +57,8 @@ def launch(module: str, runtime: Runtime) -> None:
     # (github.com/pytorch/pytorch/issues/135712).
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads.CORES // number)))
-    place = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
     options = ["--nproc-per-node", str(number), "--max-restarts", str(STARTS_AGAIN)]
+    options += ["--shutdown-timeout", str(LEAVING)]
     with ExitStack() as turns:
         for one in sorted(devices, key=slot.name):  # so that no two jobs wait for each other
             turns.enter_context(slot.slot(one))
@@ -66,21 +68,44 @@ def launch(module: str, runtime: Runtime) -> None:
             sys.exit(1)
         except RendezvousError as error:
             why = str(error.__cause__ or error).split("\n")[0].rstrip(".")
+            where = next((os.environ[name] for name in PLACES if name in os.environ), "localhost")
             raise UserError(
-                f"the machines do not find each other at {os.environ.get('PET_RDZV_ENDPOINT')} "
-                f"({why}): start the same on all of them again, and it goes on from the last "
-                "checkpoint"
+                f"the machines do not find each other at {where}"
+                f"{f' ({why})' if why else ''}: start the same on all of them again, and it goes "
+                "on from the last checkpoint"
             ) from None
 
 
-def _check_address() -> None:
+def _place(processes: int) -> list[str]:
+    """torchrun's option for where the processes meet: none where its own settings say it.
+
+    Raises UserError where those would leave each machine alone, or would not be followed.
+    """
+    told = os.environ.get("PET_NPROC_PER_NODE", str(processes))
+    if told != str(processes):
+        raise UserError(
+            f"PET_NPROC_PER_NODE is {told}, and runtime.processes of params.yaml is {processes}, "
+            "which says how many processes there are on each machine: unset the first"
+        )
+    alone = os.environ.get("PET_NNODES", "1").rpartition(":")[2] == "1"
+    named = [name for name in PLACES if name in os.environ]
+    if not (alone or named):
+        raise UserError(
+            f"PET_NNODES is {os.environ['PET_NNODES']}, and PET_RDZV_ENDPOINT, the place where the "
+            "machines meet, is not set: HOST:29400, say, where HOST is one of them"
+        )
+    if not alone:
+        _check_address(os.environ[named[0]])
+    return [] if named else ["--standalone"]
+
+
+def _check_address(place: str) -> None:
     """Raise UserError where other machines would look for this one at their own loopback.
 
     gloo gives them the address of this machine's name, which on Debian is 127.0.1.1.
     """
-    place = urlsplit(f"//{os.environ.get('PET_RDZV_ENDPOINT', 'localhost')}").hostname
-    alone = os.environ.get("PET_NNODES", "1").rpartition(":")[2] == "1"
-    if alone or "GLOO_SOCKET_IFNAME" in os.environ or place in ("localhost", "127.0.0.1", "::1"):
+    host = urlsplit(f"//{place}").hostname
+    if "GLOO_SOCKET_IFNAME" in os.environ or host in ("localhost", "127.0.0.1", "::1"):
         return
     name, address = socket.gethostname(), "no address"
     with suppress(OSError):

@@ -18,8 +18,9 @@ from dropgpt.machine.memory import out_of_memory
 
 BUCKET = 1 << 24  # elements that are sent at once: fewer cost waits, more cost memory
 # Without a word from another process, before it counts as lost. The end of a process is seen at
-# once; that of a machine's power or network tells nobody.
-HANGING = timedelta(minutes=10)
+# once; that of a machine's power or network tells nobody. What one does alone takes less: a save,
+# or the checksums of all tokens, from a slow disk.
+HANGING = timedelta(minutes=30)
 SHOWN = 200  # characters of what torch says, half of them its last
 
 
