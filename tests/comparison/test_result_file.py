@@ -325,11 +325,32 @@ def test_a_plot_shows_no_difference_where_nothing_was_compared(
         for seed in seeds:
             write(f"{name}{seed}.json", result(100, seed))
         groups += ["--group", f"{name}={name}*.json"]
-    drawn: list[Any] = []
-    monkeypatch.setattr(Axes, "errorbar", lambda self, *of, **_: drawn.append(of))
-    run(*groups, "--plot", "x.svg", capsys=capsys)
-    ((names, differences),) = drawn
-    assert (names.tolist(), differences.isna().tolist()) == (["a", "b", "c"], [False, True, False])
+    ((differences, rows), _) = drawn(monkeypatch, *groups, capsys=capsys)
+    assert ([*rows], differences.isna().tolist()) == ([0, 1, 2], [False, True, False])
+
+
+def test_a_plot_has_room_for_long_names_and_no_interval_of_one_seed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = []
+    for number, seeds in enumerate([(1, 2), (1,), (1, 2)]):
+        for seed in seeds:
+            write(f"{number}-{seed}.json", result(100, seed))
+        groups += ["--group", f"{'long ' * 40}{number}={number}-*.json"]
+    names: list[str] = []
+    monkeypatch.setattr(Axes, "set_yticks", lambda self, rows, labels: names.extend(labels))
+    _, options = drawn(monkeypatch, *groups, capsys=capsys)
+    assert [*options["xerr"].isna().any()] == [True, True, False]  # the baseline has none
+    assert [(len(name), name[-1]) for name in names] == [(45, "0"), (45, "1"), (45, "2")]
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, *words: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    """With what `compare --plot` draws the differences."""
+    calls: list[Any] = []
+    monkeypatch.setattr(Axes, "errorbar", lambda self, *of, **options: calls.append((of, options)))
+    run(*words, "--plot", "x.svg", capsys=capsys)
+    (call,) = calls
+    return call
 
 
 @pytest.mark.parametrize("knowing", [1, 2])

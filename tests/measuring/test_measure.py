@@ -375,9 +375,27 @@ def test_what_a_tokenizer_does_not_give_back_is_told(capsys: pytest.CaptureFixtu
         in capsys.readouterr().err
     )
     run("theirs", "a.txt", "--stride", "64", "--output", "o.json")
-    assert "does not give back 5 bytes of the texts" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of the texts at least 5 bytes are not in what the tokenizer gives back" in said
     assert measured()["lost_bytes"] == 5
-    assert read("o.json").notes == ("o.json: its tokens do not hold 5 bytes of the texts",)
+    assert read("o.json").notes == ("o.json: its tokens lack 5 bytes of the texts, at least",)
+
+
+@pytest.mark.parametrize(
+    ("text", "again", "lost"),
+    [
+        ("a.b  c", "a . b c", 1),  # spaces that were put elsewhere are not the lost one
+        ("a . b c", "a . b c", 0),
+        ("one\n\ntwo", "one two", 2),
+        ("one", " one", 0),
+        (" one ", "one", 2),
+        ("\u3000a", " a", 3),
+        ("Ä b", "ä b", 2),
+        ("a[UNK]  c", "a c", 6),  # at least
+    ],
+)
+def test_white_space_is_lost_where_it_stood(text: str, again: str, lost: int) -> None:
+    assert measure._lost(text, again) == lost
 
 
 @pytest.mark.parametrize(

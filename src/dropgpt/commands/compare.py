@@ -36,6 +36,7 @@ compare within one vocabulary only.
 """
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
+LABEL = 40  # characters of a name that a picture has room for
 OF_YAML = {"true": "True", "false": "False", "null": "None"}  # as params.yaml and -S have them
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
 
@@ -282,9 +283,20 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
 
 
 def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
-    """Each group's difference to the baseline, with its interval; of no pairs, its name alone."""
+    """A row a group: its difference to the baseline, with its interval where that is of seeds, too.
+
+    Of one without pairs its name alone.
+    """
+    rows = range(len(table))
     difference = table.difference.mask(table.verdict == "baseline", 0.0)
-    reach = [difference - table.low, table.high - difference]
-    with drawing(file, title, "difference (bits per byte)") as axes:
-        axes.errorbar(table.group, difference, yerr=reach, fmt="o", capsize=3)
-        axes.axhline(0, color="gray", linewidth=0.7)
+    reach = pd.concat([difference - table.low, table.high - difference], axis=1)
+    reach = reach.mask(table.seeds < 2)
+    with drawing(file, "difference (bits per byte)", title, len(table)) as axes:
+        axes.errorbar(difference, rows, xerr=reach.T, fmt="o", capsize=3)
+        axes.axvline(0, color="gray", linewidth=0.7)
+        axes.set_yticks(rows, [_shortened(group) for group in table.group])
+        axes.invert_yaxis()
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LABEL else f"{name[: LABEL // 2]} ... {name[-LABEL // 2 :]}"

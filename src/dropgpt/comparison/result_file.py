@@ -81,7 +81,7 @@ class Measured(_Part):
     begins_with: str | None = Field(None, description="the token before a document's first one")
     tokenizer: str = Field(description="its name, or its kind")
     dtype: str = Field(description="of the arithmetic, such as float32")
-    lost_bytes: Count = Field(0, description="of the texts that the tokens do not hold")
+    lost_bytes: Count = Field(0, description="of the texts that the tokens lack, at least")
     versions: dict[str, str] = Field({}, description="of the packages that computed it")
 
 
@@ -145,7 +145,7 @@ def read(name: str) -> Run:
     }
     notes = []
     if lost := result.measured.lost_bytes:
-        notes.append(f"{name}: its tokens do not hold {lost:,} bytes of the texts")
+        notes.append(f"{name}: its tokens lack {lost:,} bytes of the texts, at least")
     made_by = {key: value for key, value in result.made_by.items() if (key, value) != (SEED, None)}
     seed = made_by.get(SEED)
     # Of a table of pandas, say, or of a command's words.

@@ -14,6 +14,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from dropgpt.comparison.interval import MOST_SEEDS
 from dropgpt.errors import UserError
 from dropgpt.machine.files import replacing
 
@@ -131,7 +132,7 @@ def needed(table: pd.DataFrame, margin: float | None) -> list[str]:
 def _seeds(more: int, size: float) -> str:
     """How many more seeds would show a difference of `size` bits per byte."""
     if pd.isna(more):
-        return f"no number of seeds shows {size:.4f}: it takes more held-out text"
+        return f"not even {MOST_SEEDS:,} seeds would show {size:.4f}; more held-out text might"
     if not more:
         return f"these seeds are enough to show {size:.4f} with 80% power"
     return f"{more} more seed{'s' * int(more > 1)} would show {size:.4f} with 80% power"
@@ -146,8 +147,9 @@ def check_drawing(file: Path) -> None:
 
 
 @contextmanager
-def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
-    """Axes to draw on, saved when the block ends; the same lines give the same bytes.
+def drawing(file: Path, xlabel: str, ylabel: str, rows: int = 0) -> Iterator[Axes]:
+    """Axes with room for so many rows, saved when the block ends; the same lines give the same
+    bytes.
 
     What stood at `file` stays where it cannot be written. Raises UserError there, and, before the
     block, as `check_drawing` does.
@@ -157,7 +159,7 @@ def drawing(file: Path, xlabel: str, ylabel: str) -> Iterator[Axes]:
 
     check_drawing(file)
     with rc_context({"svg.hashsalt": "dropgpt", "font.size": 9, "text.parse_math": False}):
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        figure = Figure(figsize=(6.4, max(3.2, 1 + 0.25 * rows)), layout="constrained")
         axes = figure.subplots()
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.spines[["top", "right"]].set_visible(False)

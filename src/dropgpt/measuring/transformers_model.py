@@ -52,7 +52,8 @@ def read(name: str, device: torch.device, revision: str | None = None) -> Langua
     if begin is None:
         raise UserError(
             f"{name}: its tokenizer has no token that begins or ends a document (bos_token, "
-            "eos_token): none can begin"
+            "eos_token): none can begin. Name those that the model knows in the model's "
+            "tokenizer_config.json"
         )
     n_vocab = model.get_input_embeddings().num_embeddings
 
