@@ -20,6 +20,7 @@ Written by `python docs/parameters.py` from [params.yaml](../params.yaml) and it
 those.
 
 Change a parameter in params.yaml, or for one experiment: `dvc exp run -S model.dropout=0.2`.
+A list stands in brackets, also one of a single item: `-S 'sample.prompts=[Once upon a time]'`.
 Where a value changes, the stages that read its section run again. Every stage first checks the
 whole file: an unknown key, a missing one and a value that is not allowed are errors. A stage warns
 of what is set and not read beside the other values, such as `train.dropout_switch_step` where the

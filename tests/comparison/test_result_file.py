@@ -240,7 +240,9 @@ def test_runs_without_a_counterpart_are_told(capsys: pytest.CaptureFixture[str])
             write(f"{name}-{seed}.json", result(100, seed))
     found = run("--group", "a=a-*.json", "--group", "b=b-*.json", capsys=capsys)
     (note,) = found["notes"]
-    assert note.startswith("a-3.json: no counterpart of b or a that is alike in all else: in the")
+    assert note.startswith(
+        "a-3.json: no counterpart of b or a that is alike in all else (train.seed)"
+    )
 
 
 def test_the_baseline_of_two_files_may_be_the_second(capsys: pytest.CaptureFixture[str]) -> None:

@@ -385,6 +385,17 @@ def test_groups_of_which_no_runs_are_alike_say_in_what_they_differ(
     assert note == "0.1 and 0.0 are nowhere alike in all else: train.seed"
 
 
+def test_a_single_experiment_is_named_with_what_to_set_it_beside(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "since_head", lambda: {"mine": "mine"})
+    monkeypatch.setattr(experiments, "read", lambda name, commit="": a_run(3, name))
+    with pytest.raises(
+        SystemExit, match=r"two runs or more: name them \(`dropgpt compare HEAD mine`"
+    ):
+        command()
+
+
 def test_two_runs_document_by_document(command: Callable[..., str]) -> None:
     assert (
         "Of 40 documents 0 are better in rate-2 than in rate-0, the baseline, and 40 worse"

@@ -205,7 +205,7 @@ def test_a_run_whose_plan_was_edited_meanwhile_is_not_taken_for_one_of_it(
 
     before = made(clone)
     set_to(0.2)
-    repro = ("repro", "--single-item", f"{ROOM}dvc.yaml:map@p20-short-1")
+    repro = ("repro", f"{ROOM}dvc.yaml:map@p20-short-1")
     dvc = clone.start(*repro)
     wait_for(lambda: [*(clone.folder / "checkpoints").glob("*.lock")])
     set_to(0.5)

@@ -36,6 +36,7 @@ compare within one vocabulary only.
 """
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
+EARLIER = "`dvc exp ls --all-commits` lists those of other commits, too"
 LABEL = 40  # characters of a name that a picture has room for
 OF_YAML = {"true": "True", "false": "False", "null": "None"}  # as params.yaml and -S have them
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
@@ -184,9 +185,10 @@ def _runs(revisions: list[str]) -> tuple[list[Run], list[str]]:
         notes += lines
     notes += [line for run in runs for line in run.notes]
     if len(runs) < 2:
+        beside = [] if revisions else [f"`dropgpt compare HEAD {run.name}`, say" for run in runs]
         raise UserError(
             "; ".join(["compare: it takes two runs or more", *notes])
-            + ": name them (`dvc exp ls --all-commits` lists those of other commits, too), or run "
+            + f": name them ({'; '.join([*beside, EARLIER])}), or run "
             "experiments from this commit, as "
             "`dvc exp run --queue -S model.dropout=0.0,0.2 -S train.seed=1,2,3`"
         )

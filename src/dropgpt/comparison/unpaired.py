@@ -23,9 +23,18 @@ def lines(groups: Groups, baseline: str, by: list[str]) -> list[str]:
             differ = ", ".join(_unlike(runs, groups[baseline], by))
             found.append(f"{label} and {baseline} are nowhere alike in all else: {differ}")
         elif alone:
+            sides = ((runs, groups[baseline]), (groups[baseline], runs))
+            each = [
+                _unlike({key: run}, theirs, by)
+                for ours, theirs in sides
+                for key, run in ours.items()
+                if key not in theirs
+            ]
+            keys = dict.fromkeys(key for differ in each for key in differ)
+            differ = f" ({', '.join(keys)})" if keys else ""
             found.append(
                 f"{', '.join(alone)}: no counterpart of {label} or {baseline} that is alike in all "
-                "else: in the mean of its group, but not in the difference"
+                f"else{differ}: in the mean of its group, but not in the difference"
             )
     return found
 
