@@ -195,9 +195,8 @@ def test_what_is_not_of_the_model_that_was_measured_is_left_out(clone: Clone) ->
     assert "Tokens by rank" in [text for _, text in page.headings]
     clone.dvc("repro", "--force", "--single-item", "sample")
     assert "samples is not at hand, or of another model" in report(clone).text
-    assert (
-        "All that the result knows are the default's" in page.text
-    )  # not those that are in params.yaml now
+    # Not those that are in params.yaml now.
+    assert "All that the result knows are the default's" in page.text
 
 
 def test_curves_of_another_commit_are_left_out(clone: Clone) -> None:

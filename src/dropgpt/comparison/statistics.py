@@ -149,10 +149,10 @@ def differences(grouped: Groups, baseline: str, tries: int = 0) -> dict[str, Dif
     return found
 
 
-def unpaired(ours: dict[str, Run], theirs: dict[str, Run]) -> list[str]:
-    """The names of the runs that have no counterpart in the other group."""
+def unpaired(ours: dict[str, Run], theirs: dict[str, Run]) -> list[tuple[Run, dict[str, Run]]]:
+    """The runs that have no counterpart in the other group, each with that group."""
     return [
-        run.name
+        (run, other)
         for group, other in ((ours, theirs), (theirs, ours))
         for key, run in group.items()
         if key not in other
