@@ -17,7 +17,7 @@ from dropgpt.comparison.interval import answer, bonferroni
 from dropgpt.comparison.statistics import SEED, Groups
 from dropgpt.comparison.tables import (
     check_drawing,
-    drawing,
+    draw,
     folded,
     markdown,
     narrow,
@@ -37,7 +37,6 @@ compare within one vocabulary only.
 TOGETHER = """The intervals hold together: all {} comparisons are right at once in 95% of cases.
 """
 EARLIER = "`dvc exp ls --all-commits` lists those of other commits, too"
-LABEL = 40  # characters of a name that a picture has room for
 OF_YAML = {"true": "True", "false": "False", "null": "None"}  # as params.yaml and -S have them
 STATUS = {"holds": 0, "does not hold": 1, "cannot tell": 3}  # 2 is a mistake, as argparse has it
 
@@ -111,7 +110,7 @@ def run(
     )
     _print(found, format)  # before what may fail
     if plot:
-        _draw(found.table, title, plot)
+        draw(found.table, title, plot)
     return STATUS[found.answer] if found.answer else 0
 
 
@@ -282,23 +281,3 @@ def _print_documents(documents: pd.DataFrame, baseline: str, name: str) -> None:
     losses = ends[["bits_per_byte", "baseline", "difference"]].map("{:.4f}".format)
     shown = pd.concat([ends.id, ends.bytes.map(str), losses], axis=1)
     print(plain(shown.rename(columns={"bits_per_byte": "bits\nper byte"})))
-
-
-def _draw(table: pd.DataFrame, title: str, file: Path) -> None:
-    """A row a group: its difference to the baseline, with its interval where that is of seeds, too.
-
-    Of one without pairs its name alone.
-    """
-    rows = range(len(table))
-    difference = table.difference.mask(table.verdict == "baseline", 0.0)
-    reach = pd.concat([difference - table.low, table.high - difference], axis=1)
-    reach = reach.mask(table.seeds < 2)
-    with drawing(file, "difference (bits per byte)", title, len(table)) as axes:
-        axes.errorbar(difference, rows, xerr=reach.T, fmt="o", capsize=3)
-        axes.axvline(0, color="gray", linewidth=0.7)
-        axes.set_yticks(rows, [_shortened(group) for group in table.group])
-        axes.invert_yaxis()
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LABEL else f"{name[: LABEL // 2]} ... {name[-LABEL // 2 :]}"

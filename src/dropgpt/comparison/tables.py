@@ -21,6 +21,8 @@ from dropgpt.machine.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LABEL = 40  # characters of a name that a picture has room for
+
 
 def markdown(table: pd.DataFrame) -> str:
     """A table of strings as Markdown; no name in it breaks its rows or columns."""
@@ -174,3 +176,23 @@ def drawing(file: Path, xlabel: str, ylabel: str, rows: int = 0) -> Iterator[Axe
                 )
         except OSError as error:
             raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def draw(table: pd.DataFrame, title: str, file: Path) -> None:
+    """A row a group: its difference to the baseline, with its interval where that is of seeds, too.
+
+    Of one without pairs its name alone.
+    """
+    rows = range(len(table))
+    difference = table.difference.mask(table.verdict == "baseline", 0.0)
+    reach = pd.concat([difference - table.low, table.high - difference], axis=1)
+    reach = reach.mask(table.seeds < 2)
+    with drawing(file, "difference (bits per byte)", title, len(table)) as axes:
+        axes.errorbar(difference, rows, xerr=reach.T, fmt="o", capsize=3)
+        axes.axvline(0, color="gray", linewidth=0.7)
+        axes.set_yticks(rows, [_shortened(group) for group in table.group])
+        axes.invert_yaxis()
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LABEL else f"{name[: LABEL // 2]} ... {name[-LABEL // 2 :]}"
